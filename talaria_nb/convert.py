@@ -1,0 +1,187 @@
+"""torch.nn.Module → MIL, by torch.export and coremltools."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import coremltools as ct
+import torch
+
+from talaria_nb.errors import ConversionError, LoadError
+from talaria_nb.repairs import repair
+from talaria_nb.source import SourceMap, number_nodes, source_map
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """A converted model and how it came about.
+
+    Attributes
+    ----------
+    mlmodel
+        The uncompressed coremltools model, not compiled.
+    source_map
+        Where each op came from.
+    repairs
+        What had to be rewritten before coremltools could convert the model; empty for most.
+    """
+
+    mlmodel: ct.models.MLModel
+    source_map: SourceMap
+    repairs: tuple[str, ...]
+
+
+def convert(module: torch.nn.Module, example_inputs: object, deployment_target: str, *, progress: bool) -> Conversion:
+    """Export a module and convert it, as it would run in eval mode and single precision.
+
+    Parameters
+    ----------
+    module
+        Left exactly as it is: training flags, dtypes and parameters.
+    example_inputs
+        One tensor, a tuple or list of positional inputs, or a mapping of keyword inputs.
+    deployment_target
+        "iOS16" or newer.
+    progress
+        Whether coremltools shows its progress bars.
+
+    Raises
+    ------
+    LoadError
+        If the inputs are not of these kinds, or the module cannot run on them.
+    ConversionError
+        If the module runs, but cannot be exported or converted.
+    """
+    args, kwargs = _as_call(example_inputs)
+    twin = _eval_twin(module)
+    if any(parameter.dtype in _HALF for parameter in module.parameters()):
+        args, kwargs = _to_float32(args), _to_float32(kwargs)
+    with quiet(progress=progress):
+        exported = _export(twin, args, kwargs)
+        repairs = repair(exported)
+        number_nodes(exported)
+        try:
+            mlmodel = ct.convert(
+                exported, minimum_deployment_target=ct.target[deployment_target], skip_model_load=True
+            )
+        except Exception as error:
+            message = (
+                f"coremltools cannot convert {type(module).__name__}: {_first_line(error)}. "
+                "Replace that operation in the model, or convert a part of the model without it."
+            )
+            raise ConversionError(message) from error
+    return Conversion(mlmodel, source_map(exported, mlmodel._mil_program), repairs)
+
+
+def _as_call(example_inputs: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(example_inputs, torch.Tensor):
+        return (example_inputs,), {}
+    if isinstance(example_inputs, Mapping):
+        return (), dict(example_inputs)
+    if isinstance(example_inputs, (tuple, list)):
+        return tuple(example_inputs), {}
+    if example_inputs is None:
+        message = "A torch module needs example_inputs: a tensor, a tuple of them, or a dict of keyword inputs."
+    else:
+        kind = type(example_inputs).__name__
+        message = f"example_inputs is a {kind}; give a tensor, a tuple of them, or a dict of keyword inputs."
+    raise LoadError(message)
+
+
+def _eval_twin(module: torch.nn.Module) -> torch.nn.Module:
+    """Copy the structure of a module, but share its tensors, so that eval mode does not touch the user's object.
+
+    Half-precision tensors are replaced by float32 ones: Core ML stores float16 whatever the module held, and
+    coremltools converts only single precision.
+    """
+    shared: dict[int, object] = {}
+    for submodule in module.modules():
+        for value in (*submodule._parameters.values(), *submodule._buffers.values(), *vars(submodule).values()):
+            if isinstance(value, torch.nn.Parameter) and value.dtype in _HALF:
+                shared[id(value)] = torch.nn.Parameter(value.detach().float(), requires_grad=False)
+            elif isinstance(value, torch.Tensor):
+                shared[id(value)] = value.detach().float() if value.dtype in _HALF else value
+    return copy.deepcopy(module, shared).eval()
+
+
+def _to_float32(value: Any) -> Any:
+    return torch.utils._pytree.tree_map_only(
+        torch.Tensor, lambda tensor: tensor.float() if tensor.dtype in _HALF else tensor, value
+    )
+
+
+def _export(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
+    try:
+        return torch.export.export(module, args, kwargs).run_decompositions({})
+    except Exception as error:
+        name = type(module).__name__
+        try:
+            with torch.no_grad():
+                module(*copy.deepcopy(args), **copy.deepcopy(kwargs))
+        except Exception as run_error:
+            message = (
+                f"{name} does not run on these example_inputs ({_describe(args, kwargs)}): {_first_line(run_error)}. "
+                "Give inputs that model(*inputs) accepts."
+            )
+            raise LoadError(message) from run_error
+        message = f"torch.export cannot trace {name}: {_first_line(error)}."
+        raise ConversionError(message) from error
+
+
+def _describe(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    named = [("", value) for value in args] + [(f"{key}=", value) for key, value in kwargs.items()]
+    return ", ".join(
+        f"{name}{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+        if isinstance(value, torch.Tensor)
+        else f"{name}{type(value).__name__}"
+        for name, value in named
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__).rstrip(".")
+
+
+@contextmanager
+def quiet(*, progress: bool) -> Iterator[None]:
+    """Keep coremltools' and torch's internal warnings, and without `progress` their bars, off the user's screen."""
+    logger = logging.getLogger("coremltools")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), _progress_bars(shown=progress):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def _progress_bars(*, shown: bool) -> Iterator[None]:
+    if shown:
+        yield
+        return
+    from tqdm import tqdm
+
+    original = tqdm.__init__
+
+    def silent(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **{**kwargs, "disable": True})
+
+    tqdm.__init__ = silent
+    try:
+        yield
+    finally:
+        tqdm.__init__ = original

@@ -1,0 +1,121 @@
+"""The DataFrames users see, and what every column means.
+
+`COLUMNS` is the one place where a column is described; the same text is the tooltip of the table in the browser.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+
+from talaria_nb import latency
+from talaria_nb.schemes import WEIGHT_THRESHOLD
+
+if TYPE_CHECKING:
+    from talaria_nb.program import Program
+    from talaria_nb.source import SourceMap
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What one column holds.
+
+    Attributes
+    ----------
+    title
+        Header on screen.
+    unit
+        Unit of the numbers, "" for text and counts.
+    certainty
+        "exact" (counted or read), "estimated" (from a model of the device), or "text".
+    description
+        One or two sentences.
+    """
+
+    title: str
+    unit: str
+    certainty: Literal["exact", "estimated", "text"]
+    description: str
+
+
+COLUMNS: dict[str, Column] = {
+    "name": Column("name", "", "text", "Name of the op or weight in the Core ML program, as coremltools and Xcode show it."),
+    "op_type": Column("op", "", "text", "MIL operation type."),
+    "module": Column("module", "", "text", "Path of the PyTorch module whose code made the op."),
+    "source": Column("source", "", "text", "File and line of the user's code that made the op."),
+    "output": Column("output", "", "text", "Shape of the op's first output."),
+    "output_dtype": Column("dtype", "", "text", "MIL dtype of the op's first output."),
+    "input_shapes": Column("inputs", "", "text", "Shapes of the tensors that the op reads, without small constants."),
+    "flops": Column("FLOPs", "FLOPs", "exact", "Floating point operations, 2 per multiply-accumulate, counted from shapes."),
+    "weight_bytes": Column("size", "bytes", "exact", "Bytes of the weights that the op reads, with tables and scales, as stored."),
+    "activation_bytes": Column("activations", "bytes", "exact", "Bytes of the activations that the op reads and writes once each."),
+    "scheme": Column("scheme", "", "text", "How the op's weights are stored under the plan."),
+    "bits": Column("bits", "bits", "exact", "Width of one stored weight, without tables and scales."),
+    "latency_ms": Column("latency", "ms", "estimated", "Time of the op on the device: launch + max(compute, memory). See the model's interval for how sure it is."),
+    "bound": Column("bound", "", "estimated", "What the op's time is spent on: compute, memory (weights and activations), or its launch."),
+    "shape": Column("shape", "", "text", "Shape of the weight."),
+    "dtype": Column("dtype", "", "text", "MIL dtype of the weight as converted."),
+    "elements": Column("elements", "", "exact", "Number of elements of the weight."),
+    "readers": Column("readers", "", "text", "Ops that read the weight; a tied weight has several."),
+    "modules": Column("modules", "", "text", "Modules whose ops read the weight."),
+    "compressible": Column("compressible", "", "exact", f"Whether coremltools compresses it: more than {WEIGHT_THRESHOLD:,} elements and an unambiguous channel axis."),
+}
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """Write a shape as people read it: (1, 384, 12) → "1×384×12"."""
+    return "×".join(map(str, shape)) or "scalar"
+
+
+def ops_frame(program: Program, source_map: SourceMap) -> pd.DataFrame:
+    """Build `Model.ops`: one row an op, in execution order, of the uncompressed program."""
+    work = latency.work(program)
+    values, ops, weights = program.values, program.ops, program.weights
+    start, rows = program.op_weights
+    dense = np.array([values.bytes_of(int(row)) for row in weights.value], dtype=np.int64)
+    first = [outputs[0] if outputs else None for outputs in ops.outputs]
+    return pd.DataFrame(
+        {
+            "name": ops.name,
+            "op_type": ops.op_type,
+            "module": [program.modules.path[row] for row in ops.module],
+            "source": [source_text(source_map, name) for name in ops.name],
+            "input_shapes": [
+                ", ".join(shape_text(values.shape[row]) for _, row in inputs) for inputs in ops.inputs
+            ],
+            "output": ["" if row is None else shape_text(values.shape[row]) for row in first],
+            "output_dtype": ["" if row is None else values.dtype[row] for row in first],
+            "flops": work.flops,
+            "weight_bytes": [int(dense[rows[a:b]].sum()) for a, b in zip(start, start[1:], strict=False)],
+            "activation_bytes": work.activation_bytes,
+        }
+    )
+
+
+def weights_frame(program: Program) -> pd.DataFrame:
+    """Build `Model.weights`: one row a weight, in file order, of the uncompressed program."""
+    weights = program.weights
+    elements = weights.elements
+    return pd.DataFrame(
+        {
+            "name": weights.name,
+            "shape": [shape_text(shape) for shape in weights.shape],
+            "dtype": weights.dtype,
+            "elements": elements,
+            "weight_bytes": [program.values.bytes_of(int(row)) for row in weights.value],
+            "modules": [", ".join(paths) for paths in program.weight_module_paths],
+            "readers": [", ".join(program.ops.name[op] for op in readers) for readers in weights.readers],
+            "compressible": (elements > WEIGHT_THRESHOLD) & [axes is not None for axes in weights.channel_axes],
+        }
+    )
+
+
+def source_text(source_map: SourceMap, op_name: str) -> str:
+    """Write where an op came from as "modeling_bert.py:412", or "" where unknown."""
+    frame = source_map.user_frame(op_name)
+    if frame is None:
+        return ""
+    return f"{frame.file.replace(chr(92), '/').rsplit('/', 1)[-1]}:{frame.line}"

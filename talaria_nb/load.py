@@ -1,0 +1,222 @@
+"""load(): the one door in."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import coremltools as ct
+import numpy as np
+import pandas as pd
+import torch
+
+from talaria_nb import frames
+from talaria_nb.convert import convert, quiet
+from talaria_nb.errors import LoadError
+from talaria_nb.read import read_program
+from talaria_nb.schemes import ios_version
+from talaria_nb.source import Frame, SourceMap
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from coremltools.converters.mil.mil import Program as MILProgram
+    from numpy.typing import NDArray
+
+    from talaria_nb.program import Program
+
+_OLDEST_TARGET = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """What `load` returns: a program with its weights, source map, coremltools model and, where there is one, module.
+
+    Attributes
+    ----------
+    program
+        The converted program.
+    mlmodel
+        The uncompressed coremltools model. Treat it as read-only.
+    source_map
+        Where each op came from.
+    module
+        The torch module that was given to `load`, or None.
+    repairs
+        What was rewritten for coremltools before conversion, one sentence each.
+    """
+
+    program: Program
+    mlmodel: ct.models.MLModel
+    source_map: SourceMap
+    module: torch.nn.Module | None = None
+    repairs: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        program = self.program
+        return (
+            f"<talaria_nb.Model {program.name}: {len(program.ops):,} ops, {len(program.weights):,} weights, "
+            f"{program.deployment_target}>"
+        )
+
+    @cached_property
+    def ops(self) -> pd.DataFrame:
+        """One row an op; the columns are described in `talaria_nb.frames.COLUMNS`."""
+        return frames.ops_frame(self.program, self.source_map)
+
+    @cached_property
+    def weights(self) -> pd.DataFrame:
+        """One row a weight; the columns are described in `talaria_nb.frames.COLUMNS`."""
+        return frames.weights_frame(self.program)
+
+    def source(self, op_name: str) -> tuple[Frame, ...]:
+        """Return the lines of source code that made an op, outermost first; empty where unknown.
+
+        Raises
+        ------
+        LoadError
+            If the model has no op of that name.
+        """
+        if op_name not in self.program.op_row:
+            message = f"{self.program.name} has no op named {op_name!r}. model.ops lists them all."
+            raise LoadError(message)
+        return self.source_map.frames(op_name)
+
+    def weight_value(self, name: str) -> NDArray[np.floating]:
+        """Return the values of a weight as converted, without copying. float16 or float32, the weight's shape."""
+        values: Mapping[str, NDArray[np.floating]] = self._weight_values
+        return values[name]
+
+    @cached_property
+    def _weight_values(self) -> dict[str, NDArray[np.floating]]:
+        program: MILProgram = self.mlmodel._mil_program
+        function = program.functions[program.default_function_name]
+        wanted = self.program.weight_row
+        return {op.name: op.outputs[0].val for op in function.operations if op.name in wanted}
+
+
+def load(
+    source: torch.nn.Module | ct.models.MLModel | str | os.PathLike[str],
+    example_inputs: object = None,
+    *,
+    deployment_target: str = "iOS18",
+    progress: bool = True,
+) -> Model:
+    """Load a PyTorch module or a Core ML package, ready to explore.
+
+    Parameters
+    ----------
+    source
+        A `torch.nn.Module` (converted as it would run in eval mode; never changed), a coremltools `MLModel`, or the
+        path of an .mlpackage with an ML program of iOS16 or newer.
+    example_inputs
+        For a module: one tensor, a tuple of positional inputs, or a mapping of keyword inputs.
+    deployment_target
+        For a module: "iOS16", "iOS17", "iOS18" or newer. A package keeps its own.
+    progress
+        Whether to show conversion progress.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    LoadError
+        If the source is no model, or the inputs do not fit it.
+    ConversionError
+        If the module runs but cannot be converted.
+    """
+    if isinstance(source, torch.nn.Module):
+        return _load_module(source, example_inputs, _checked_target(deployment_target), progress=progress)
+    if isinstance(source, ct.models.MLModel):
+        return _load_mlmodel(source, name="model")
+    if isinstance(source, (str, os.PathLike)):
+        return _load_package(Path(source), progress=progress)
+    kind = type(source).__name__
+    message = f"load() cannot read a {kind}. Give a torch.nn.Module, a coremltools MLModel, or the path of an .mlpackage."
+    raise LoadError(message)
+
+
+def _checked_target(deployment_target: str) -> str:
+    known = [target.name for target in ct.target if ios_version(target.name) >= _OLDEST_TARGET]
+    if deployment_target not in known:
+        message = f"Unknown deployment_target {deployment_target!r}: use one of {', '.join(known)}."
+        raise LoadError(message)
+    return deployment_target
+
+
+def _load_module(module: torch.nn.Module, example_inputs: object, deployment_target: str, *, progress: bool) -> Model:
+    conversion = convert(module, example_inputs, deployment_target, progress=progress)
+    program = _read(conversion.mlmodel, conversion.source_map, type(module).__name__)
+    return Model(program, conversion.mlmodel, conversion.source_map, module, conversion.repairs)
+
+
+def _load_package(path: Path, *, progress: bool) -> Model:
+    if not path.exists():
+        message = f"There is no file {str(path)!r}."
+        raise LoadError(message)
+    if path.suffix != ".mlpackage" or not (path / "Manifest.json").is_file():
+        message = f"{str(path)!r} is not an .mlpackage (a folder with a Manifest.json). Save it with MLModel.save first."
+        raise LoadError(message)
+    try:
+        with quiet(progress=progress):
+            mlmodel = ct.models.MLModel(str(path), skip_model_load=True)
+    except Exception as error:
+        message = f"coremltools cannot read {str(path)!r}: {error}. Is the package complete?"
+        raise LoadError(message) from error
+    return _load_mlmodel(mlmodel, name=path.stem)
+
+
+def _load_mlmodel(mlmodel: ct.models.MLModel, *, name: str) -> Model:
+    spec = mlmodel.get_spec()
+    kind = spec.WhichOneof("Type")
+    if kind != "mlProgram":
+        message = f"{name} is a {kind}, not an ML program. Convert the original model again with convert_to='mlprogram'."
+        raise LoadError(message)
+    if _target_of(spec.specificationVersion) is None:
+        message = f"{name} targets something older than iOS16, where weights cannot be compressed. Convert it again."
+        raise LoadError(message)
+    if mlmodel._mil_program is None:
+        mlmodel._mil_program = _parse(mlmodel, spec, name)
+    source_map = SourceMap()
+    return Model(_read(mlmodel, source_map, name), mlmodel, source_map)
+
+
+def _parse(mlmodel: ct.models.MLModel, spec: ct.proto.Model_pb2.Model, name: str) -> MILProgram:
+    from coremltools.converters.mil.frontend.milproto.load import load as parse_proto
+
+    try:
+        with quiet(progress=False):
+            return parse_proto(spec, spec.specificationVersion, mlmodel.weights_dir)
+    except Exception as error:
+        message = f"The program inside {name} cannot be read: {error}. Is the package complete?"
+        raise LoadError(message) from error
+
+
+def _target_of(specification_version: int) -> str | None:
+    """Return the newest iOS target of a spec version, or None before iOS16."""
+    names = [target.name for target in ct.target if target.value == specification_version]
+    return next((name for name in names if ios_version(name) >= _OLDEST_TARGET), None)
+
+
+def _read(mlmodel: ct.models.MLModel, source_map: SourceMap, name: str) -> Program:
+    version = mlmodel.get_spec().specificationVersion
+    target = _target_of(version)
+    assert target is not None
+    return read_program(
+        mlmodel._mil_program,
+        name=name,
+        deployment_target=target,
+        specification_version=version,
+        source_map=source_map,
+        fixed_package_bytes=_package_bytes_outside_weights(mlmodel),
+    )
+
+
+def _package_bytes_outside_weights(mlmodel: ct.models.MLModel) -> int:
+    files = [path for path in Path(mlmodel.package_path).rglob("*") if path.is_file()]
+    return sum(path.stat().st_size for path in files if path.suffix != ".bin")

@@ -1,0 +1,270 @@
+"""Program: a converted model as an immutable, columnar value.
+
+Nothing here knows coremltools or torch. One row of `Ops` is one MIL operation that runs; constants are not ops, they
+are `Values` without a producer, and those of them that could be compressed are `Weights`. All columns of one table
+have the same length and the row index is the identity that every other table refers to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+Shape: TypeAlias = tuple[int, ...]
+Attribute: TypeAlias = bool | int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[bool, ...]
+
+ROOT = 0
+"""Row of the root module, whose path is the empty string."""
+
+NO_OP = -1
+"""Producer of a value that no op computes: a model input or a constant."""
+
+DTYPE_BYTES: Mapping[str, float] = {
+    "fp16": 2,
+    "fp32": 4,
+    "fp64": 8,
+    "int8": 1,
+    "uint8": 1,
+    "int16": 2,
+    "uint16": 2,
+    "int32": 4,
+    "uint32": 4,
+    "int64": 8,
+    "uint64": 8,
+    "bool": 1,
+    "int4": 0.5,
+    "uint4": 0.5,
+    "str": 0,
+}
+"""Bytes of one element of each MIL dtype, by MIL's own name for it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Values:
+    """Every tensor of the program: model inputs, constants and op outputs.
+
+    Attributes
+    ----------
+    name
+        SSA name.
+    shape
+        Static shape; scalars are `()`.
+    dtype
+        MIL dtype name, a key of `DTYPE_BYTES`.
+    producer
+        Row in `Ops`, or `NO_OP`. int32.
+    weight
+        Row in `Weights` for a constant that is one, else -1. int32.
+    """
+
+    name: tuple[str, ...]
+    shape: tuple[Shape, ...]
+    dtype: tuple[str, ...]
+    producer: NDArray[np.int32]
+    weight: NDArray[np.int32]
+
+    def bytes_of(self, row: int) -> int:
+        """Return the bytes of one value held dense in memory."""
+        return int(np.prod(self.shape[row], dtype=np.int64) * DTYPE_BYTES[self.dtype[row]])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ops:
+    """Every MIL operation that runs, in execution order.
+
+    Attributes
+    ----------
+    name
+        The proto's `name` attribute: what coremltools' configs and Xcode show.
+    op_type
+        MIL op type, such as "conv".
+    inputs
+        Per op, pairs of parameter name and row in `Values`; a list parameter (`concat`'s values) repeats its name.
+    outputs
+        Per op, rows in `Values`.
+    attributes
+        Per op, the small constant parameters by name (strides, groups, transpose_y, …).
+    module
+        Row in `Modules` of the module whose code made the op. int32.
+    """
+
+    name: tuple[str, ...]
+    op_type: tuple[str, ...]
+    inputs: tuple[tuple[tuple[str, int], ...], ...]
+    outputs: tuple[tuple[int, ...], ...]
+    attributes: tuple[Mapping[str, Attribute], ...]
+    module: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.name)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weights:
+    """Every float constant of rank 2 or more that lies in `weight.bin`: the tensors that a plan may compress.
+
+    Attributes
+    ----------
+    name
+        Const name, by which coremltools' configs find it.
+    shape, dtype
+        As in `Values`; dtype is "fp16" or "fp32".
+    value
+        Row in `Values`. int32.
+    channel_axes
+        Per weight, (input axis, output axis) as coremltools infers them from the consuming ops
+        (`select_input_output_channel_axis`), or None where the consumers disagree.
+    readers
+        Per weight, rows in `Ops` that read it, in execution order.
+    last_in_file
+        True for the one weight whose data ends `weight.bin` and hence is not padded there.
+    """
+
+    name: tuple[str, ...]
+    shape: tuple[Shape, ...]
+    dtype: tuple[str, ...]
+    value: NDArray[np.int32]
+    channel_axes: tuple[tuple[int, int] | None, ...]
+    readers: tuple[tuple[int, ...], ...]
+    last_in_file: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.name)
+
+    @property
+    def elements(self) -> NDArray[np.int64]:
+        """Number of elements of each weight. int64, shape (weights,)."""
+        return np.array([int(np.prod(shape, dtype=np.int64)) for shape in self.shape], dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Modules:
+    """The tree of modules; parents come before children and row `ROOT` is the model itself.
+
+    Attributes
+    ----------
+    path
+        Dotted path as in `torch.nn.Module.named_modules`; "" for the root.
+    class_name
+        Qualified class name, or "" where unknown.
+    parent
+        Row of the parent, -1 for the root. int32.
+    """
+
+    path: tuple[str, ...]
+    class_name: tuple[str, ...]
+    parent: NDArray[np.int32]
+
+    @classmethod
+    def from_paths(cls, class_names: Mapping[str, str]) -> Modules:
+        """Build the tree that holds the given paths and all their ancestors.
+
+        Parameters
+        ----------
+        class_names
+            Dotted module path → qualified class name. Ancestors that are missing (module lists never run, so no op
+            names them) are added with an empty class name. The order of first appearance is kept.
+        """
+        rows: dict[str, int] = {"": ROOT}
+        names = [class_names.get("", "")]
+        parents = [-1]
+        for path in class_names:
+            parts = path.split(".") if path else []
+            for depth in range(1, len(parts) + 1):
+                ancestor = ".".join(parts[:depth])
+                if ancestor not in rows:
+                    rows[ancestor] = len(names)
+                    names.append(class_names.get(ancestor, ""))
+                    parents.append(rows[".".join(parts[: depth - 1])])
+        return cls(tuple(rows), tuple(names), np.array(parents, dtype=np.int32))
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A converted model: its ops, values, weights and module tree.
+
+    Attributes
+    ----------
+    name
+        What to call the model on screen.
+    deployment_target
+        "iOS16" … as coremltools names it.
+    inputs, outputs
+        Rows in `values` of the model's inputs and outputs.
+    fixed_file_bytes
+        Bytes of `weight.bin` that no plan changes: its header and every stored tensor that is not a weight.
+    fixed_package_bytes
+        Bytes of the uncompressed package outside `weight.bin` (the program proto, manifest and source map).
+    """
+
+    name: str
+    deployment_target: str
+    ops: Ops
+    values: Values
+    weights: Weights
+    modules: Modules
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    fixed_file_bytes: int
+    fixed_package_bytes: int = field(default=0)
+
+    @cached_property
+    def edges(self) -> NDArray[np.int32]:
+        """Pairs (producer op, consumer op), one a distinct pair, in execution order. int32, shape (edges, 2)."""
+        seen: dict[tuple[int, int], None] = {}
+        for consumer, inputs in enumerate(self.ops.inputs):
+            for _, value in inputs:
+                producer = int(self.values.producer[value])
+                if producer != NO_OP:
+                    seen.setdefault((producer, consumer))
+        return np.array(list(seen), dtype=np.int32).reshape(-1, 2)
+
+    @cached_property
+    def op_weights(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Weights read by each op in CSR form: `weights[start[op]:start[op + 1]]`. Two int32 arrays."""
+        rows: list[int] = []
+        start = [0]
+        for inputs in self.ops.inputs:
+            read = {int(self.values.weight[value]): None for _, value in inputs}
+            rows.extend(weight for weight in read if weight >= 0)
+            start.append(len(rows))
+        return np.array(start, dtype=np.int32), np.array(rows, dtype=np.int32)
+
+    @cached_property
+    def op_row(self) -> Mapping[str, int]:
+        """Row of each op by name."""
+        return {name: row for row, name in enumerate(self.ops.name)}
+
+    @cached_property
+    def weight_row(self) -> Mapping[str, int]:
+        """Row of each weight by name."""
+        return {name: row for row, name in enumerate(self.weights.name)}
+
+    @cached_property
+    def weight_module_paths(self) -> tuple[tuple[str, ...], ...]:
+        """Per weight, the paths of the modules whose ops read it."""
+        return tuple(
+            tuple(dict.fromkeys(self.modules.path[self.ops.module[op]] for op in readers))
+            for readers in self.weights.readers
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex digest of the structure (op names and types, weight names and shapes): equal for the same model."""
+        digest = hashlib.sha256()
+        lines: Sequence[tuple[object, ...]] = (
+            *zip(self.ops.name, self.ops.op_type, strict=True),
+            *zip(self.weights.name, self.weights.shape, self.weights.dtype, strict=True),
+        )
+        for line in lines:
+            digest.update(repr(line).encode())
+        return digest.hexdigest()[:16]

@@ -1,0 +1,236 @@
+"""MIL program → Program.
+
+The only file that walks coremltools' program objects. It copies names, shapes and small constants, never weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from coremltools.converters.mil.backend.mil.load import should_use_weight_file
+from coremltools.converters.mil.mil import types
+from coremltools.converters.mil.mil.types.symbolic import is_symbolic
+from coremltools.optimize._utils import select_input_output_channel_axis
+
+from talaria_nb import storage
+from talaria_nb.errors import LoadError
+from talaria_nb.program import NO_OP, ROOT, Modules, Ops, Program, Values, Weights
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from coremltools.converters.mil.mil import Block, Operation, Var
+    from coremltools.converters.mil.mil import Program as MILProgram
+    from numpy.typing import NDArray
+
+    from talaria_nb.program import Attribute, Shape
+    from talaria_nb.source import SourceMap
+
+_MAX_ATTRIBUTE_ELEMENTS = 16
+"""Constants up to this size are read as attributes (strides, pads, permutations); larger ones stay values."""
+
+_FLOAT_DTYPES = ("fp16", "fp32")
+
+
+@dataclass(slots=True)
+class _Columns:
+    """The growing columns of `Values`."""
+
+    name: list[str]
+    shape: list[Shape]
+    dtype: list[str]
+    producer: list[int]
+    row_of: dict[int, int]
+
+    def add(self, var: Var, producer: int) -> int:
+        row = self.row_of.get(id(var))
+        if row is None:
+            row = len(self.name)
+            self.row_of[id(var)] = row
+            self.name.append(var.name)
+            self.shape.append(_static_shape(var))
+            self.dtype.append(_dtype_name(var))
+            self.producer.append(producer)
+        return row
+
+
+def read_program(
+    program: MILProgram,
+    *,
+    name: str,
+    deployment_target: str,
+    specification_version: int,
+    source_map: SourceMap,
+    fixed_package_bytes: int = 0,
+) -> Program:
+    """Read the main function of an MIL program.
+
+    Parameters
+    ----------
+    program
+        As coremltools holds it after conversion, or after loading an .mlpackage.
+    name, deployment_target, fixed_package_bytes
+        Copied into the result.
+    specification_version
+        Of the model spec: decides which constants lie in `weight.bin`.
+    source_map
+        Where each op came from; gives the module tree.
+
+    Raises
+    ------
+    LoadError
+        If an op is of a kind that is not priced yet: flexible shapes, or weights that are already compressed.
+    """
+    function = program.functions[program.default_function_name]
+    columns = _Columns([], [], [], [], {})
+    inputs = tuple(columns.add(var, NO_OP) for var in function.inputs.values())
+    operations = list(_walk(function))
+    runs = [op for op in operations if op.op_type != "const"]
+    in_file = [op for op in operations if op.op_type == "const" and _in_weight_file(op, specification_version)]
+
+    op_inputs: list[tuple[tuple[str, int], ...]] = []
+    op_outputs: list[tuple[int, ...]] = []
+    attributes: list[Mapping[str, Attribute]] = []
+    for row, op in enumerate(runs):
+        if op.op_type.startswith("constexpr_"):
+            message = (
+                f"Weight {op.name!r} is already compressed ({op.op_type}). Load the uncompressed package, "
+                "or call coremltools.optimize.coreml.decompress_weights on it first."
+            )
+            raise LoadError(message)
+        tensors, scalars = _operands(op)
+        op_inputs.append(tuple((parameter, columns.add(var, NO_OP)) for parameter, var in tensors))
+        op_outputs.append(tuple(columns.add(var, row) for var in op.outputs))
+        attributes.append(scalars)
+
+    modules = Modules.from_paths(source_map.class_names)
+    module_row = {path: row for row, path in enumerate(modules.path)}
+    op_modules = [module_row.get(source_map.module_path(op.name), ROOT) for op in runs]
+    weights, weight_of_value = _weights(in_file, columns, op_inputs)
+    return Program(
+        name=name,
+        deployment_target=deployment_target,
+        ops=Ops(
+            name=tuple(op.name for op in runs),
+            op_type=tuple(op.op_type for op in runs),
+            inputs=tuple(op_inputs),
+            outputs=tuple(op_outputs),
+            attributes=tuple(attributes),
+            module=np.array(op_modules, dtype=np.int32),
+        ),
+        values=Values(
+            name=tuple(columns.name),
+            shape=tuple(columns.shape),
+            dtype=tuple(columns.dtype),
+            producer=np.array(columns.producer, dtype=np.int32),
+            weight=weight_of_value,
+        ),
+        weights=weights,
+        modules=modules,
+        inputs=inputs,
+        outputs=tuple(columns.add(var, NO_OP) for var in function.outputs),
+        fixed_file_bytes=_fixed_file_bytes(in_file, weights),
+        fixed_package_bytes=fixed_package_bytes,
+    )
+
+
+def _walk(block: Block) -> Iterator[Operation]:
+    """Yield the ops of a block and of the blocks nested in it (`cond`, `while_loop`), in order."""
+    for op in block.operations:
+        for nested in op.blocks:
+            yield from _walk(nested)
+        yield op
+
+
+def _in_weight_file(op: Operation, specification_version: int) -> bool:
+    return bool(should_use_weight_file(op.outputs[0].val, specification_version))
+
+
+def _operands(op: Operation) -> tuple[list[tuple[str, Var]], dict[str, Attribute]]:
+    """Split an op's inputs into tensors (computed or large) and attributes (small constants)."""
+    tensors: list[tuple[str, Var]] = []
+    attributes: dict[str, Attribute] = {}
+    for parameter, value in op.inputs.items():
+        for var in value if isinstance(value, (list, tuple)) else (value,):
+            constant = var.op is not None and var.op.op_type == "const"
+            if constant and np.size(var.val) <= _MAX_ATTRIBUTE_ELEMENTS and not isinstance(value, (list, tuple)):
+                attributes[parameter] = _attribute(var.val)
+            else:
+                tensors.append((parameter, var))
+    return tensors, attributes
+
+
+def _attribute(value: object) -> Attribute:
+    array = np.asarray(value)
+    if array.ndim == 0:
+        scalar = array.item()
+        return scalar if isinstance(scalar, (bool, int, float, str)) else str(scalar)
+    return tuple(array.ravel().tolist())
+
+
+def _weights(
+    in_file: list[Operation], columns: _Columns, op_inputs: list[tuple[tuple[str, int], ...]]
+) -> tuple[Weights, NDArray[np.int32]]:
+    """Pick the constants that a plan may compress and link them to their readers."""
+    readers: dict[int, dict[int, None]] = {}
+    for op, inputs in enumerate(op_inputs):
+        for _, value in inputs:
+            readers.setdefault(value, {})[op] = None
+    chosen = [op for op in in_file if _is_weight(op) and id(op.outputs[0]) in columns.row_of]
+    values = [columns.row_of[id(op.outputs[0])] for op in chosen]
+    weight_of_value = np.full(len(columns.name), -1, dtype=np.int32)
+    weight_of_value[values] = np.arange(len(values), dtype=np.int32)
+    weights = Weights(
+        name=tuple(op.name for op in chosen),
+        shape=tuple(columns.shape[value] for value in values),
+        dtype=tuple(columns.dtype[value] for value in values),
+        value=np.array(values, dtype=np.int32),
+        channel_axes=tuple(_channel_axes(op) for op in chosen),
+        readers=tuple(tuple(readers[value]) for value in values),
+        last_in_file=np.array([op is in_file[-1] for op in chosen], dtype=np.bool_),
+    )
+    return weights, weight_of_value
+
+
+def _is_weight(op: Operation) -> bool:
+    """Whether coremltools could compress the constant: float, rank 2 or more, read by ops and not an output itself."""
+    var = op.outputs[0]
+    return var.rank >= 2 and _dtype_name(var) in _FLOAT_DTYPES and bool(var.child_ops) and not var.consuming_blocks
+
+
+def _channel_axes(op: Operation) -> tuple[int, int] | None:
+    input_axis, output_axis = select_input_output_channel_axis(op)
+    return None if input_axis is None or output_axis is None else (input_axis, output_axis)
+
+
+def _fixed_file_bytes(in_file: list[Operation], weights: Weights) -> int:
+    """Bytes of `weight.bin` outside the weights: the header and every other stored tensor."""
+    if not in_file:
+        return 0
+    names = set(weights.name)
+    total = storage.FILE_HEADER_BYTES
+    for op in in_file:
+        if op.name not in names:
+            nbytes = int(np.asarray(op.outputs[0].val).nbytes)
+            total += storage.RECORD_BYTES + (nbytes if op is in_file[-1] else storage.padded(nbytes))
+    return total
+
+
+def _static_shape(var: Var) -> Shape:
+    if not types.is_tensor(var.sym_type):
+        return ()
+    shape = tuple(var.shape)
+    if any(is_symbolic(dim) for dim in shape):
+        message = (
+            f"Value {var.name!r} has the flexible shape {tuple(map(str, shape))}. "
+            "Convert the model with fixed input shapes (give example_inputs of the size you want to price)."
+        )
+        raise LoadError(message)
+    return tuple(int(dim) for dim in shape)
+
+
+def _dtype_name(var: Var) -> str:
+    dtype = var.dtype
+    return str(types.builtin_to_string(dtype)) if types.is_builtin(dtype) else "str"

@@ -1,0 +1,114 @@
+"""Op → module path and lines of source code.
+
+torch.export records for every FX node the module it ran in and the Python stack that made it. `number_nodes` gives each
+node a debug handle, which coremltools carries through all of its passes to the MIL ops; `source_map` reads it back.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from coremltools.converters.mil.mil.scope import ScopeSource
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from coremltools.converters.mil.mil import Program as MILProgram
+    from torch.export import ExportedProgram
+
+_FRAME = re.compile(r'File "(?P<file>[^\n]+)", line (?P<line>\d+), in (?P<function>[^\n]+)\n\s*(?P<code>[^\n]*)')
+_CALL_COUNT = re.compile(r"@\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One line of source code on the way to an op; the innermost frame comes last."""
+
+    file: str
+    line: int
+    function: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    module: str
+    frames: tuple[Frame, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceMap:
+    """Where every op came from.
+
+    Attributes
+    ----------
+    class_names
+        Module path → qualified class name, in the order of first use; always holds the root "".
+    origins
+        Op name → module path and frames, for the ops whose origin is known.
+    """
+
+    class_names: Mapping[str, str] = field(default_factory=lambda: {"": ""})
+    origins: Mapping[str, _Origin] = field(default_factory=dict)
+
+    def module_path(self, op_name: str) -> str:
+        """Return the dotted path of the module that made an op, "" where unknown."""
+        origin = self.origins.get(op_name)
+        return origin.module if origin else ""
+
+    def frames(self, op_name: str) -> tuple[Frame, ...]:
+        """Return the frames of an op, outermost first; empty where unknown."""
+        origin = self.origins.get(op_name)
+        return origin.frames if origin else ()
+
+    def user_frame(self, op_name: str) -> Frame | None:
+        """Return the innermost frame outside of torch itself, or the innermost of all."""
+        frames = self.frames(op_name)
+        outside = [frame for frame in frames if "/torch/" not in frame.file.replace("\\", "/")]
+        return (outside or list(frames) or [None])[-1]
+
+
+def number_nodes(exported: ExportedProgram) -> None:
+    """Give every node of an exported program a unique debug handle, in place."""
+    for handle, node in enumerate(exported.graph.nodes):
+        node.meta["debug_handle"] = handle
+
+
+def source_map(exported: ExportedProgram, program: MILProgram) -> SourceMap:
+    """Link the ops of a converted program to the nodes it was converted from.
+
+    Parameters
+    ----------
+    exported
+        Numbered by `number_nodes` before conversion.
+    program
+        What coremltools made of it.
+    """
+    class_names: dict[str, str] = {"": ""}
+    by_handle: dict[int, _Origin] = {}
+    for node in exported.graph.nodes:
+        path = ""
+        for module_path, class_name in (node.meta.get("nn_module_stack") or {}).values():
+            path = _CALL_COUNT.sub("", module_path)
+            class_names[path] = class_names.get(path) or _qualified_name(class_name)
+        by_handle[node.meta["debug_handle"]] = _Origin(path, _parse(node.meta.get("stack_trace") or ""))
+    origins: dict[str, _Origin] = {}
+    for function in program.functions.values():
+        for op in function.operations:
+            for handle in op.scopes.get(ScopeSource.EXIR_DEBUG_HANDLE, []):
+                if handle in by_handle:
+                    origins[op.name] = by_handle[handle]
+    return SourceMap(class_names, origins)
+
+
+def _qualified_name(class_name: object) -> str:
+    return class_name if isinstance(class_name, str) else f"{type(class_name).__module__}.{class_name!s}"
+
+
+def _parse(stack_trace: str) -> tuple[Frame, ...]:
+    return tuple(
+        Frame(match["file"], int(match["line"]), match["function"], match["code"].strip())
+        for match in _FRAME.finditer(stack_trace)
+    )

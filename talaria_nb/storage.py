@@ -1,0 +1,109 @@
+"""Bytes on disk of a weight under a scheme, exact.
+
+`weight.bin` is a 64-byte file header followed by the stored tensors; each is padded to a 64-byte boundary and has a
+64-byte record before its data, and the last is not padded. Tensors with fewer than 10 elements are kept in the program
+proto instead. Read in coremltools 9: `converters/mil/backend/mil/load.py` (`should_use_weight_file`) and the MIL blob
+storage format; verified to the byte by `tests/test_storage.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+from talaria_nb.program import DTYPE_BYTES
+from talaria_nb.schemes import Float16, LinearQuantize, Palettize, Scheme, ios_version
+
+if TYPE_CHECKING:
+    from talaria_nb.program import Shape
+
+FILE_HEADER_BYTES = 64
+RECORD_BYTES = 64
+ALIGNMENT = 64
+MIN_FILE_ELEMENTS = 10
+"""Tensors with fewer elements are stored in the proto (`should_use_weight_file`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What one weight takes on disk under one scheme.
+
+    Attributes
+    ----------
+    payload_bytes
+        Data, tables, scales and zero points, without records and padding, wherever they are stored.
+    file_bytes
+        Growth of `weight.bin`: records, data and padding.
+    """
+
+    payload_bytes: int
+    file_bytes: int
+
+
+def padded(nbytes: int) -> int:
+    """Round up to the alignment of `weight.bin`."""
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
+def tensors(
+    scheme: Scheme, *, shape: Shape, dtype: str, channel_axes: tuple[int, int] | None, deployment_target: str
+) -> list[tuple[int, int]]:
+    """List the tensors that store a weight, in file order.
+
+    Returns
+    -------
+    list of (elements, bytes)
+        For the legal `scheme`; illegal ones give a number that means nothing.
+    """
+    count = prod(shape)
+    float_bytes = int(DTYPE_BYTES[dtype])
+    input_axis, output_axis = channel_axes if channel_axes is not None else (1, 0)
+    if isinstance(scheme, Float16):
+        return [(count, count * float_bytes)]
+    if isinstance(scheme, Palettize):
+        tables = 1 if scheme.group_size is None else shape[output_axis] // scheme.group_size
+        entries = tables * 2**scheme.nbits
+        return [(count, -(-count * scheme.nbits // 8)), (entries, entries * float_bytes)]
+    if isinstance(scheme, LinearQuantize):
+        scales = 1
+        if scheme.granularity != "per_tensor":
+            scales = shape[output_axis]
+        if scheme.block_size is not None:
+            scales *= shape[input_axis] // scheme.block_size
+        data = (count, -(-count * scheme.nbits // 8))
+        scale = (scales, scales * float_bytes)
+        zero_point = (scales, -(-scales * scheme.nbits // 8))
+        if ios_version(deployment_target) < 18:
+            return [data, zero_point, scale]
+        return [data, scale, zero_point] if scheme.has_zero_point else [data, scale]
+    message = f"No storage rule for {scheme!r}."
+    raise TypeError(message)
+
+
+def stored(
+    scheme: Scheme,
+    *,
+    shape: Shape,
+    dtype: str,
+    channel_axes: tuple[int, int] | None,
+    deployment_target: str,
+    last_in_file: bool = False,
+) -> Stored:
+    """Count the bytes of one weight under one scheme.
+
+    Parameters
+    ----------
+    scheme, shape, dtype, channel_axes, deployment_target
+        As in `schemes.refusal`; `dtype` is the weight's own, "fp16" or "fp32".
+    last_in_file
+        Whether the weight ends `weight.bin`: its last stored tensor is then not padded.
+    """
+    parts = tensors(
+        scheme, shape=shape, dtype=dtype, channel_axes=channel_axes, deployment_target=deployment_target
+    )
+    in_file = [nbytes for elements, nbytes in parts if elements >= MIN_FILE_ELEMENTS]
+    file_bytes = sum(RECORD_BYTES + padded(nbytes) for nbytes in in_file)
+    if last_in_file and in_file:
+        file_bytes -= padded(in_file[-1]) - in_file[-1]
+    return Stored(sum(nbytes for _, nbytes in parts), file_bytes)
