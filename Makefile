@@ -7,7 +7,8 @@ PYTHON ?= python3
 PYTEST_ARGS ?=
 
 VENV := .venv
-PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+# Python compiles what it imports; compiling all of torch here would take a minute more.
+INSTALL := $(VENV)/bin/python -m pip --disable-pip-version-check -qq install --no-compile --constraint constraints.txt
 PACKAGING := pyproject.toml constraints.txt hatch_build.py
 FRONT_END := $(shell find js -path js/node_modules -prune -o -type f -print)
 
@@ -88,11 +89,11 @@ $(VENV)/bin/python:
 
 # The editable install builds the front end, so a changed source file asks for a new one.
 $(VENV)/.installed-demo: $(VENV)/bin/python $(PACKAGING) $(FRONT_END)
-	$(PIP) install --constraint constraints.txt --editable '.[demo]'
+	$(INSTALL) --editable '.[demo]'
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/bin/python $(PACKAGING)
-	$(PIP) install --constraint constraints.txt --editable '.[demo,test]'
+	$(INSTALL) --editable '.[demo,test]'
 	@touch $@
 
 js/node_modules/.package-lock.json: js/package-lock.json $(VENV)/.installed-test

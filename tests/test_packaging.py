@@ -55,7 +55,9 @@ def test_the_front_end_fetches_nothing(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         for bundle in BUNDLES:
             source = archive.read(bundle).decode()
-            remote = re.findall(r"""(?:from|import)\s*\(?\s*["'`](?:https?:)?//[^"'`]+|unpkg|jsdelivr|esm\.sh""", source)
+            remote = re.findall(
+                r"""(?:from|import)\s*\(?\s*["'`](?:https?:)?//[^"'`]+|unpkg|jsdelivr|esm\.sh""", source
+            )
             assert not remote, f"{bundle} loads {remote}"
 
 
