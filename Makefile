@@ -92,8 +92,11 @@ $(VENV)/.installed-demo: $(VENV)/bin/python $(PACKAGING) $(FRONT_END)
 	$(INSTALL) --editable '.[demo]'
 	@touch $@
 
+# timm needs torchvision, and the registry's torchvision does not import beside a CPU build of torch; transformers in
+# the notebooks would trip over it. In a folder of its own only the tests see it, and tests/conftest.py helps them.
 $(VENV)/.installed-test: $(VENV)/bin/python $(PACKAGING)
 	$(INSTALL) --editable '.[demo,test]'
+	$(INSTALL) --no-deps --upgrade --target $(VENV)/vision timm torchvision
 	@touch $@
 
 js/node_modules/.package-lock.json: js/package-lock.json $(VENV)/.installed-test

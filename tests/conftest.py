@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
+
+# Where `make test` puts timm and torchvision.
+sys.path.append(str(Path(sys.prefix) / "vision"))
 
 
 def _torchvision_lacks_its_operators() -> bool:
@@ -18,11 +22,9 @@ def _torchvision_lacks_its_operators() -> bool:
 
 
 if _torchvision_lacks_its_operators():
-    # That build cannot load its compiled operators, and then fails to import for want of their schemas. timm needs
-    # torchvision only to be importable; no model in these tests calls the operators. Kept: a library undefines its
-    # operators when it is collected.
+    # That build cannot load its compiled operators, and then fails to import for want of their schemas. timm and
+    # transformers only need to import it; no model in these tests calls the operators. Kept in a variable: a library
+    # undefines its operators when it is collected.
     _torchvision_library = torch.library.Library("torchvision", "DEF")
     _torchvision_library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _torchvision_library.define(
-        "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    )
+    _torchvision_library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
