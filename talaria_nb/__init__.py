@@ -1,8 +1,26 @@
 """Talaria for everyone: explore a model's cost op by op, choose bits per weight, export for Core ML."""
 
+from talaria_nb import quiet as _quiet  # first: it imports coremltools without its warnings
+from talaria_nb.devices import device, devices
 from talaria_nb.errors import TalariaError
 from talaria_nb.load import Model, load
+from talaria_nb.plan import Estimate, Plan
 from talaria_nb.schemes import Float16, LinearQuantize, Palettize, Scheme
+from talaria_nb.session import Session, explore
 
-__all__ = ["Float16", "LinearQuantize", "Model", "Palettize", "Scheme", "TalariaError", "load"]
+__all__ = [
+    "Estimate",
+    "Float16",
+    "LinearQuantize",
+    "Model",
+    "Palettize",
+    "Plan",
+    "Scheme",
+    "Session",
+    "TalariaError",
+    "device",
+    "devices",
+    "explore",
+    "load",
+]
 __version__ = "0.1.0"

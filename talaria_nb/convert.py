@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import copy
-import logging
-import warnings
 from collections.abc import Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import coremltools as ct
 import torch
+from coremltools.converters.mil.mil.scope import ScopeSource
 
 from talaria_nb.errors import ConversionError, LoadError
+from talaria_nb.quiet import quiet
 from talaria_nb.repairs import repair
 from talaria_nb.source import SourceMap, number_nodes, source_map
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -81,7 +77,16 @@ def convert(module: torch.nn.Module, example_inputs: object, deployment_target: 
                 "Replace that operation in the model, or convert a part of the model without it."
             )
             raise ConversionError(message) from error
-    return Conversion(mlmodel, source_map(exported, mlmodel._mil_program), repairs)
+    origins = source_map(exported, mlmodel._mil_program)
+    _forget_debug_handles(mlmodel)
+    return Conversion(mlmodel, origins, repairs)
+
+
+def _forget_debug_handles(mlmodel: ct.models.MLModel) -> None:
+    """Keep MLModel.save from writing a file of debug handles, which mean nothing outside of this conversion."""
+    for function in mlmodel._mil_program.functions.values():
+        if ScopeSource.EXIR_DEBUG_HANDLE in function._essential_scope_sources:
+            function._essential_scope_sources.remove(ScopeSource.EXIR_DEBUG_HANDLE)
 
 
 def _as_call(example_inputs: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -152,36 +157,3 @@ def _describe(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__).rstrip(".")
-
-
-@contextmanager
-def quiet(*, progress: bool) -> Iterator[None]:
-    """Keep coremltools' and torch's internal warnings, and without `progress` their bars, off the user's screen."""
-    logger = logging.getLogger("coremltools")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), _progress_bars(shown=progress):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-@contextmanager
-def _progress_bars(*, shown: bool) -> Iterator[None]:
-    if shown:
-        yield
-        return
-    from tqdm import tqdm
-
-    original = tqdm.__init__
-
-    def silent(self: Any, *args: Any, **kwargs: Any) -> None:
-        original(self, *args, **{**kwargs, "disable": True})
-
-    tqdm.__init__ = silent
-    try:
-        yield
-    finally:
-        tqdm.__init__ = original

@@ -33,12 +33,15 @@ class Column:
         "exact" (counted or read), "estimated" (from a model of the device), or "text".
     description
         One or two sentences.
+    numeric
+        Whether it holds numbers.
     """
 
     title: str
     unit: str
     certainty: Literal["exact", "estimated", "text"]
     description: str
+    numeric: bool = False
 
 
 COLUMNS: dict[str, Column] = {
@@ -49,20 +52,37 @@ COLUMNS: dict[str, Column] = {
     "output": Column("output", "", "text", "Shape of the op's first output."),
     "output_dtype": Column("dtype", "", "text", "MIL dtype of the op's first output."),
     "input_shapes": Column("inputs", "", "text", "Shapes of the tensors that the op reads, without small constants."),
-    "flops": Column("FLOPs", "FLOPs", "exact", "Floating point operations, 2 per multiply-accumulate, counted from shapes."),
-    "weight_bytes": Column("size", "bytes", "exact", "Bytes of the weights that the op reads, with tables and scales, as stored."),
-    "activation_bytes": Column("activations", "bytes", "exact", "Bytes of the activations that the op reads and writes once each."),
+    "flops": Column("FLOPs", "FLOPs", "exact", "Floating point operations, 2 per multiply-accumulate, counted from shapes.", numeric=True),
+    "weight_bytes": Column("size", "bytes", "exact", "Bytes of the weights that the op reads, with tables and scales, as stored.", numeric=True),
+    "activation_bytes": Column("activations", "bytes", "exact", "Bytes of the activations that the op reads and writes once each.", numeric=True),
     "scheme": Column("scheme", "", "text", "How the op's weights are stored under the plan."),
-    "bits": Column("bits", "bits", "exact", "Width of one stored weight, without tables and scales."),
-    "latency_ms": Column("latency", "ms", "estimated", "Time of the op on the device: launch + max(compute, memory). See the model's interval for how sure it is."),
+    "bits": Column("bits", "bits", "exact", "Width of one stored weight, without tables and scales.", numeric=True),
+    "latency_ms": Column("latency", "ms", "estimated", "Time of the op on the device: launch + max(compute, memory). See the model's interval for how sure it is.", numeric=True),
     "bound": Column("bound", "", "estimated", "What the op's time is spent on: compute, memory (weights and activations), or its launch."),
     "shape": Column("shape", "", "text", "Shape of the weight."),
     "dtype": Column("dtype", "", "text", "MIL dtype of the weight as converted."),
-    "elements": Column("elements", "", "exact", "Number of elements of the weight."),
+    "elements": Column("elements", "", "exact", "Number of elements of the weight.", numeric=True),
     "readers": Column("readers", "", "text", "Ops that read the weight; a tied weight has several."),
     "modules": Column("modules", "", "text", "Modules whose ops read the weight."),
     "compressible": Column("compressible", "", "exact", f"Whether coremltools compresses it: more than {WEIGHT_THRESHOLD:,} elements and an unambiguous channel axis."),
 }
+
+
+TABLE_COLUMNS = (
+    "name",
+    "op_type",
+    "module",
+    "output",
+    "scheme",
+    "bits",
+    "weight_bytes",
+    "latency_ms",
+    "bound",
+    "flops",
+    "activation_bytes",
+    "source",
+)
+"""Columns of the table in the browser."""
 
 
 def shape_text(shape: tuple[int, ...]) -> str:

@@ -14,8 +14,9 @@ import pandas as pd
 import torch
 
 from talaria_nb import frames
-from talaria_nb.convert import convert, quiet
+from talaria_nb.convert import convert
 from talaria_nb.errors import LoadError
+from talaria_nb.quiet import quiet
 from talaria_nb.read import read_program
 from talaria_nb.schemes import ios_version
 from talaria_nb.source import Frame, SourceMap
@@ -218,5 +219,6 @@ def _read(mlmodel: ct.models.MLModel, source_map: SourceMap, name: str) -> Progr
 
 
 def _package_bytes_outside_weights(mlmodel: ct.models.MLModel) -> int:
-    files = [path for path in Path(mlmodel.package_path).rglob("*") if path.is_file()]
-    return sum(path.stat().st_size for path in files if path.suffix != ".bin")
+    """Bytes of the program proto and of the manifest: what a saved package holds beside `weight.bin`."""
+    manifest = Path(mlmodel.package_path) / "Manifest.json"
+    return int(mlmodel.get_spec().ByteSize()) + manifest.stat().st_size

@@ -203,7 +203,7 @@ class Program:
     fixed_file_bytes
         Bytes of `weight.bin` that no plan changes: its header and every stored tensor that is not a weight.
     fixed_package_bytes
-        Bytes of the uncompressed package outside `weight.bin` (the program proto, manifest and source map).
+        Bytes of the uncompressed package outside `weight.bin` (the program proto and the manifest).
     """
 
     name: str

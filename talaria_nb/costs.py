@@ -1,0 +1,220 @@
+"""CostTable: everything needed to price any plan without touching the model again.
+
+The table carries parts, not totals: an op's latency is launch + max(compute, memory), so it is not linear in bits, and
+only the parts let an edit be priced by look-up and sum. The browser prices plans from the same table (`js/src/
+estimate.ts`), Python is the authority, and both agree on the fixtures of `tests/fixtures/estimates.json`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from talaria_nb import latency, storage
+from talaria_nb.errors import SchemeError
+from talaria_nb.schemes import DEFAULT_MENU, Float16, Scheme, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+    from talaria_nb.devices import Device
+    from talaria_nb.program import Program
+
+FLOAT16_COLUMN = 0
+"""Column of `Float16()`, the baseline of every comparison."""
+
+
+@dataclass(frozen=True, eq=False)
+class CostTable:
+    """Prices of every weight under every scheme, and of every op, on one device.
+
+    Attributes
+    ----------
+    device, compute_unit
+        What it was priced for.
+    schemes
+        The columns; `schemes[0]` is always `Float16()`.
+    refusals
+        Sentences that say why a scheme is illegal.
+    reason
+        Row in `refusals` for each weight and scheme, -1 where legal. int16, shape (weights, schemes).
+    payload_bytes
+        Data, tables and scales. float64, shape (weights, schemes); 0 where illegal, as in the three below.
+    file_bytes
+        Growth of `weight.bin`, with records and padding.
+    proto_bytes
+        Growth of the program proto against the uncompressed program.
+    stream_ms
+        Time to bring the stored weight to the compute unit, once for every op that reads it.
+    elements
+        float64, shape (weights,).
+    fixed_file_bytes, fixed_proto_bytes
+        What no plan changes: of `weight.bin`, and of the package beside it.
+    dispatch_ms
+        Time of one prediction before its first op.
+    launch_ms, compute_ms, activation_ms
+        Parts of each op's time. float64, shape (ops,).
+    op_weights_start, op_weights
+        CSR: weights read by op i are `op_weights[op_weights_start[i]:op_weights_start[i + 1]]`. int32.
+    interval
+        80 % interval of the total latency as factors (low, high).
+    """
+
+    device: str
+    compute_unit: str
+    schemes: tuple[Scheme, ...]
+    refusals: tuple[str, ...]
+    reason: NDArray[np.int16]
+    payload_bytes: NDArray[np.float64]
+    file_bytes: NDArray[np.float64]
+    proto_bytes: NDArray[np.float64]
+    stream_ms: NDArray[np.float64]
+    elements: NDArray[np.float64]
+    fixed_file_bytes: int
+    fixed_proto_bytes: int
+    dispatch_ms: float
+    launch_ms: NDArray[np.float64]
+    compute_ms: NDArray[np.float64]
+    activation_ms: NDArray[np.float64]
+    op_weights_start: NDArray[np.int32]
+    op_weights: NDArray[np.int32]
+    interval: tuple[float, float]
+
+    @cached_property
+    def column(self) -> Mapping[Scheme, int]:
+        """Column of each scheme."""
+        return {scheme: column for column, scheme in enumerate(self.schemes)}
+
+    def columns_of(self, schemes: Iterable[Scheme]) -> NDArray[np.int64]:
+        """Return the column of each weight's scheme.
+
+        Parameters
+        ----------
+        schemes
+            One a weight, in the order of the program's weights.
+
+        Raises
+        ------
+        SchemeError
+            If a scheme is no column of this table, or illegal for its weight.
+        """
+        try:
+            columns = np.array([self.column[scheme] for scheme in schemes], dtype=np.int64)
+        except KeyError as error:
+            message = f"{error.args[0]!r} is not in this cost table; build the table with it."
+            raise SchemeError(message) from error
+        refused = np.flatnonzero(self.reason[np.arange(len(columns)), columns] >= 0)
+        if refused.size:
+            row = int(refused[0])
+            column = int(columns[row])
+            message = f"Weight {row} cannot be {self.schemes[column]!r}. {self.refusals[self.reason[row, column]]}"
+            raise SchemeError(message)
+        return columns
+
+
+def cost_table(
+    program: Program, device: Device, *, compute_unit: str = "all", schemes: Iterable[Scheme] = DEFAULT_MENU
+) -> CostTable:
+    """Price every weight of a program under every scheme, and every op, on a device.
+
+    Parameters
+    ----------
+    program
+        The model.
+    device
+        From `tnb.device(name)`.
+    compute_unit
+        One of `talaria_nb.devices.COMPUTE_UNITS`.
+    schemes
+        The columns wanted; `Float16()` is put first whether it is among them or not.
+
+    Returns
+    -------
+    CostTable
+
+    Raises
+    ------
+    DeviceError
+        If the compute unit is unknown, or nothing is known about it on this device.
+    """
+    menu = tuple(dict.fromkeys((Float16(), *schemes)))
+    weights = program.weights
+    reason, refusals = _legality(program, menu)
+    legal = reason < 0
+    shape = (len(weights), len(menu))
+    payload, in_file, proto, stream = (np.zeros(shape) for _ in range(4))
+    for column, scheme in enumerate(menu):
+        rows = np.flatnonzero(legal[:, column])
+        entries = [stored_weight(program, scheme, row) for row in rows.tolist()]
+        payload[rows, column] = [entry.payload_bytes for entry in entries]
+        in_file[rows, column] = [entry.file_bytes for entry in entries]
+        proto[rows, column] = [entry.proto_bytes for entry in entries]
+        tables = np.array([entry.tables for entry in entries], dtype=np.float64)
+        stream[rows, column] = latency.stream_ms(
+            device, compute_unit, scheme, payload[rows, column], tables=tables
+        )
+    times = latency.op_times(program, latency.work(program), device, compute_unit)
+    start, rows_read = program.op_weights
+    return CostTable(
+        device=device.name,
+        compute_unit=compute_unit,
+        schemes=menu,
+        refusals=refusals,
+        reason=reason,
+        payload_bytes=payload,
+        file_bytes=in_file,
+        proto_bytes=proto,
+        stream_ms=stream,
+        elements=weights.elements.astype(np.float64),
+        fixed_file_bytes=program.fixed_file_bytes,
+        fixed_proto_bytes=program.fixed_package_bytes,
+        dispatch_ms=times.dispatch_ms,
+        launch_ms=times.launch_ms,
+        compute_ms=times.compute_ms,
+        activation_ms=times.activation_ms,
+        op_weights_start=start,
+        op_weights=rows_read,
+        interval=times.interval,
+    )
+
+
+def weight_file_bytes(program: Program, schemes: Iterable[Scheme]) -> int:
+    """Predict `weight.bin` under one scheme a weight, in file order; no device needed. Exact for legal schemes."""
+    return program.fixed_file_bytes + sum(
+        stored_weight(program, scheme, row).file_bytes for row, scheme in enumerate(schemes)
+    )
+
+
+def stored_weight(program: Program, scheme: Scheme, row: int) -> storage.Stored:
+    """Count the bytes of the weight in one row of `program.weights` under a scheme."""
+    weights = program.weights
+    return storage.stored(
+        scheme,
+        name=weights.name[row],
+        shape=weights.shape[row],
+        dtype=weights.dtype[row],
+        channel_axes=weights.channel_axes[row],
+        deployment_target=program.deployment_target,
+        last_in_file=bool(weights.last_in_file[row]),
+    )
+
+
+def _legality(program: Program, menu: tuple[Scheme, ...]) -> tuple[NDArray[np.int16], tuple[str, ...]]:
+    """Ask `schemes.refusal` once for every distinct shape and scheme."""
+    weights = program.weights
+    sentences: dict[str, int] = {}
+    reason = np.full((len(weights), len(menu)), -1, dtype=np.int16)
+    kinds = list(zip(weights.shape, weights.channel_axes, strict=True))
+    for kind in dict.fromkeys(kinds):
+        answers = [
+            refusal(scheme, shape=kind[0], channel_axes=kind[1], deployment_target=program.deployment_target)
+            for scheme in menu
+        ]
+        codes = [-1 if answer is None else sentences.setdefault(answer, len(sentences)) for answer in answers]
+        reason[[row for row, other in enumerate(kinds) if other == kind]] = codes
+    return reason, tuple(sentences)

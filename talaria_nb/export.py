@@ -1,0 +1,284 @@
+"""Plan → coremltools: configs, Python source, the compressed model, and the proof that it is what was predicted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
+from coremltools.optimize import coreml as cto
+
+from talaria_nb.costs import stored_weight, weight_file_bytes
+from talaria_nb.errors import ExportError
+from talaria_nb.quiet import quiet
+from talaria_nb.schemes import Float16, LinearQuantize, Palettize, Scheme
+
+if TYPE_CHECKING:
+    import coremltools as ct
+    from coremltools.converters.mil.mil import Operation
+
+    from talaria_nb.plan import Plan
+
+Pass: TypeAlias = Literal["palettize", "linear_quantize"]
+
+_SUFFIX = {"constexpr_lut_to_dense": "_palettized"}
+_DEFAULT_SUFFIX = "_quantized"
+
+
+def optimization_configs(plan: Plan) -> list[tuple[Pass, cto.OptimizationConfig]]:
+    """Write a plan as coremltools configs.
+
+    Parameters
+    ----------
+    plan
+        Any plan.
+
+    Returns
+    -------
+    list of (pass, OptimizationConfig)
+        In the order to apply them: "palettize" goes to `coremltools.optimize.coreml.palettize_weights` and
+        "linear_quantize" to `linear_quantize_weights`. Weights are keyed by const name, which is the first thing that
+        coremltools looks up, so a weight that several ops share has one config. Empty for an all-float16 plan.
+    """
+    configs: list[tuple[Pass, cto.OptimizationConfig]] = []
+    for name, chosen in _by_pass(plan).items():
+        op_configs = {weight: _op_config(scheme) for weight, scheme in chosen.items()}
+        configs.append((name, cto.OptimizationConfig(op_name_configs=op_configs)))
+    return configs
+
+
+def to_python(plan: Plan) -> str:
+    """Write a plan as Python source that needs coremltools alone.
+
+    Returns
+    -------
+    str
+        Source that defines `compress(mlmodel)`. It runs as it stands.
+    """
+    lines = [
+        f'"""Compress {_one_line(plan.model.program.name)} with coremltools as planned in talaria-nb."""',
+        "",
+        "import coremltools.optimize.coreml as cto",
+        "",
+    ]
+    steps: list[str] = []
+    for name, chosen in _by_pass(plan).items():
+        variable = f"{name}_config"
+        steps.append(f"    mlmodel = cto.{name}_weights(mlmodel, {variable})")
+        by_scheme: dict[Scheme, list[str]] = {}
+        for weight, scheme in chosen.items():
+            by_scheme.setdefault(scheme, []).append(weight)
+        lines += [f"{variable} = cto.OptimizationConfig()"]
+        for scheme, weights in by_scheme.items():
+            lines += [
+                f"op_config = cto.{_config_class(scheme).__name__}({_arguments_text(scheme)})",
+                "for name in (",
+                *(f"    {weight!r}," for weight in weights),
+                "):",
+                f"    {variable}.set_op_name(name, op_config)",
+            ]
+        lines.append("")
+    lines += [
+        "",
+        "def compress(mlmodel):",
+        '    """Return the compressed model; save it with .save("compressed.mlpackage")."""',
+        *steps,
+        "    return mlmodel",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def compress(plan: Plan, *, progress: bool = True) -> ct.models.MLModel:
+    """Compress the model as planned, by coremltools itself.
+
+    Parameters
+    ----------
+    plan
+        Any plan.
+    progress
+        Whether coremltools shows its progress bars.
+
+    Returns
+    -------
+    coremltools.models.MLModel
+        A new model; the plan's own is left alone. For an all-float16 plan it is the uncompressed model.
+
+    Raises
+    ------
+    ExportError
+        If coremltools fails, or leaves a weight as it was without saying so.
+    """
+    mlmodel = plan.model.mlmodel
+    apply = {"palettize": cto.palettize_weights, "linear_quantize": cto.linear_quantize_weights}
+    for name, config in optimization_configs(plan):
+        try:
+            with quiet(progress=progress):
+                mlmodel = apply[name](mlmodel, config)
+        except Exception as error:
+            message = f"coremltools failed to {name} {plan.model.program.name}: {error}"
+            raise ExportError(message) from error
+    skipped = [
+        weight
+        for weight, scheme in plan.schemes.items()
+        if not isinstance(scheme, Float16) and weight not in _constexprs(mlmodel)
+    ]
+    if skipped:
+        message = (
+            f"coremltools skipped {len(skipped)} weights without saying why, first {skipped[0]!r}. "
+            "Set them to tnb.Float16() and report the model to talaria-nb."
+        )
+        raise ExportError(message)
+    return mlmodel
+
+
+def verify(plan: Plan, compressed: ct.models.MLModel | None = None, *, progress: bool = True) -> pd.DataFrame:
+    """Compare what was predicted with what coremltools wrote.
+
+    Parameters
+    ----------
+    plan
+        The plan that `compressed` was made from.
+    compressed
+        What `plan.compress()` returned; None compresses now.
+    progress
+        Whether coremltools shows its progress bars while it compresses.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index: weight names, then "weight.bin". Columns: scheme; predicted_bytes and actual_bytes (data, tables and
+        scales of a weight; the whole file in the last row); match; sqnr_db, the signal-to-quantization-noise ratio of
+        the weight read back from the compressed model, in dB (inf for an unchanged weight, NaN in the last row).
+        `frame.attrs["verdict"]` says in one line whether everything matches.
+
+    Raises
+    ------
+    ExportError
+        If compression fails.
+    """
+    mlmodel = compress(plan, progress=progress) if compressed is None else compressed
+    constexprs = _constexprs(mlmodel)
+    program = plan.model.program
+    rows: list[tuple[str, int, int, float]] = []
+    for row, (weight, scheme) in enumerate(plan.schemes.items()):
+        original = plan.model.weight_value(weight)
+        predicted = stored_weight(program, scheme, row).payload_bytes
+        op = constexprs.get(weight)
+        if op is None:
+            rows.append((scheme.label, predicted, int(original.nbytes), np.inf))
+        else:
+            rows.append((scheme.label, predicted, _constexpr_bytes(op), _sqnr_db(original, _dense_value(op))))
+    table = pd.DataFrame(
+        rows,
+        index=pd.Index([*plan.schemes], name="weight"),
+        columns=["scheme", "predicted_bytes", "actual_bytes", "sqnr_db"],
+    )
+    rows_and_file = _with_file_row(table, weight_file_bytes(program, plan.scheme_of_weight), _weight_file_bytes(mlmodel))
+    rows_and_file.insert(3, "match", rows_and_file["predicted_bytes"] == rows_and_file["actual_bytes"])
+    rows_and_file.attrs["verdict"] = _verdict(rows_and_file)
+    return rows_and_file
+
+
+def dequantized_weights(mlmodel: ct.models.MLModel) -> dict[str, np.ndarray]:
+    """Read the weights of a compressed model back as the device would see them.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        Const name of each compressed weight → its values, float16 or float32, in the weight's own shape.
+    """
+    return {weight: _dense_value(op) for weight, op in _constexprs(mlmodel).items()}
+
+
+def _by_pass(plan: Plan) -> dict[Pass, dict[str, Scheme]]:
+    passes: dict[Pass, dict[str, Scheme]] = {}
+    for name, kind in (("palettize", Palettize), ("linear_quantize", LinearQuantize)):
+        chosen = {weight: scheme for weight, scheme in plan.schemes.items() if isinstance(scheme, kind)}
+        if chosen:
+            passes[name] = chosen
+    return passes
+
+
+def _config_class(scheme: Scheme) -> type[cto.OpPalettizerConfig | cto.OpLinearQuantizerConfig]:
+    return cto.OpPalettizerConfig if isinstance(scheme, Palettize) else cto.OpLinearQuantizerConfig
+
+
+def _arguments(scheme: Scheme) -> dict[str, object]:
+    """List the arguments of a scheme's coremltools config class, defaults left out where they say the same."""
+    if isinstance(scheme, Palettize):
+        grouped = {} if scheme.group_size is None else {"group_size": scheme.group_size}
+        return {"mode": "kmeans", "nbits": scheme.nbits, "granularity": scheme.granularity, **grouped}
+    if isinstance(scheme, LinearQuantize):
+        blocked = {} if scheme.block_size is None else {"block_size": scheme.block_size}
+        return {"mode": scheme.mode, "dtype": scheme.dtype, "granularity": scheme.granularity, **blocked}
+    message = f"{scheme!r} has no coremltools config."
+    raise TypeError(message)
+
+
+def _op_config(scheme: Scheme) -> cto.OpPalettizerConfig | cto.OpLinearQuantizerConfig:
+    return _config_class(scheme)(**_arguments(scheme))
+
+
+def _arguments_text(scheme: Scheme) -> str:
+    return ", ".join(f"{key}={value!r}" for key, value in _arguments(scheme).items())
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.replace("\\", "/").replace('"', "'").split())
+
+
+def _constexprs(mlmodel: ct.models.MLModel) -> dict[str, Operation]:
+    """Find the op that decompresses each weight, by the weight's original const name."""
+    program = mlmodel._mil_program
+    function = program.functions[program.default_function_name]
+    found: dict[str, Operation] = {}
+    for op in function.operations:
+        if op.op_type.startswith("constexpr_"):
+            found[op.name.removesuffix(_SUFFIX.get(op.op_type, _DEFAULT_SUFFIX))] = op
+    return found
+
+
+def _constexpr_bytes(op: Operation) -> int:
+    """Count the stored bytes of a constexpr op's operands: packed data, tables, scales, zero points."""
+    total = 0
+    for parameter, var in op.inputs.items():
+        if parameter in ("shape", "axis", "vector_axis"):
+            continue
+        bits = var.dtype.get_bitwidth() if hasattr(var.dtype, "get_bitwidth") else 8 * var.val.dtype.itemsize
+        total += -(-int(np.size(var.val)) * bits // 8)
+    return total
+
+
+def _dense_value(op: Operation) -> np.ndarray:
+    return np.asarray(op.materialized_val_inference())
+
+
+def _sqnr_db(original: np.ndarray, stored: np.ndarray) -> float:
+    signal = original.astype(np.float64)
+    noise = float(np.sum((signal - stored.astype(np.float64)) ** 2))
+    power = float(np.sum(signal**2))
+    if noise == 0:
+        return np.inf
+    return float(10 * np.log10(power / noise)) if power else -np.inf
+
+
+def _weight_file_bytes(mlmodel: ct.models.MLModel) -> int:
+    path = Path(mlmodel.weights_dir) / "weight.bin"
+    return path.stat().st_size if path.exists() else 0
+
+
+def _with_file_row(table: pd.DataFrame, predicted: int, actual: int) -> pd.DataFrame:
+    last = pd.DataFrame(
+        [("", predicted, actual, np.nan)], index=pd.Index(["weight.bin"], name="weight"), columns=table.columns
+    )
+    return pd.concat([table, last])
+
+
+def _verdict(table: pd.DataFrame) -> str:
+    wrong = table.index[~table["match"]].tolist()
+    weights = len(table) - 1
+    if not wrong:
+        return f"All {weights} weights and weight.bin are exactly as predicted: {table['actual_bytes'].iloc[-1]:,} bytes."
+    return f"{len(wrong)} of {weights + 1} differ from the prediction, first {wrong[0]!r}."

@@ -1,0 +1,358 @@
+"""Plan and Estimate: which weight is stored how, and what that costs."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from talaria_nb.costs import FLOAT16_COLUMN, CostTable, cost_table
+from talaria_nb.devices import Device
+from talaria_nb.devices import device as find_device
+from talaria_nb.errors import PlanError, SchemeError
+from talaria_nb.load import Model
+from talaria_nb.schemes import Float16, LinearQuantize, Scheme, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import coremltools as ct
+    from coremltools.optimize.coreml import OptimizationConfig
+    from numpy.typing import NDArray
+
+_CAN_BE_COMPRESSED = LinearQuantize("int8", "per_tensor")
+"""Legal for every weight that coremltools can compress at all, on every deployment target."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The totals of one plan on one device.
+
+    Attributes
+    ----------
+    size_bytes
+        Whole package on disk. Within some hundred bytes: the proto's growth is estimated.
+    weight_file_bytes
+        `weight.bin`, exact to the byte.
+    bits_per_weight
+        Stored bits (tables and scales included) over elements, of all weights. Exact.
+    latency_ms
+        Estimated time of one prediction.
+    latency_interval
+        80 % interval of `latency_ms` (low, high), calibrated on published measurements that the fit had not seen.
+    device, compute_unit
+        What the latency was estimated for.
+    """
+
+    size_bytes: int
+    weight_file_bytes: int
+    bits_per_weight: float
+    latency_ms: float
+    latency_interval: tuple[float, float]
+    device: str
+    compute_unit: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpCosts:
+    """What each op costs under one plan.
+
+    Attributes
+    ----------
+    op_ms
+        float64, shape (ops,).
+    bound
+        "launch", "compute" or "memory". Shape (ops,).
+    weight_bytes
+        Payload of the weights that the op reads. float64, shape (ops,).
+    """
+
+    op_ms: NDArray[np.float64]
+    bound: NDArray[np.str_]
+    weight_bytes: NDArray[np.float64]
+
+
+def price(table: CostTable, columns: NDArray[np.int64]) -> Estimate:
+    """Price a plan from a cost table: look up and sum.
+
+    Parameters
+    ----------
+    table
+        The prices.
+    columns
+        Column of each weight's scheme; int64, shape (weights,). Not checked for legality.
+    """
+    rows = np.arange(len(columns))
+    weight_file_bytes = table.fixed_file_bytes + float(table.file_bytes[rows, columns].sum())
+    proto_bytes = table.fixed_proto_bytes + float(table.proto_bytes[rows, columns].sum())
+    elements = float(table.elements.sum())
+    payload = float(table.payload_bytes[rows, columns].sum())
+    latency_ms = table.dispatch_ms + float(price_ops(table, columns).op_ms.sum())
+    low, high = table.interval
+    return Estimate(
+        size_bytes=int(weight_file_bytes + proto_bytes),
+        weight_file_bytes=int(weight_file_bytes),
+        bits_per_weight=8 * payload / elements if elements else 0.0,
+        latency_ms=latency_ms,
+        latency_interval=(latency_ms * low, latency_ms * high),
+        device=table.device,
+        compute_unit=table.compute_unit,
+    )
+
+
+def price_ops(table: CostTable, columns: NDArray[np.int64]) -> OpCosts:
+    """Price every op under a plan; parameters as in `price`."""
+    read = table.op_weights
+    memory_ms = table.activation_ms + _sum_by_op(table, table.stream_ms[read, columns[read]])
+    busy_ms = np.maximum(table.compute_ms, memory_ms)
+    bound = np.where(
+        table.launch_ms >= busy_ms, "launch", np.where(table.compute_ms >= memory_ms, "compute", "memory")
+    )
+    weight_bytes = _sum_by_op(table, table.payload_bytes[read, columns[read]])
+    return OpCosts(table.launch_ms + busy_ms, bound, weight_bytes)
+
+
+def _sum_by_op(table: CostTable, per_read: NDArray[np.float64]) -> NDArray[np.float64]:
+    ops = np.repeat(np.arange(len(table.launch_ms)), np.diff(table.op_weights_start))
+    return np.bincount(ops, weights=per_read, minlength=len(table.launch_ms))
+
+
+class Plan:
+    """An immutable choice of one scheme for every weight of a model; every edit returns a new plan.
+
+    Parameters
+    ----------
+    model
+        The model; the new plan keeps every weight as `Float16()`.
+
+    Raises
+    ------
+    PlanError
+        If `model` is not what `tnb.load` returns.
+    """
+
+    __slots__ = ("_model", "_schemes")
+
+    def __init__(self, model: Model) -> None:
+        if not isinstance(model, Model):
+            message = f"Plan() takes what tnb.load() returns, not a {type(model).__name__}."
+            raise PlanError(message)
+        self._model = model
+        self._schemes: tuple[Scheme, ...] = (Float16(),) * len(model.program.weights)
+
+    @property
+    def model(self) -> Model:
+        """The model that the plan is for."""
+        return self._model
+
+    @property
+    def schemes(self) -> Mapping[str, Scheme]:
+        """Scheme of every weight by name, in file order."""
+        return dict(zip(self._model.program.weights.name, self._schemes, strict=True))
+
+    @property
+    def scheme_of_weight(self) -> tuple[Scheme, ...]:
+        """Scheme of every weight, in file order."""
+        return self._schemes
+
+    def __getitem__(self, weight: str) -> Scheme:
+        try:
+            return self._schemes[self._model.program.weight_row[weight]]
+        except KeyError:
+            raise PlanError(self._unknown(weight)) from None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Plan):
+            return NotImplemented
+        return self._fingerprint == other._fingerprint and self._schemes == other._schemes
+
+    def __hash__(self) -> int:
+        return hash((self._fingerprint, self._schemes))
+
+    def __repr__(self) -> str:
+        counts = Counter(scheme.label for scheme in self._schemes)
+        parts = ", ".join(f"{count} × {label}" for label, count in counts.most_common())
+        return f"<talaria_nb.Plan {self._model.program.name}: {parts or 'no weights'}>"
+
+    @property
+    def _fingerprint(self) -> str:
+        return self._model.program.fingerprint
+
+    def set(self, where: str | Iterable[str] | Iterable[bool], scheme: Scheme) -> Plan:
+        """Return a plan in which some weights have another scheme.
+
+        Parameters
+        ----------
+        where
+            A glob over module paths and weight names ("encoder.layer.3.*", "*query*"), a list of such globs or names,
+            or a boolean mask over `model.weights`. A glob that matches no weight is an error; weights that coremltools
+            could not compress at all (`model.weights.compressible`) are passed over by a glob that matches others too.
+        scheme
+            The new scheme.
+
+        Raises
+        ------
+        PlanError
+            If nothing matches.
+        SchemeError
+            If the scheme is illegal for a matched weight.
+        """
+        if not isinstance(scheme, Scheme):
+            message = f"{scheme!r} is not a scheme. Use tnb.Float16(), tnb.Palettize(4), tnb.LinearQuantize('int8'), …"
+            raise SchemeError(message)
+        rows, chosen_by_name = self._rows(where)
+        changed = list(self._schemes)
+        passed_over: list[str] = []
+        for row in rows:
+            reason = self._refusal(row, scheme)
+            if reason is None:
+                changed[row] = scheme
+            elif chosen_by_name or self._refusal(row, _CAN_BE_COMPRESSED) is None:
+                message = f"{self._model.program.weights.name[row]} cannot be {scheme!r}. {reason}"
+                raise SchemeError(message)
+            else:
+                passed_over.append(f"{self._model.program.weights.name[row]}: {reason}")
+        if passed_over and len(passed_over) == len(rows):
+            message = f"None of the {len(rows)} matched weights can be {scheme!r}. {passed_over[0]}"
+            raise SchemeError(message)
+        return self.with_schemes(changed)
+
+    def with_schemes(self, schemes: Sequence[Scheme]) -> Plan:
+        """Return a plan for the same model with the given scheme for every weight, in file order, unchecked."""
+        plan = Plan.__new__(Plan)
+        plan._model = self._model
+        plan._schemes = tuple(schemes)
+        return plan
+
+    def estimate(self, device: str | Device, compute_unit: str = "all") -> Estimate:
+        """Price the plan on a device.
+
+        Parameters
+        ----------
+        device
+            A name from `tnb.devices()`, or a `Device`.
+        compute_unit
+            One of `talaria_nb.devices.COMPUTE_UNITS`; "all" is Core ML's own default.
+
+        Raises
+        ------
+        DeviceError
+            If the device or the compute unit is unknown.
+        """
+        table = self.cost_table(device, compute_unit)
+        return price(table, table.columns_of(self._schemes))
+
+    def table(self, device: str | Device, compute_unit: str = "all") -> pd.DataFrame:
+        """Price every op, the plan beside float16.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row an op: name, op_type, module, scheme, bits, weight_bytes, latency_ms and bound under the plan, and
+            float16_weight_bytes and float16_latency_ms; units as in `talaria_nb.frames.COLUMNS`.
+        """
+        table = self.cost_table(device, compute_unit)
+        costs = price_ops(table, table.columns_of(self._schemes))
+        dense = price_ops(table, np.full(len(self._schemes), FLOAT16_COLUMN))
+        program = self._model.program
+        start, rows = program.op_weights
+        read = [[self._schemes[row] for row in rows[a:b]] for a, b in zip(start, start[1:], strict=False)]
+        return pd.DataFrame(
+            {
+                "name": program.ops.name,
+                "op_type": program.ops.op_type,
+                "module": [program.modules.path[row] for row in program.ops.module],
+                "scheme": [", ".join(dict.fromkeys(scheme.label for scheme in schemes)) for schemes in read],
+                "bits": [min((scheme.nbits for scheme in schemes), default=np.nan) for schemes in read],
+                "weight_bytes": costs.weight_bytes.astype(np.int64),
+                "float16_weight_bytes": dense.weight_bytes.astype(np.int64),
+                "latency_ms": costs.op_ms,
+                "float16_latency_ms": dense.op_ms,
+                "bound": costs.bound,
+            }
+        )
+
+    def cost_table(self, device: str | Device, compute_unit: str = "all") -> CostTable:
+        """Build the cost table of the plan's own schemes."""
+        found = device if isinstance(device, Device) else find_device(device)
+        return cost_table(self._model.program, found, compute_unit=compute_unit, schemes=self._schemes)
+
+    def optimization_configs(self) -> list[tuple[str, OptimizationConfig]]:
+        """Write the plan as coremltools configs; see `talaria_nb.export.optimization_configs`."""
+        from talaria_nb import export
+
+        return export.optimization_configs(self)
+
+    def to_python(self) -> str:
+        """Write the plan as Python source that needs coremltools alone; see `talaria_nb.export.to_python`."""
+        from talaria_nb import export
+
+        return export.to_python(self)
+
+    def compress(self, *, progress: bool = True) -> ct.models.MLModel:
+        """Compress the model with coremltools; see `talaria_nb.export.compress`."""
+        from talaria_nb import export
+
+        return export.compress(self, progress=progress)
+
+    def verify(self, compressed: ct.models.MLModel | None = None, *, progress: bool = True) -> pd.DataFrame:
+        """Compare predicted with actual bytes; see `talaria_nb.export.verify`."""
+        from talaria_nb import export
+
+        return export.verify(self, compressed, progress=progress)
+
+    def _rows(self, where: str | Iterable[str] | Iterable[bool]) -> tuple[list[int], bool]:
+        """Resolve `where` to weight rows, and say whether each of them was named outright."""
+        weights = self._model.program.weights
+        if isinstance(where, str):
+            where = [where]
+        chosen = list(where)
+        if chosen and all(isinstance(item, (bool, np.bool_)) for item in chosen):
+            if len(chosen) != len(weights):
+                message = f"The mask has {len(chosen)} entries; the model has {len(weights)} weights."
+                raise PlanError(message)
+            return [row for row, wanted in enumerate(chosen) if wanted], True
+        rows: dict[int, None] = {}
+        outright = True
+        for pattern in chosen:
+            if not isinstance(pattern, str):
+                message = f"Weights are chosen by name, glob or mask, not by {pattern!r}."
+                raise PlanError(message)
+            matched = self._match(pattern)
+            if not matched:
+                raise PlanError(self._unknown(pattern))
+            outright = outright and pattern in self._model.program.weight_row
+            rows.update(dict.fromkeys(matched))
+        return list(rows), outright
+
+    def _match(self, pattern: str) -> list[int]:
+        program = self._model.program
+        exact = program.weight_row.get(pattern)
+        if exact is not None:
+            return [exact]
+        return [
+            row
+            for row, (name, paths) in enumerate(zip(program.weights.name, program.weight_module_paths, strict=True))
+            if any(fnmatch.fnmatchcase(candidate, pattern) for candidate in (name, *paths))
+        ]
+
+    def _refusal(self, row: int, scheme: Scheme) -> str | None:
+        program = self._model.program
+        return refusal(
+            scheme,
+            shape=program.weights.shape[row],
+            channel_axes=program.weights.channel_axes[row],
+            deployment_target=program.deployment_target,
+        )
+
+    def _unknown(self, pattern: str) -> str:
+        program = self._model.program
+        names = [*program.weights.name, *dict.fromkeys(path for paths in program.weight_module_paths for path in paths)]
+        near = difflib.get_close_matches(pattern, names, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]!r}?" if near else " model.weights lists them all."
+        return f"No weight or module of {program.name} matches {pattern!r}.{hint}"

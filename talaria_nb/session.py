@@ -1,0 +1,291 @@
+"""Session: one exploration of a model on a device. The store that all views share."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import anywidget
+import numpy as np
+import traitlets as t
+from IPython.core.getipython import get_ipython
+from IPython.display import display
+
+from talaria_nb import wire
+from talaria_nb.bundles import SESSION_BUNDLE
+from talaria_nb.costs import CostTable, cost_table
+from talaria_nb.devices import device as find_device
+from talaria_nb.devices import devices
+from talaria_nb.errors import PlanError, TalariaError
+from talaria_nb.history import History
+from talaria_nb.plan import Estimate, Plan, price
+from talaria_nb.schemes import DEFAULT_MENU
+from talaria_nb.views import Explorer, Graph, Sliders, Summary, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+    from talaria_nb.load import Model
+    from talaria_nb.schemes import Scheme
+
+EXPORTED_VARIABLE = "optimization_configs"
+"""Name under which the Export button leaves the configs in the notebook."""
+
+
+class Session(anywidget.AnyWidget):
+    """One exploration: a model, a device, the history of plans and the selection.
+
+    Made by `tnb.explore`. All views of a session show the same state; edits in the browser arrive here debounced, and
+    edits made here reach every view.
+
+    Attributes
+    ----------
+    plan
+        The current `Plan`; settable.
+    selection
+        Names of the selected ops, a tuple; settable with any iterable of op names.
+    device
+        Name of the device that latency is estimated for; settable.
+    """
+
+    _esm = SESSION_BUNDLE
+
+    device = t.Unicode().tag(sync=True)
+    plan = t.Instance(Plan)
+    selection = t.Tuple()
+
+    # What crosses to the browser; `js/src/protocol.ts` is the other side.
+    name = t.Unicode(read_only=True).tag(sync=True)
+    devices = t.List(t.Unicode(), read_only=True).tag(sync=True)
+    program = t.Dict(read_only=True).tag(sync=True)
+    costs = t.Dict(read_only=True).tag(sync=True)
+    plan_state = t.Dict(read_only=True).tag(sync=True)
+    selected_ops = t.List(t.Int()).tag(sync=True)
+    edits = t.List(t.Dict()).tag(sync=True)
+    request = t.Dict().tag(sync=True)
+    response = t.Dict(read_only=True).tag(sync=True)
+
+    def __init__(self, model_or_plan: Model | Plan, device: str) -> None:
+        plan = model_or_plan if isinstance(model_or_plan, Plan) else Plan(model_or_plan)
+        self._model = plan.model
+        self._table = _cost_table(plan, device, DEFAULT_MENU)
+        self._history = History(self._columns_of(plan))
+        self._acknowledged: dict[str, int] = {}
+        self.snapshots: dict[str, Plan] = {}
+        super().__init__(device=self._table.device, plan=plan)
+        with self.hold_sync():
+            self.set_trait("name", self._model.program.name)
+            self.set_trait("devices", devices())
+            self.set_trait("program", wire.pack_program(self._model))
+            self._publish_costs()
+            self._publish_history()
+
+    def __repr__(self) -> str:
+        return f"<talaria_nb.Session {self._model.program.name} on {self.device}: {self.plan!r}>"
+
+    def _repr_mimebundle_(self, **_kwargs: object) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Show as text: what is drawn is `session.explorer` and the other views."""
+        return {"text/plain": repr(self)}, {}
+
+    @property
+    def model(self) -> Model:
+        """The model under exploration."""
+        return self._model
+
+    @property
+    def estimate(self) -> Estimate:
+        """Totals of the current plan on the current device."""
+        return price(self._table, self._history.columns)
+
+    @cached_property
+    def explorer(self) -> Explorer:
+        """The view of everything at once."""
+        return Explorer(self)
+
+    @cached_property
+    def summary(self) -> Summary:
+        """The view of the totals."""
+        return Summary(self)
+
+    @cached_property
+    def table(self) -> Table:
+        """The view of the ops."""
+        return Table(self)
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The view of the computation graph."""
+        return Graph(self)
+
+    @cached_property
+    def sliders(self) -> Sliders:
+        """The view with one scheme and one slider for the selected ops, or for all weights."""
+        return Sliders(self)
+
+    def undo(self) -> None:
+        """Take the last step back; nothing happens if there is none."""
+        self._adopt(self._history.undo())
+
+    def redo(self) -> None:
+        """Take the last undone step again; nothing happens if there is none."""
+        self._adopt(self._history.redo())
+
+    def snapshot(self, name: str) -> Plan:
+        """Keep the current plan under a name in `session.snapshots`, and return it."""
+        self.snapshots[name] = self.plan
+        return self.plan
+
+    @t.validate("device")
+    def _known_device(self, proposal: t.Bunch) -> str:
+        return find_device(proposal["value"]).name
+
+    @t.validate("plan")
+    def _plan_for_this_model(self, proposal: t.Bunch) -> Plan:
+        plan: Plan = proposal["value"]
+        if plan.model.program.fingerprint != self._model.program.fingerprint:
+            message = (
+                f"This plan is for {plan.model.program.name}, which is another model than this session's "
+                f"{self._model.program.name}. Start a session for it with tnb.explore(plan)."
+            )
+            raise PlanError(message)
+        return plan
+
+    @t.validate("selection")
+    def _known_ops(self, proposal: t.Bunch) -> tuple[str, ...]:
+        names = tuple(proposal["value"])
+        unknown = [name for name in names if name not in self._model.program.op_row]
+        if unknown:
+            message = f"{self._model.program.name} has no op named {unknown[0]!r}. model.ops lists them all."
+            raise PlanError(message)
+        return names
+
+    @t.observe("device")
+    def _on_device(self, change: t.Bunch) -> None:
+        if change["new"] != self._table.device:
+            self._table = _cost_table(self.plan, change["new"], self._table.schemes)
+            self._publish_costs()
+
+    @t.observe("plan")
+    def _on_plan(self, change: t.Bunch) -> None:
+        if change["old"] is t.Undefined or change["old"] is None:
+            return
+        columns = self._columns_of(change["new"])
+        if not np.array_equal(columns, self._history.columns):
+            rows = np.arange(len(columns))
+            self._adopt(self._history.set(rows.tolist(), columns.tolist(), label="set in Python"))
+
+    @t.observe("selection")
+    def _on_selection(self, change: t.Bunch) -> None:
+        rows = [self._model.program.op_row[name] for name in change["new"]]
+        if rows != self.selected_ops:
+            self.selected_ops = rows
+
+    @t.observe("selected_ops")
+    def _on_selected_ops(self, change: t.Bunch) -> None:
+        names = self._model.program.ops.name
+        self.selection = tuple(names[row] for row in change["new"] if 0 <= row < len(names))
+
+    @t.observe("edits")
+    def _on_edits(self, change: t.Bunch) -> None:
+        """Apply what browsers did while Python was busy, each edit once, in order."""
+        history = self._history
+        for edit in change["new"]:
+            client, sequence = str(edit["client"]), int(edit["sequence"])
+            if sequence > self._acknowledged.get(client, 0):
+                self._acknowledged[client] = sequence
+                history = self._apply(history, edit)
+        self._adopt(history)
+
+    @t.observe("request")
+    def _on_request(self, change: t.Bunch) -> None:
+        request: dict[str, Any] = change["new"]
+        if request.get("action") != "export":
+            return
+        try:
+            answer = self._export()
+        except TalariaError as error:
+            answer = {"ok": False, "message": str(error), "code": "", "variables": []}
+        self.set_trait("response", {"id": request.get("id"), "action": "export", **answer})
+
+    def _export(self) -> dict[str, Any]:
+        """Leave the plan's configs in the notebook's namespace, and write the code that does the same."""
+        configs = self.plan.optimization_configs()
+        shell = get_ipython()
+        if shell is not None:
+            shell.user_ns[EXPORTED_VARIABLE] = configs
+        where = f"They are in this notebook as {EXPORTED_VARIABLE}." if shell is not None else ""
+        passes = " and ".join(name for name, _ in configs)
+        message = f"{passes or 'No pass'}: {len(configs)} coremltools config{'s' * (len(configs) != 1)}. {where}"
+        variables = [EXPORTED_VARIABLE] if shell is not None else []
+        return {"ok": True, "message": message, "code": self.plan.to_python(), "variables": variables}
+
+    def _apply(self, history: History, edit: Mapping[str, Any]) -> History:
+        if edit["kind"] == "undo":
+            return history.undo()
+        if edit["kind"] == "redo":
+            return history.redo()
+        rows, columns = np.asarray(edit["weights"], dtype=int), np.asarray(edit["schemes"], dtype=int)
+        known = (rows >= 0) & (rows < len(self._table.reason))
+        known &= (columns >= 0) & (columns < len(self._table.schemes))
+        legal = known & (self._table.reason[np.where(known, rows, 0), np.where(known, columns, 0)] < 0)
+        return history.set(
+            rows[legal].tolist(), columns[legal].tolist(), label=edit.get("label", ""), gesture=edit.get("gesture", "")
+        )
+
+    def _adopt(self, history: History) -> None:
+        """Make a history the current one, here and in every browser."""
+        self._history = history
+        schemes = [self._table.schemes[column] for column in history.columns]
+        self.plan = self.plan.with_schemes(schemes)
+        self._publish_history()
+
+    def _columns_of(self, plan: Plan) -> NDArray[np.uint16]:
+        """Return the plan's columns, after widening the cost table if it lacks one of the plan's schemes."""
+        if not set(plan.scheme_of_weight) <= self._table.column.keys():
+            self._table = _cost_table(plan, self._table.device, self._table.schemes)
+            self._publish_costs()
+        return self._table.columns_of(plan.scheme_of_weight).astype(np.uint16)
+
+    def _publish_costs(self) -> None:
+        self.set_trait("costs", wire.pack_costs(self._table))
+
+    def _publish_history(self) -> None:
+        revision = self.plan_state.get("revision", 0) + 1
+        self.set_trait(
+            "plan_state", wire.pack_history(self._history, revision=revision, acknowledged=self._acknowledged)
+        )
+
+
+def _cost_table(plan: Plan, device: str, menu: Iterable[Scheme]) -> CostTable:
+    """Price the menu, widened by the plan's own schemes; columns that were there keep their place."""
+    return cost_table(plan.model.program, find_device(device), schemes=(*menu, *plan.scheme_of_weight))
+
+
+def explore(model_or_plan: Model | Plan, device: str = "iPhone 15 Pro") -> Session:
+    """Open the Explorer on a model or a plan, and show it in the notebook.
+
+    Parameters
+    ----------
+    model_or_plan
+        What `tnb.load` returns, or a plan to start from.
+    device
+        A name from `tnb.devices()`.
+
+    Returns
+    -------
+    Session
+        For edits from Python: `session.plan`, `session.selection`, `session.undo()`, and for single views:
+        `session.table`, `session.graph`, `session.summary`, `session.sliders`.
+
+    Raises
+    ------
+    PlanError
+        If the first argument is neither a model nor a plan.
+    DeviceError
+        If the device is unknown.
+    """
+    session = Session(model_or_plan, device)
+    display(session.explorer)
+    return session

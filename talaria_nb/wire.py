@@ -1,0 +1,126 @@
+"""What crosses to the browser: programs and cost tables as JSON with binary columns.
+
+The receiving side is `js/src/protocol.ts`. Columns of numbers travel as little-endian bytes, texts as lists.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from talaria_nb import latency
+from talaria_nb.frames import COLUMNS, TABLE_COLUMNS, shape_text, source_text
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from talaria_nb.costs import CostTable
+    from talaria_nb.history import History
+    from talaria_nb.load import Model
+
+Wire = dict[str, Any]
+
+
+def pack_program(model: Model) -> Wire:
+    """Pack what the views show of a model and no edit changes."""
+    program = model.program
+    ops, values, weights, modules = program.ops, program.values, program.weights, program.modules
+    work = latency.work(program)
+    return {
+        "name": program.name,
+        "deployment_target": program.deployment_target,
+        "columns": [
+            {
+                "key": key,
+                "title": column.title,
+                "unit": column.unit,
+                "description": column.description,
+                "certainty": column.certainty,
+                "numeric": column.numeric,
+            }
+            for key, column in ((key, COLUMNS[key]) for key in TABLE_COLUMNS)
+        ],
+        "ops": {
+            "name": list(ops.name),
+            "op_type": list(ops.op_type),
+            "module": _pack(ops.module, "<i4"),
+            "source": [source_text(model.source_map, name) for name in ops.name],
+            "output": [shape_text(values.shape[outputs[0]]) if outputs else "" for outputs in ops.outputs],
+            "flops": _pack(work.flops, "<f8"),
+            "activation_bytes": _pack(work.activation_bytes, "<f8"),
+        },
+        "edges": _pack(program.edges, "<i4"),
+        "modules": {
+            "path": list(modules.path),
+            "class_name": list(modules.class_name),
+            "parent": _pack(modules.parent, "<i4"),
+        },
+        "weights": {
+            "name": list(weights.name),
+            "shape": [shape_text(shape) for shape in weights.shape],
+            "elements": _pack(weights.elements, "<f8"),
+            "module": _pack([int(ops.module[readers[0]]) for readers in weights.readers], "<i4"),
+        },
+    }
+
+
+def pack_costs(table: CostTable) -> Wire:
+    """Pack a cost table."""
+    families = dict.fromkeys((scheme.family, scheme.family_label) for scheme in table.schemes)
+    return {
+        "device": table.device,
+        "compute_unit": table.compute_unit,
+        "schemes": [
+            {
+                "key": scheme.key,
+                "label": scheme.label,
+                "family": scheme.family,
+                "family_label": scheme.family_label,
+                "nbits": scheme.nbits,
+            }
+            for scheme in table.schemes
+        ],
+        "families": [{"key": key, "label": label} for key, label in families],
+        "legal": _pack(table.reason < 0, "u1"),
+        "reason": _pack(table.reason, "<i2"),
+        "reasons": list(table.refusals),
+        "payload_bytes": _pack(table.payload_bytes, "<f8"),
+        "file_bytes": _pack(table.file_bytes, "<f8"),
+        "proto_bytes": _pack(table.proto_bytes, "<f8"),
+        "stream_ms": _pack(table.stream_ms, "<f8"),
+        "elements": _pack(table.elements, "<f8"),
+        "fixed_file_bytes": table.fixed_file_bytes,
+        "fixed_proto_bytes": table.fixed_proto_bytes,
+        "dispatch_ms": table.dispatch_ms,
+        "launch_ms": _pack(table.launch_ms, "<f8"),
+        "compute_ms": _pack(table.compute_ms, "<f8"),
+        "activation_ms": _pack(table.activation_ms, "<f8"),
+        "op_weights_start": _pack(table.op_weights_start, "<i4"),
+        "op_weights": _pack(table.op_weights, "<i4"),
+        "interval": list(table.interval),
+    }
+
+
+def pack_history(history: History, *, revision: int, acknowledged: dict[str, int]) -> Wire:
+    """Pack the current plan with its history, and which of the browsers' edits it contains."""
+    return {
+        "revision": revision,
+        "scheme": _pack(history.columns, "<u2"),
+        "cursor": history.cursor,
+        "history": [
+            {
+                "label": entry.label,
+                "gesture": entry.gesture,
+                "weights": _pack(entry.weights, "<i4"),
+                "before": _pack(entry.before, "<u2"),
+                "after": _pack(entry.after, "<u2"),
+            }
+            for entry in history.entries
+        ],
+        "acknowledged": dict(acknowledged),
+    }
+
+
+def _pack(column: ArrayLike, dtype: str) -> bytes:
+    return np.ascontiguousarray(column, dtype=dtype).tobytes()
