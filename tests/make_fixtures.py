@@ -1,0 +1,157 @@
+"""Write the fixtures that Python and TypeScript both check: `python tests/make_fixtures.py`.
+
+Python is the authority: `estimates.json` holds what `plan.price` says of random cost tables, `history.json` what
+`history.History` makes of random edits. `test_parity.py` fails when the code no longer says what the files say.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from talaria_nb.costs import CostTable
+from talaria_nb.history import History
+from talaria_nb.plan import price, price_ops
+from talaria_nb.schemes import DEFAULT_MENU, Float16, Palettize
+from talaria_nb.wire import pack_costs
+
+FIXTURES = Path(__file__).parent / "fixtures"
+_DTYPES = {
+    "legal": "u1",
+    "reason": "<i2",
+    "op_weights_start": "<i4",
+    "op_weights": "<i4",
+    "scheme": "<u2",
+    "weights": "<i4",
+    "before": "<u2",
+    "after": "<u2",
+}
+
+
+def plain(packed: Any, key: str = "") -> Any:
+    """Turn a packed value into JSON: bytes become lists of numbers."""
+    if isinstance(packed, bytes):
+        return np.frombuffer(packed, dtype=_DTYPES.get(key, "<f8")).tolist()
+    if isinstance(packed, dict):
+        return {name: plain(value, name) for name, value in packed.items()}
+    if isinstance(packed, list):
+        return [plain(value, key) for value in packed]
+    return packed
+
+
+def random_table(rng: np.random.Generator, *, ops: int, weights: int) -> CostTable:
+    """Make up a cost table; the last op reads two weights and weight 0 is shared by two ops, if there are any."""
+    schemes = (Float16(), *(Palettize(nbits) for nbits in (8, 4, 2)), DEFAULT_MENU[13])
+    shape = (weights, len(schemes))
+    reason = np.where(rng.random(shape) < 0.2, 0, -1).astype(np.int16)
+    reason[:, 0] = -1
+    legal = reason < 0
+    read = [[] for _ in range(ops)]
+    for weight in range(weights):
+        read[int(rng.integers(ops))].append(weight)
+    if weights:
+        read[0] = sorted({*read[0], 0})
+        read[-1] = sorted({*read[-1], 0, weights - 1})
+    payload = np.round(rng.lognormal(9, 2, shape)) * legal
+    return CostTable(
+        device="made up",
+        compute_unit="all",
+        schemes=schemes,
+        refusals=("It cannot be.",),
+        reason=reason,
+        payload_bytes=payload,
+        file_bytes=(payload + 64) * legal,
+        proto_bytes=np.round(rng.uniform(100, 300, shape)) * legal * (np.arange(len(schemes)) > 0),
+        stream_ms=rng.lognormal(-5, 2, shape) * legal,
+        elements=np.round(rng.lognormal(9, 2, weights)),
+        fixed_file_bytes=int(rng.integers(64, 10_000)),
+        fixed_proto_bytes=int(rng.integers(1_000, 100_000)),
+        dispatch_ms=float(rng.uniform(0, 0.3)),
+        launch_ms=rng.lognormal(-6, 1, ops),
+        compute_ms=rng.lognormal(-5, 2, ops),
+        activation_ms=rng.lognormal(-6, 2, ops),
+        op_weights_start=np.cumsum([0, *map(len, read)]).astype(np.int32),
+        op_weights=np.array([weight for weights_read in read for weight in weights_read], dtype=np.int32),
+        interval=(0.8, 1.3),
+    )
+
+
+def estimate_case(name: str, table: CostTable, rng: np.random.Generator) -> dict[str, Any]:
+    """Price the float16 plan and five random legal plans of one table."""
+    plans = []
+    for trial in range(6):
+        columns = np.zeros(len(table.elements), dtype=np.int64)
+        if trial:
+            columns = np.array([rng.choice(np.flatnonzero(row < 0)) for row in table.reason], dtype=np.int64)
+        total, ops = price(table, columns), price_ops(table, columns)
+        plans.append(
+            {
+                "scheme": columns.tolist(),
+                "weight_file_bytes": total.weight_file_bytes,
+                "size_bytes": total.size_bytes,
+                "bits_per_weight": total.bits_per_weight,
+                "latency_ms": total.latency_ms,
+                "latency_interval": list(total.latency_interval),
+                "op_ms": ops.op_ms.tolist(),
+                "bound": ops.bound.tolist(),
+                "op_weight_bytes": ops.weight_bytes.tolist(),
+            }
+        )
+    return {"name": name, "costs": plain(pack_costs(table)), "plans": plans}
+
+
+def history_case(name: str, rng: np.random.Generator, *, weights: int, steps: int) -> dict[str, Any]:
+    """Fold random edits: sets with and without a gesture, empty sets, undos and redos, past both ends."""
+    start = rng.integers(0, 3, weights).astype(np.uint16)
+    history = History(start)
+    edits = []
+    for sequence in range(1, steps + 1):
+        kind = str(rng.choice(["set", "set", "set", "undo", "redo"]))
+        edit = {"client": "a", "sequence": sequence, "kind": kind, "gesture": "", "label": "", "weights": [], "schemes": []}
+        if kind == "set":
+            rows = rng.permutation(weights)[: int(rng.integers(0, weights + 1))].tolist()
+            edit |= {
+                "gesture": str(rng.choice(["", "drag 1", "drag 2"])),
+                "label": f"step {sequence}",
+                "weights": rows,
+                "schemes": rng.integers(0, 3, len(rows)).tolist(),
+            }
+            history = history.set(rows, edit["schemes"], label=edit["label"], gesture=edit["gesture"])
+        else:
+            history = history.undo() if kind == "undo" else history.redo()
+        edits.append(edit)
+    entries = [
+        {
+            "label": entry.label,
+            "gesture": entry.gesture,
+            "weights": entry.weights.tolist(),
+            "before": entry.before.tolist(),
+            "after": entry.after.tolist(),
+        }
+        for entry in history.entries
+    ]
+    expected = {"scheme": history.columns.tolist(), "cursor": history.cursor, "history": entries}
+    return {"name": name, "scheme": start.tolist(), "steps": edits, "expected": expected}
+
+
+def build() -> dict[str, dict[str, Any]]:
+    """Build both fixtures from fixed seeds; file name → content."""
+    estimates = [
+        estimate_case(f"{ops} ops, {weights} weights", random_table(rng, ops=ops, weights=weights), rng)
+        for seed, (ops, weights) in enumerate([(1, 0), (2, 1), (30, 12), (200, 60)])
+        for rng in [np.random.default_rng(seed)]
+    ]
+    histories = [
+        history_case(f"seed {seed}", np.random.default_rng(seed), weights=5, steps=steps)
+        for seed, steps in enumerate([0, 1, 3, 10, 40, 40, 40, 160])
+    ]
+    return {"estimates.json": {"cases": estimates}, "history.json": {"cases": histories}}
+
+
+if __name__ == "__main__":
+    FIXTURES.mkdir(exist_ok=True)
+    for file, content in build().items():
+        (FIXTURES / file).write_text(json.dumps(content, indent=None, separators=(",", ":")) + "\n", encoding="utf-8")
