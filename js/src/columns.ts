@@ -1,0 +1,158 @@
+/** Columns of the ops table: what they show, how they sort, and which stay when the table is narrow. */
+
+import { BOUNDS } from "./estimate";
+import type { Column, Program } from "./protocol";
+import type { Store } from "./store";
+
+export type ColumnKey =
+  | "name"
+  | "op_type"
+  | "output"
+  | "module"
+  | "source"
+  | "scheme"
+  | "bits"
+  | "size"
+  | "latency"
+  | "bound";
+
+export interface TableColumn {
+  key: ColumnKey;
+  title: string;
+  /** keys of `program.columns` whose text is the tooltip, best first */
+  meta: string[];
+  /** pixels; the first column takes what is left */
+  width: number;
+  /** columns with a higher number go first when there is no room */
+  optional: number;
+  numeric: boolean;
+}
+
+export const TABLE_COLUMNS: readonly TableColumn[] = [
+  { key: "name", title: "name", meta: ["name"], width: 132, optional: 0, numeric: false },
+  { key: "op_type", title: "op", meta: ["op_type"], width: 84, optional: 2, numeric: false },
+  { key: "output", title: "output", meta: ["output", "output_shape"], width: 92, optional: 4, numeric: false },
+  { key: "module", title: "module", meta: ["module"], width: 150, optional: 3, numeric: false },
+  { key: "source", title: "source", meta: ["source"], width: 150, optional: 5, numeric: false },
+  { key: "scheme", title: "scheme", meta: ["scheme"], width: 104, optional: 0, numeric: false },
+  { key: "bits", title: "bits", meta: ["bits", "nbits", "bits_per_weight"], width: 134, optional: 0, numeric: true },
+  { key: "size", title: "size", meta: ["size", "weight_bytes", "size_bytes"], width: 132, optional: 0, numeric: true },
+  { key: "latency", title: "latency ms", meta: ["latency", "latency_ms"], width: 116, optional: 0, numeric: true },
+  { key: "bound", title: "bound", meta: ["bound"], width: 70, optional: 1, numeric: false },
+];
+
+const NAME_IDEAL = 190;
+
+/** The columns that fit, in their order. */
+export function columnsFor(width: number): TableColumn[] {
+  let room = width - NAME_IDEAL + TABLE_COLUMNS[0]!.width;
+  for (const c of TABLE_COLUMNS) if (c.optional === 0) room -= c.width;
+  const kept = new Set(TABLE_COLUMNS.filter((c) => c.optional === 0));
+  for (const c of TABLE_COLUMNS.filter((x) => x.optional > 0).sort((a, b) => a.optional - b.optional)) {
+    if (room < c.width) break;
+    room -= c.width;
+    kept.add(c);
+  }
+  return TABLE_COLUMNS.filter((c) => kept.has(c));
+}
+
+export const column = (program: Program, ...keys: string[]): Column | undefined => {
+  for (const key of keys) {
+    const found = program.columns.find((c) => c.key === key);
+    if (found) return found;
+  }
+  return undefined;
+};
+
+export function tooltip(program: Program, c: TableColumn): string {
+  const meta = column(program, ...c.meta);
+  if (!meta) return c.title;
+  const facts = [meta.unit, meta.certainty === "text" ? "" : meta.certainty].filter((s) => s !== "");
+  return `${meta.description || meta.title}${facts.length > 0 ? ` (${facts.join(", ")})` : ""}`;
+}
+
+export interface SortKey {
+  key: ColumnKey;
+  descending: boolean;
+}
+
+type Value = (op: number) => number | string;
+
+function valueOf(store: Store, key: ColumnKey): Value {
+  const program = store.program.peek();
+  const costs = store.costs.peek();
+  const scheme = store.history.peek().scheme;
+  const { live } = store;
+  switch (key) {
+    case "name":
+      return (op) => program.ops.name[op]!;
+    case "op_type":
+      return (op) => program.ops.opType[op]!;
+    case "output":
+      return (op) => program.ops.output[op]!;
+    // Modules are numbered in the order they run, which serves better than the alphabet.
+    case "module":
+      return (op) => program.ops.module[op]!;
+    case "source":
+      return (op) => program.ops.source[op]!;
+    case "size":
+      return (op) => live.opBytes[op]!;
+    case "latency":
+      return (op) => live.opMs[op]!;
+    case "bound":
+      return (op) => BOUNDS[live.bound[op]!]!;
+    case "scheme":
+    case "bits":
+      return (op) => {
+        let bits = 0;
+        let name = "";
+        for (let i = costs.opWeightsStart[op]!; i < costs.opWeightsStart[op + 1]!; i++) {
+          const info = costs.schemes[scheme[costs.opWeights[i]!]!]!;
+          if (bits === 0 || info.nbits < bits) bits = info.nbits;
+          if (info.family !== costs.schemes[0]!.family || name === "") name = info.familyLabel;
+        }
+        return key === "bits" ? bits : name;
+      };
+  }
+}
+
+/** Ops in the order of the keys; equal ones stay in execution order. */
+export function sortOps(store: Store, ops: readonly number[], keys: readonly SortKey[]): number[] {
+  const values = keys.map(({ key, descending }) => {
+    const value = valueOf(store, key);
+    const column = new Map(ops.map((op) => [op, value(op)]));
+    return { column, sign: descending ? -1 : 1 };
+  });
+  return [...ops].sort((a, b) => {
+    for (const { column, sign } of values) {
+      const [x, y] = [column.get(a)!, column.get(b)!];
+      if (x !== y) return (x < y ? -1 : 1) * sign;
+    }
+    return a - b;
+  });
+}
+
+/** A click sorts by the column, or turns its direction; with shift it becomes or stays a second key. */
+export function nextSort(sort: readonly SortKey[], c: TableColumn, second: boolean): SortKey[] {
+  const now = sort.find((s) => s.key === c.key);
+  const next = { key: c.key, descending: now ? !now.descending : c.numeric };
+  if (!second) return [next];
+  if (now) return sort.map((s) => (s === now ? next : s));
+  return [...sort.slice(0, 1), next];
+}
+
+/** Ops whose name, type, module or source holds every word of the query. */
+export function searchOps(program: Program, query: string): number[] {
+  const { ops, modules } = program;
+  const words = query.toLowerCase().split(/\s+/).filter(Boolean);
+  const found: number[] = [];
+  for (let op = 0; op < ops.count; op++) {
+    if (words.length > 0) {
+      const module = modules.path[ops.module[op]!] ?? "";
+      const text = `${ops.name[op]}\n${ops.opType[op]}\n${module}\n${ops.source[op]}`.toLowerCase();
+      if (!words.every((word) => text.includes(word))) continue;
+    }
+    found.push(op);
+  }
+  return found;
+}

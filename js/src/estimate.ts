@@ -1,0 +1,81 @@
+/**
+ * The arithmetic of plan.py on typed arrays; held to it within 1e-9 by tests/fixtures/estimates.json.
+ * Nothing is allocated per call: one `Priced` is reused for the life of a cost table.
+ */
+
+import type { Costs } from "./protocol";
+
+export const BOUNDS = ["launch", "compute", "memory"] as const;
+
+export interface Priced {
+  weightFileBytes: number;
+  sizeBytes: number;
+  bitsPerWeight: number;
+  latencyMs: number;
+  lowMs: number;
+  highMs: number;
+  opMs: Float64Array;
+  opBytes: Float64Array;
+  /** index into BOUNDS */
+  bound: Uint8Array;
+}
+
+export function createPriced(costs: Costs): Priced {
+  const ops = costs.launchMs.length;
+  return {
+    weightFileBytes: 0,
+    sizeBytes: 0,
+    bitsPerWeight: 0,
+    latencyMs: 0,
+    lowMs: 0,
+    highMs: 0,
+    opMs: new Float64Array(ops),
+    opBytes: new Float64Array(ops),
+    bound: new Uint8Array(ops),
+  };
+}
+
+/** Price the plan `scheme` (one scheme index a weight) into `out`. */
+export function price(costs: Costs, scheme: Uint16Array, out: Priced): void {
+  const { payloadBytes, fileBytes, protoBytes, streamMs, elements } = costs;
+  const schemes = costs.schemes.length;
+  let file = 0;
+  let proto = 0;
+  let payload = 0;
+  let count = 0;
+  for (let w = 0; w < scheme.length; w++) {
+    const at = w * schemes + scheme[w]!;
+    file += fileBytes[at]!;
+    proto += protoBytes[at]!;
+    payload += payloadBytes[at]!;
+    count += elements[w]!;
+  }
+  out.weightFileBytes = costs.fixedFileBytes + file;
+  out.sizeBytes = out.weightFileBytes + costs.fixedProtoBytes + proto;
+  out.bitsPerWeight = count > 0 ? (8 * payload) / count : 0;
+
+  const { launchMs, computeMs, activationMs, opWeights, opWeightsStart } = costs;
+  const { opMs, opBytes, bound } = out;
+  let latency = costs.dispatchMs;
+  for (let o = 0; o < opMs.length; o++) {
+    let memory = activationMs[o]!;
+    let bytes = 0;
+    const end = opWeightsStart[o + 1]!;
+    for (let i = opWeightsStart[o]!; i < end; i++) {
+      const w = opWeights[i]!;
+      const at = w * schemes + scheme[w]!;
+      memory += streamMs[at]!;
+      bytes += payloadBytes[at]!;
+    }
+    const launch = launchMs[o]!;
+    const compute = computeMs[o]!;
+    const work = compute >= memory ? compute : memory;
+    opMs[o] = launch + work;
+    opBytes[o] = bytes;
+    bound[o] = launch >= work ? 0 : compute >= memory ? 1 : 2;
+    latency += opMs[o]!;
+  }
+  out.latencyMs = latency;
+  out.lowMs = latency * costs.interval[0];
+  out.highMs = latency * costs.interval[1];
+}

@@ -1,0 +1,259 @@
+/** The wire between talaria_nb/session.py and this front end: types, and decoding of binary columns. */
+
+export type Wire = Record<string, unknown>;
+
+/** What `store.ts` needs of a Jupyter model; a plain object in tests and in a self-contained page. */
+export interface HostModel {
+  get(key: string): unknown;
+  set(key: string, value: unknown): void;
+  on(event: string, callback: () => void): void;
+  off(event: string, callback: () => void): void;
+  save_changes(): void;
+}
+
+export interface Column {
+  key: string;
+  title: string;
+  unit: string;
+  description: string;
+  certainty: string;
+  numeric: boolean;
+}
+
+export interface Program {
+  name: string;
+  target: string;
+  columns: Column[];
+  ops: {
+    count: number;
+    name: string[];
+    opType: string[];
+    module: Int32Array;
+    source: string[];
+    output: string[];
+    flops: Float64Array;
+    activationBytes: Float64Array;
+  };
+  /** producer, consumer, producer, consumer, … */
+  edges: Int32Array;
+  modules: { count: number; path: string[]; className: string[]; parent: Int32Array };
+  weights: {
+    count: number;
+    name: string[];
+    shape: string[];
+    elements: Float64Array;
+    module: Int32Array;
+  };
+}
+
+export interface SchemeInfo {
+  key: string;
+  label: string;
+  family: string;
+  familyLabel: string;
+  nbits: number;
+}
+
+export interface Costs {
+  device: string;
+  computeUnit: string;
+  schemes: SchemeInfo[];
+  families: { key: string; label: string }[];
+  legal: Uint8Array;
+  reason: Int16Array;
+  reasons: string[];
+  payloadBytes: Float64Array;
+  fileBytes: Float64Array;
+  protoBytes: Float64Array;
+  streamMs: Float64Array;
+  elements: Float64Array;
+  fixedFileBytes: number;
+  fixedProtoBytes: number;
+  dispatchMs: number;
+  launchMs: Float64Array;
+  computeMs: Float64Array;
+  activationMs: Float64Array;
+  opWeightsStart: Int32Array;
+  opWeights: Int32Array;
+  interval: [number, number];
+}
+
+export interface Entry {
+  label: string;
+  gesture: string;
+  weights: number[];
+  before: number[];
+  after: number[];
+}
+
+export interface PlanMessage {
+  revision: number;
+  scheme: Uint16Array;
+  cursor: number;
+  history: Entry[];
+  acknowledged: Record<string, number>;
+}
+
+export interface Edit {
+  client: string;
+  sequence: number;
+  kind: "set" | "undo" | "redo";
+  gesture: string;
+  label: string;
+  weights: number[];
+  schemes: number[];
+}
+
+export interface ResponseMessage {
+  id: string;
+  ok: boolean;
+  action: string;
+  message: string;
+  code: string;
+  variables: string[];
+}
+
+interface TypedArrayOf<T> {
+  new (buffer: ArrayBuffer): T;
+  from(values: ArrayLike<number>): T;
+}
+
+/** Jupyter hands out views at any byte offset, so the bytes are copied to get an aligned array. */
+function typed<T>(kind: TypedArrayOf<T>, value: unknown): T {
+  if (value instanceof ArrayBuffer) return new kind(value.slice(0));
+  if (value instanceof DataView) {
+    const bytes = new Uint8Array(value.byteLength);
+    bytes.set(new Uint8Array(value.buffer, value.byteOffset, value.byteLength));
+    return new kind(bytes.buffer);
+  }
+  if (Array.isArray(value)) return kind.from(value);
+  if (ArrayBuffer.isView(value)) return kind.from(value as unknown as ArrayLike<number>);
+  return kind.from([]);
+}
+
+export const f64 = (value: unknown): Float64Array => typed<Float64Array>(Float64Array, value);
+export const i32 = (value: unknown): Int32Array => typed<Int32Array>(Int32Array, value);
+export const i16 = (value: unknown): Int16Array => typed<Int16Array>(Int16Array, value);
+export const u16 = (value: unknown): Uint16Array => typed<Uint16Array>(Uint16Array, value);
+export const u8 = (value: unknown): Uint8Array => typed<Uint8Array>(Uint8Array, value);
+
+const wire = (value: unknown): Wire => (value ?? {}) as Wire;
+const text = (value: unknown): string => (value === undefined || value === null ? "" : String(value));
+const texts = (value: unknown): string[] => (Array.isArray(value) ? value.map(text) : []);
+const number = (value: unknown): number => Number(value ?? 0);
+const wires = (value: unknown): Wire[] => (Array.isArray(value) ? (value as Wire[]) : []);
+
+export function decodeProgram(value: unknown): Program {
+  const raw = wire(value);
+  const ops = wire(raw.ops);
+  const modules = wire(raw.modules);
+  const weights = wire(raw.weights);
+  const opNames = texts(ops.name);
+  const paths = texts(modules.path);
+  const weightNames = texts(weights.name);
+  return {
+    name: text(raw.name),
+    target: text(raw.deployment_target),
+    columns: wires(raw.columns).map((c) => ({
+      key: text(c.key),
+      title: text(c.title),
+      unit: text(c.unit),
+      description: text(c.description),
+      certainty: text(c.certainty),
+      numeric: Boolean(c.numeric),
+    })),
+    ops: {
+      count: opNames.length,
+      name: opNames,
+      opType: texts(ops.op_type),
+      module: i32(ops.module),
+      source: texts(ops.source),
+      output: texts(ops.output),
+      flops: f64(ops.flops),
+      activationBytes: f64(ops.activation_bytes),
+    },
+    edges: i32(raw.edges),
+    modules: {
+      count: paths.length,
+      path: paths,
+      className: texts(modules.class_name),
+      parent: i32(modules.parent),
+    },
+    weights: {
+      count: weightNames.length,
+      name: weightNames,
+      shape: texts(weights.shape),
+      elements: f64(weights.elements),
+      module: i32(weights.module),
+    },
+  };
+}
+
+export function decodeCosts(value: unknown): Costs {
+  const raw = wire(value);
+  const interval = f64(raw.interval);
+  return {
+    device: text(raw.device),
+    computeUnit: text(raw.compute_unit),
+    schemes: wires(raw.schemes).map((s) => ({
+      key: text(s.key),
+      label: text(s.label),
+      family: text(s.family),
+      familyLabel: text(s.family_label),
+      nbits: number(s.nbits),
+    })),
+    families: wires(raw.families).map((f) => ({ key: text(f.key), label: text(f.label) })),
+    legal: u8(raw.legal),
+    reason: i16(raw.reason),
+    reasons: texts(raw.reasons),
+    payloadBytes: f64(raw.payload_bytes),
+    fileBytes: f64(raw.file_bytes),
+    protoBytes: f64(raw.proto_bytes),
+    streamMs: f64(raw.stream_ms),
+    elements: f64(raw.elements),
+    fixedFileBytes: number(raw.fixed_file_bytes),
+    fixedProtoBytes: number(raw.fixed_proto_bytes),
+    dispatchMs: number(raw.dispatch_ms),
+    launchMs: f64(raw.launch_ms),
+    computeMs: f64(raw.compute_ms),
+    activationMs: f64(raw.activation_ms),
+    opWeightsStart: i32(raw.op_weights_start),
+    opWeights: i32(raw.op_weights),
+    interval: [interval[0] ?? 1, interval[1] ?? 1],
+  };
+}
+
+export function decodeEntry(value: unknown): Entry {
+  const raw = wire(value);
+  return {
+    label: text(raw.label),
+    gesture: text(raw.gesture),
+    weights: Array.from(i32(raw.weights)),
+    before: Array.from(u16(raw.before)),
+    after: Array.from(u16(raw.after)),
+  };
+}
+
+export function decodePlan(value: unknown): PlanMessage {
+  const raw = wire(value);
+  return {
+    revision: number(raw.revision),
+    scheme: u16(raw.scheme),
+    cursor: number(raw.cursor),
+    history: wires(raw.history).map(decodeEntry),
+    acknowledged: wire(raw.acknowledged) as Record<string, number>,
+  };
+}
+
+export function decodeResponse(value: unknown): ResponseMessage | null {
+  const raw = wire(value);
+  if (raw.id === undefined || raw.id === "") return null;
+  return {
+    id: text(raw.id),
+    ok: Boolean(raw.ok),
+    action: text(raw.action),
+    message: text(raw.message),
+    code: text(raw.code),
+    variables: texts(raw.variables),
+  };
+}

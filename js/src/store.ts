@@ -1,0 +1,367 @@
+/**
+ * Session state as signals, shared by every view of one session. The only file that talks to a Jupyter model;
+ * it takes any object with get / set / on / off / save_changes, so that views run without a kernel.
+ */
+
+import { batch, computed, type ReadonlySignal, type Signal, signal } from "@preact/signals";
+import { createPriced, type Priced, price } from "./estimate";
+import { applyEdit, fold, type HistoryState } from "./history";
+import {
+  type Costs,
+  decodeCosts,
+  decodePlan,
+  decodeProgram,
+  decodeResponse,
+  type Edit,
+  type HostModel,
+  i32,
+  type Program,
+  type ResponseMessage,
+} from "./protocol";
+import { type Assignment, FLOAT16 } from "./schemes";
+
+/** Edits wait this long for the next one before they are sent. */
+const SEND_DELAY_MS = 150;
+
+export type Origin = "table" | "graph" | "outside";
+
+export interface Totals {
+  sizeBytes: number;
+  weightFileBytes: number;
+  bitsPerWeight: number;
+  latencyMs: number;
+  lowMs: number;
+  highMs: number;
+}
+
+export interface Selection {
+  ops: readonly number[];
+  has: ReadonlySet<number>;
+  /** the view that made it, which therefore need not scroll to it */
+  origin: Origin;
+}
+
+/** What the pointer is over: one op, or a module of the graph. */
+export type Hover = { op: number; module: number } | null;
+
+export interface Waiting {
+  id: string;
+  action: string;
+}
+
+const totalsOf = (p: Priced): Totals => ({
+  sizeBytes: p.sizeBytes,
+  weightFileBytes: p.weightFileBytes,
+  bitsPerWeight: p.bitsPerWeight,
+  latencyMs: p.latencyMs,
+  lowMs: p.lowMs,
+  highMs: p.highMs,
+});
+
+const randomId = (): string =>
+  Array.from(crypto.getRandomValues(new Uint32Array(2)), (n) => n.toString(36)).join("");
+
+export class Store {
+  readonly program: Signal<Program>;
+  readonly costs: Signal<Costs>;
+  readonly devices: Signal<string[]>;
+  /** the device asked for; `costs.value.device` is the one priced */
+  readonly device: Signal<string>;
+  /** changes whenever anything was priced again; per-op arrays are in `live` */
+  readonly totals: Signal<Totals>;
+  readonly baseline: Signal<Totals>;
+  readonly history: Signal<HistoryState>;
+  readonly selection: Signal<Selection>;
+  readonly hover: Signal<Hover> = signal(null);
+  readonly preferredFamily: Signal<string>;
+  /** weights that could not take the last choice */
+  readonly skipped: Signal<number> = signal(0);
+  readonly waiting: Signal<Waiting | null> = signal(null);
+  readonly response: Signal<ResponseMessage | null> = signal(null);
+  readonly canUndo: ReadonlySignal<boolean>;
+  readonly canRedo: ReadonlySignal<boolean>;
+  /** weights that the model-wide control edits: those of the selection, or all */
+  readonly targets: ReadonlySignal<ArrayLike<number>>;
+
+  /** per-op results of the current plan; overwritten in place, read after `totals` */
+  live: Priced;
+  /** the same for float16 throughout */
+  base: Priced;
+
+  private readonly client = randomId();
+  private sequence = 0;
+  private sent = 0;
+  private authority: HistoryState;
+  private pending: Edit[] = [];
+  /** fold of everything but the last pending edit, which a running gesture replaces */
+  private settled: HistoryState;
+  private gestureStart: { id: string; scheme: Uint16Array } | null = null;
+  private gestures = 0;
+  private sendTimer: ReturnType<typeof setTimeout> | undefined;
+  private readonly listeners: [string, () => void][] = [];
+
+  constructor(private readonly model: HostModel) {
+    this.program = signal(decodeProgram(model.get("program")));
+    this.costs = signal(decodeCosts(model.get("costs")));
+    this.devices = signal((model.get("devices") as string[] | undefined) ?? []);
+    this.device = signal(String(model.get("device") ?? ""));
+    this.preferredFamily = signal(this.costs.value.families[1]?.key ?? "");
+    const plan = decodePlan(model.get("plan"));
+    this.authority = { scheme: plan.scheme, entries: plan.history, cursor: plan.cursor };
+    this.settled = this.authority;
+    this.history = signal(this.authority);
+    this.selection = signal(this.readSelection());
+    this.live = createPriced(this.costs.value);
+    this.base = createPriced(this.costs.value);
+    this.totals = signal(totalsOf(this.live));
+    this.baseline = signal(totalsOf(this.base));
+    this.repriceAll();
+    this.canUndo = computed(() => this.history.value.cursor > 0);
+    this.canRedo = computed(() => this.history.value.cursor < this.history.value.entries.length);
+    this.targets = computed(() => this.weightsOf(this.selection.value.ops));
+
+    this.listen("program", () => {
+      this.program.value = decodeProgram(model.get("program"));
+    });
+    this.listen("costs", () => {
+      batch(() => {
+        this.costs.value = decodeCosts(model.get("costs"));
+        this.live = createPriced(this.costs.value);
+        this.base = createPriced(this.costs.value);
+        this.repriceAll();
+      });
+    });
+    this.listen("plan", () => this.receivePlan());
+    this.listen("devices", () => {
+      this.devices.value = (model.get("devices") as string[] | undefined) ?? [];
+    });
+    this.listen("device", () => {
+      this.device.value = String(model.get("device") ?? "");
+    });
+    this.listen("selection", () => {
+      const next = this.readSelection();
+      const now = this.selection.peek().ops;
+      if (next.ops.length === now.length && next.ops.every((op, i) => op === now[i])) return;
+      this.selection.value = next;
+    });
+    this.listen("response", () => {
+      const response = decodeResponse(model.get("response"));
+      if (!response || response.id !== this.waiting.peek()?.id) return;
+      batch(() => {
+        this.waiting.value = null;
+        this.response.value = response;
+      });
+    });
+  }
+
+  /** Weights read by these ops, each once; all weights for no ops. */
+  weightsOf(ops: readonly number[]): ArrayLike<number> {
+    const costs = this.costs.value;
+    if (ops.length === 0) return Int32Array.from({ length: costs.elements.length }, (_, w) => w);
+    const { opWeights, opWeightsStart } = costs;
+    if (ops.length === 1)
+      return opWeights.subarray(opWeightsStart[ops[0]!]!, opWeightsStart[ops[0]! + 1]!);
+    const seen = new Set<number>();
+    for (const op of ops)
+      for (let i = opWeightsStart[op]!; i < opWeightsStart[op + 1]!; i++) seen.add(opWeights[i]!);
+    return Int32Array.from(seen);
+  }
+
+  get scheme(): Uint16Array {
+    return this.history.value.scheme;
+  }
+
+  // ---- edits -------------------------------------------------------------------------------------------
+
+  /** Open a gesture; every `assign` with its id until `endGesture` is one undo step. */
+  beginGesture(): string {
+    this.endGesture();
+    const id = `${this.client}-${++this.gestures}`;
+    this.gestureStart = { id, scheme: this.history.peek().scheme };
+    return id;
+  }
+
+  /** The plan as it was when the running gesture began. */
+  startScheme(): Uint16Array {
+    return this.gestureStart?.scheme ?? this.history.peek().scheme;
+  }
+
+  endGesture(): void {
+    if (!this.gestureStart) return;
+    this.gestureStart = null;
+    this.send();
+  }
+
+  assign(assignment: Assignment, label: string, gesture: string): void {
+    const last = this.pending[this.pending.length - 1];
+    const replace =
+      last?.kind === "set" && last.gesture === gesture && gesture !== "" && last.sequence > this.sent;
+    if (replace) this.pending.pop();
+    else this.settled = this.history.peek();
+    const edit: Edit = {
+      client: this.client,
+      sequence: replace ? last.sequence : ++this.sequence,
+      kind: "set",
+      gesture,
+      label,
+      weights: assignment.weights,
+      schemes: assignment.schemes,
+    };
+    this.pending.push(edit);
+    batch(() => {
+      this.skipped.value = assignment.skipped;
+      this.show(applyEdit(this.settled, edit));
+    });
+    this.sendSoon();
+  }
+
+  undo(): void {
+    this.walk("undo", this.canUndo.peek());
+  }
+
+  redo(): void {
+    this.walk("redo", this.canRedo.peek());
+  }
+
+  private walk(kind: "undo" | "redo", possible: boolean): void {
+    this.endGesture();
+    if (!possible) return;
+    this.settled = this.history.peek();
+    const edit: Edit = {
+      client: this.client,
+      sequence: ++this.sequence,
+      kind,
+      gesture: "",
+      label: "",
+      weights: [],
+      schemes: [],
+    };
+    this.pending.push(edit);
+    batch(() => {
+      this.skipped.value = 0;
+      this.show(applyEdit(this.settled, edit));
+    });
+    this.sendSoon();
+  }
+
+  private show(state: HistoryState): void {
+    batch(() => {
+      const changed = state.scheme !== this.history.peek().scheme;
+      this.history.value = state;
+      if (changed) this.reprice();
+    });
+  }
+
+  private receivePlan(): void {
+    const plan = decodePlan(this.model.get("plan"));
+    this.authority = { scheme: plan.scheme, entries: plan.history, cursor: plan.cursor };
+    const done = plan.acknowledged[this.client] ?? 0;
+    this.pending = this.pending.filter((edit) => edit.sequence > done);
+    this.settled = fold(this.authority, this.pending.slice(0, -1));
+    this.show(fold(this.settled, this.pending.slice(-1)));
+  }
+
+  private reprice(): void {
+    price(this.costs.peek(), this.history.peek().scheme, this.live);
+    this.totals.value = totalsOf(this.live);
+  }
+
+  private repriceAll(): void {
+    const costs = this.costs.peek();
+    price(costs, new Uint16Array(costs.elements.length).fill(FLOAT16), this.base);
+    this.baseline.value = totalsOf(this.base);
+    this.reprice();
+  }
+
+  private sendSoon(): void {
+    clearTimeout(this.sendTimer);
+    this.sendTimer = setTimeout(() => this.send(), SEND_DELAY_MS);
+  }
+
+  private send(): void {
+    clearTimeout(this.sendTimer);
+    this.sendTimer = undefined;
+    const last = this.pending[this.pending.length - 1];
+    if (!last || last.sequence === this.sent) return;
+    this.sent = last.sequence;
+    this.model.set("edits", [...this.pending]);
+    this.model.save_changes();
+  }
+
+  // ---- selection, device, requests ---------------------------------------------------------------------
+
+  private readSelection(): Selection {
+    const count = this.program.peek().ops.count;
+    const ops = Array.from(i32(this.model.get("selection"))).filter((op) => op >= 0 && op < count);
+    return { ops, has: new Set(ops), origin: "outside" };
+  }
+
+  select(ops: readonly number[], origin: Origin): void {
+    const has = new Set(ops);
+    const unique = has.size === ops.length ? ops : [...has];
+    batch(() => {
+      this.skipped.value = 0;
+      this.selection.value = { ops: unique, has, origin };
+    });
+    this.model.set("selection", [...unique]);
+    this.model.save_changes();
+  }
+
+  toggle(ops: readonly number[], origin: Origin): void {
+    const { ops: now, has } = this.selection.peek();
+    if (ops.every((op) => has.has(op))) {
+      const gone = new Set(ops);
+      this.select(
+        now.filter((op) => !gone.has(op)),
+        origin,
+      );
+    } else {
+      this.select([...now, ...ops.filter((op) => !has.has(op))], origin);
+    }
+  }
+
+  setHover(hover: Hover): void {
+    const now = this.hover.peek();
+    if (now?.op === hover?.op && now?.module === hover?.module) return;
+    this.hover.value = hover;
+  }
+
+  chooseDevice(name: string): void {
+    this.device.value = name;
+    this.model.set("device", name);
+    this.model.save_changes();
+  }
+
+  request(action: string): void {
+    this.endGesture();
+    this.send();
+    const id = randomId();
+    batch(() => {
+      this.response.value = null;
+      this.waiting.value = { id, action };
+    });
+    this.model.set("request", { id, action });
+    this.model.save_changes();
+  }
+
+  /** Stop waiting; an answer that still comes is ignored. */
+  cancelRequest(): void {
+    this.waiting.value = null;
+  }
+
+  closeResponse(): void {
+    this.response.value = null;
+  }
+
+  private listen(trait: string, callback: () => void): void {
+    const event = `change:${trait}`;
+    this.model.on(event, callback);
+    this.listeners.push([event, callback]);
+  }
+
+  dispose(): void {
+    this.send();
+    for (const [event, callback] of this.listeners) this.model.off(event, callback);
+    this.listeners.length = 0;
+  }
+}

@@ -1,0 +1,192 @@
+/**
+ * Colours, sizes and fonts: one place. The host's `--jp-*` variables come first; each has a fallback for pages
+ * without Jupyter. The canvas cannot read CSS, so `readPalette` resolves the same tokens for it.
+ */
+
+import css from "./style.css?inline";
+
+export const ROW_HEIGHT = 26;
+export const DEFAULT_HEIGHT = 720;
+export const MIN_HEIGHT = 420;
+export const FONT = "var(--jp-ui-font-family, system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif)";
+
+type Rgb = readonly [number, number, number];
+
+/** Single-hue ramps of even lightness steps: order survives every colour vision and greyscale. */
+const RAMP_LIGHT: readonly Rgb[] = [
+  [237, 241, 248],
+  [207, 220, 243],
+  [150, 181, 234],
+  [84, 131, 216],
+  [31, 84, 181],
+];
+const RAMP_DARK: readonly Rgb[] = [
+  [35, 42, 56],
+  [40, 58, 94],
+  [50, 84, 148],
+  [78, 124, 208],
+  [134, 176, 255],
+];
+
+/** Shared by both themes; values that differ are given per theme below. */
+const TOKENS = `
+.tlr {
+  --tlr-font: ${FONT};
+  --tlr-mono: var(--jp-code-font-family, ui-monospace, 'SF Mono', Menlo, Consolas, 'DejaVu Sans Mono', monospace);
+  --tlr-row: ${ROW_HEIGHT}px;
+  --tlr-bg: var(--jp-layout-color1, #fff);
+  --tlr-text: var(--jp-ui-font-color1, #1b1f27);
+  --tlr-border: #e1e4ea;
+  --tlr-hairline: #eceef2;
+  --tlr-control: #d5d9e0;
+  --tlr-surface: #f5f6f9;
+  --tlr-muted: #5f6774;
+  --tlr-faint: #868d99;
+  --tlr-accent: #2b66d9;
+  --tlr-accent-text: #fff;
+  --tlr-selected: #e6effd;
+  --tlr-hover: #f2f5fa;
+  --tlr-good: #1a7f4b;
+  --tlr-bad: #b3371f;
+  --tlr-bar: #8fb0ea;
+  --tlr-bar-outline: #c3cfe4;
+  --tlr-bar-soft: #c5cedb;
+  --tlr-track: #d9dee6;
+  --tlr-shadow: 0 8px 32px rgba(20, 30, 50, 0.18);
+  color-scheme: light;
+}
+.tlr[data-dark] {
+  --tlr-bg: var(--jp-layout-color1, #16191f);
+  --tlr-text: var(--jp-ui-font-color1, #e8eaee);
+  --tlr-border: rgba(255, 255, 255, 0.13);
+  --tlr-hairline: rgba(255, 255, 255, 0.075);
+  --tlr-control: rgba(255, 255, 255, 0.2);
+  --tlr-surface: rgba(255, 255, 255, 0.045);
+  --tlr-muted: #a3abb8;
+  --tlr-faint: #848c9a;
+  --tlr-accent: #6aa0ff;
+  --tlr-accent-text: #0c1425;
+  --tlr-selected: rgba(80, 135, 240, 0.24);
+  --tlr-hover: rgba(255, 255, 255, 0.05);
+  --tlr-good: #58c88d;
+  --tlr-bad: #ff8f75;
+  --tlr-bar: #3f66b4;
+  --tlr-bar-outline: rgba(140, 170, 230, 0.42);
+  --tlr-bar-soft: rgba(150, 168, 200, 0.36);
+  --tlr-track: rgba(255, 255, 255, 0.16);
+  --tlr-shadow: 0 8px 32px rgba(0, 0, 0, 0.55);
+  color-scheme: dark;
+}
+`;
+
+export const STYLES = TOKENS + css;
+
+/** Resolved colours for the canvas. */
+export interface Palette {
+  dark: boolean;
+  background: string;
+  surface: string;
+  text: string;
+  muted: string;
+  border: string;
+  accent: string;
+  edge: string;
+  font: string;
+}
+
+const mix = (a: number, b: number, t: number): number => Math.round(a + (b - a) * t);
+
+function rampRgb(dark: boolean, value: number): Rgb {
+  const ramp = dark ? RAMP_DARK : RAMP_LIGHT;
+  const at = Math.min(1, Math.max(0, value)) * (ramp.length - 1);
+  const i = Math.min(ramp.length - 2, Math.floor(at));
+  const [a, b] = [ramp[i]!, ramp[i + 1]!];
+  return [mix(a[0], b[0], at - i), mix(a[1], b[1], at - i), mix(a[2], b[2], at - i)];
+}
+
+/** Fill for a value in 0…1. */
+export function rampColor(dark: boolean, value: number): string {
+  const [r, g, b] = rampRgb(dark, value);
+  return `rgb(${r},${g},${b})`;
+}
+
+/** Ink that reads on that fill (contrast of at least 4.5 on every step of both ramps). */
+export function rampInk(dark: boolean, value: number): string {
+  const [r, g, b] = rampRgb(dark, value).map((c) => {
+    const s = c / 255;
+    return s <= 0.04045 ? s / 12.92 : ((s + 0.055) / 1.055) ** 2.4;
+  }) as [number, number, number];
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.19 ? "#10151f" : "#ffffff";
+}
+
+export const rampGradient = (dark: boolean): string =>
+  `linear-gradient(to right, ${(dark ? RAMP_DARK : RAMP_LIGHT).map((c) => `rgb(${c.join(",")})`).join(", ")})`;
+
+export function readPalette(root: HTMLElement): Palette {
+  const style = getComputedStyle(root);
+  const token = (name: string): string => style.getPropertyValue(name).trim();
+  return {
+    dark: root.hasAttribute("data-dark"),
+    background: token("--tlr-bg"),
+    surface: token("--tlr-surface"),
+    text: token("--tlr-text"),
+    muted: token("--tlr-muted"),
+    border: token("--tlr-control"),
+    accent: token("--tlr-accent"),
+    edge: token("--tlr-faint"),
+    font: style.fontFamily,
+  };
+}
+
+/** Add the style sheet once to the document or shadow root that holds `el`. */
+export function adoptStyles(el: Node): void {
+  const root = el.getRootNode();
+  const target = root instanceof ShadowRoot ? root : document;
+  if (adopted.has(target)) return;
+  adopted.add(target);
+  try {
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync(STYLES);
+    target.adoptedStyleSheets = [...target.adoptedStyleSheets, sheet];
+  } catch {
+    const style = document.createElement("style");
+    style.textContent = STYLES;
+    (target instanceof ShadowRoot ? target : document.head).append(style);
+  }
+}
+const adopted = new WeakSet<Node>();
+
+function luminance(color: string): number | null {
+  const parts = color.match(/[\d.]+/g)?.map(Number);
+  if (!parts || parts.length < 3 || (parts.length > 3 && parts[3] === 0)) return null;
+  return 0.2126 * parts[0]! + 0.7152 * parts[1]! + 0.0722 * parts[2]!;
+}
+
+/** Jupyter says so; otherwise the page's own background does; otherwise the system preference. */
+export function isDark(el: Element): boolean {
+  const light = el.closest("[data-jp-theme-light]")?.getAttribute("data-jp-theme-light");
+  if (light === "true" || light === "false") return light === "false";
+  for (let node: Element | null = el.parentElement; node; node = node.parentElement) {
+    const lum = luminance(getComputedStyle(node).backgroundColor);
+    if (lum !== null) return lum < 128;
+  }
+  return matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+/** Call back now and whenever the host's theme may have changed. */
+export function watchTheme(el: HTMLElement, changed: () => void): () => void {
+  const update = (): void => {
+    el.toggleAttribute("data-dark", isDark(el));
+    changed();
+  };
+  const observer = new MutationObserver(update);
+  for (const node of [document.documentElement, document.body])
+    observer.observe(node, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name", "class", "style"] });
+  const media = matchMedia("(prefers-color-scheme: dark)");
+  media.addEventListener("change", update);
+  update();
+  return () => {
+    observer.disconnect();
+    media.removeEventListener("change", update);
+  };
+}

@@ -1,0 +1,80 @@
+/** What a scheme select and a bits slider say and do for some weights: one op's, a selection's, or all. */
+
+import * as format from "../format";
+import { assignFamily, assignScheme, common, FLOAT16, type Stop, stopsFor, workingFamily } from "../schemes";
+import type { Store } from "../store";
+
+export interface Control {
+  /** shared family key, "" when the weights differ */
+  family: string;
+  stops: Stop[];
+  at: number;
+  mean: number;
+  /** "4", "mixed" */
+  short: string;
+  valueText: string;
+  editable: number;
+}
+
+export function controlFor(store: Store, weights: ArrayLike<number>): Control {
+  const costs = store.costs.value;
+  const now = common(costs, weights, store.scheme);
+  const float16 = costs.schemes[FLOAT16]?.family;
+  const family =
+    now.family === "" || now.family === float16
+      ? workingFamily(costs, weights, store.preferredFamily.value)
+      : now.family;
+  const stops = stopsFor(costs, weights, family);
+  const at = now.scheme < 0 ? -1 : stops.findIndex((s) => s.scheme === now.scheme);
+  const info = costs.schemes[now.scheme];
+  const mean = `mean ${format.bits(now.meanBits)} bits`;
+  return {
+    family: now.family,
+    stops,
+    at,
+    mean: positionOf(stops, now.meanBits),
+    short: info ? String(info.nbits) : "mixed",
+    valueText: info ? `${info.nbits} bits, ${info.familyLabel}` : `mixed, ${mean}`,
+    editable: now.editable,
+  };
+}
+
+/** Where a mean number of bits lies between the stops. */
+function positionOf(stops: Stop[], bits: number): number {
+  for (let i = 1; i < stops.length; i++) {
+    const [a, b] = [stops[i - 1]!.nbits, stops[i]!.nbits];
+    if (bits >= b) return a === b ? i : i - 1 + Math.max(0, (a - bits) / (a - b));
+  }
+  return stops.length - 1;
+}
+
+export function chooseStop(
+  store: Store,
+  weights: ArrayLike<number>,
+  what: string,
+  stop: Stop,
+  gesture: string,
+): void {
+  const costs = store.costs.peek();
+  const label = `${what}: ${costs.schemes[stop.scheme]!.label}`;
+  store.assign(assignScheme(costs, weights, stop.scheme, store.startScheme()), label, gesture);
+}
+
+export function chooseFamily(store: Store, weights: ArrayLike<number>, what: string, family: string): void {
+  const costs = store.costs.peek();
+  const name = costs.families.find((f) => f.key === family)?.label ?? family;
+  const gesture = store.beginGesture();
+  store.assign(assignFamily(costs, weights, family, store.startScheme()), `${what}: ${name}`, gesture);
+  store.endGesture();
+}
+
+export function resetToFloat16(store: Store, weights: ArrayLike<number>, what: string): void {
+  const gesture = store.beginGesture();
+  const costs = store.costs.peek();
+  store.assign(
+    assignScheme(costs, weights, FLOAT16, store.startScheme()),
+    `${what}: ${costs.schemes[FLOAT16]!.label}`,
+    gesture,
+  );
+  store.endGesture();
+}

@@ -1,0 +1,206 @@
+import { useComputed } from "@preact/signals";
+import type { VNode } from "preact";
+import type { ColumnKey, TableColumn } from "../columns";
+import { BOUNDS } from "../estimate";
+import * as format from "../format";
+import type { Store } from "../store";
+import { Bits } from "./bits";
+import { chooseFamily, chooseStop, controlFor } from "./control";
+import { SchemeSelect } from "./scheme";
+
+export interface RowProps {
+  store: Store;
+  op: number;
+  index: number;
+  top: number;
+  id: string;
+  active: boolean;
+  columns: readonly TableColumn[];
+  /** largest float16 values, the full width of in-cell bars */
+  most: { bytes: number; ms: number };
+  press(op: number, index: number, e: MouseEvent): void;
+}
+
+export function Row(props: RowProps): VNode {
+  const { store, op, index, top, id, active, columns } = props;
+  const selected = useComputed(() => store.selection.value.has.has(op)).value;
+  const hovered = useComputed(() => isHovered(store, op)).value;
+  return (
+    <div
+      class={`tlr-row${selected ? " is-selected" : ""}${hovered ? " is-hovered" : ""}${active ? " is-active" : ""}`}
+      role="row"
+      id={id}
+      aria-rowindex={index + 2}
+      aria-selected={selected}
+      data-testid="op-row"
+      data-op={op}
+      style={{ transform: `translateY(${top}px)` }}
+      onClick={(e) => props.press(op, index, e)}
+      onPointerEnter={() => store.setHover({ op, module: -1 })}
+    >
+      {columns.map((c) => (
+        <div key={c.key} role="gridcell" class={`tlr-cell tlr-cell-${c.key}`}>
+          <Cell {...props} column={c.key} />
+        </div>
+      ))}
+    </div>
+  );
+}
+
+function isHovered(store: Store, op: number): boolean {
+  const hover = store.hover.value;
+  if (!hover) return false;
+  if (hover.op >= 0) return hover.op === op;
+  const { parent } = store.program.value.modules;
+  let module = store.program.value.ops.module[op] ?? -1;
+  for (; module >= 0; module = parent[module] ?? -1) if (module === hover.module) return true;
+  return false;
+}
+
+function Cell({ store, op, active, most, column }: RowProps & { column: ColumnKey }): VNode | null {
+  const { ops, modules } = store.program.value;
+  const tabIndex = active ? 0 : -1;
+  switch (column) {
+    case "name":
+      return <Text value={ops.name[op]!} mono />;
+    case "op_type":
+      return <Text value={ops.opType[op]!} />;
+    case "output":
+      return <Text value={ops.output[op]!} />;
+    case "module":
+      return <Text value={modules.path[ops.module[op]!] || "model"} end />;
+    case "source":
+      return <Text value={ops.source[op]!} end />;
+    case "scheme":
+      return <SchemeCell store={store} op={op} tabIndex={tabIndex} />;
+    case "bits":
+      return <BitsCell store={store} op={op} tabIndex={tabIndex} />;
+    case "size":
+      return <SizeCell store={store} op={op} most={most.bytes} />;
+    case "latency":
+      return <LatencyCell store={store} op={op} most={most.ms} />;
+    case "bound":
+      store.totals.value;
+      return <Text value={BOUNDS[store.live.bound[op]!]!} />;
+  }
+}
+
+function Text({ value, mono, end }: { value: string; mono?: boolean; end?: boolean }): VNode {
+  // Paths are cut at the front, where they are alike; bdi keeps their own direction.
+  return (
+    <span class={`tlr-text${mono ? " is-mono" : ""}${end ? " is-end" : ""}`} title={value}>
+      <bdi>{value}</bdi>
+    </span>
+  );
+}
+
+interface CellProps {
+  store: Store;
+  op: number;
+  tabIndex: number;
+}
+
+function SchemeCell({ store, op, tabIndex }: CellProps): VNode | null {
+  const weights = store.weightsOf([op]);
+  if (weights.length === 0) return null;
+  const control = controlFor(store, weights);
+  const name = store.program.value.ops.name[op]!;
+  if (control.editable === 0) return <span class="tlr-faint">float16</span>;
+  return (
+    <SchemeSelect
+      costs={store.costs.value}
+      weights={weights}
+      family={control.family}
+      label={`Scheme of ${name}`}
+      tabIndex={tabIndex}
+      choose={(family) => chooseFamily(store, weights, name, family)}
+    />
+  );
+}
+
+function BitsCell({ store, op, tabIndex }: CellProps): VNode | null {
+  const weights = store.weightsOf([op]);
+  if (weights.length === 0) return null;
+  const control = controlFor(store, weights);
+  const name = store.program.value.ops.name[op]!;
+  if (control.editable === 0) {
+    const reason = control.stops.find((s) => s.reason !== "")?.reason ?? "stays float16";
+    return (
+      <span class="tlr-faint tlr-fixed-bits" title={reason}>
+        16
+      </span>
+    );
+  }
+  return (
+    <>
+      <Bits
+        stops={control.stops}
+        at={control.at}
+        mean={control.mean}
+        label={`Bits of ${name}`}
+        valueText={control.valueText}
+        tabIndex={tabIndex}
+        begin={() => store.beginGesture()}
+        choose={(stop, gesture) => chooseStop(store, weights, name, stop, gesture)}
+        end={() => store.endGesture()}
+      />
+      <span class={`tlr-bits-value${control.at < 0 ? " is-mixed" : ""}`}>{control.short}</span>
+    </>
+  );
+}
+
+interface BarCellProps {
+  store: Store;
+  op: number;
+  most: number;
+}
+
+function SizeCell({ store, op, most }: BarCellProps): VNode | null {
+  store.totals.value;
+  const was = store.base.opBytes[op]!;
+  const now = store.live.opBytes[op]!;
+  if (was === 0) return null;
+  return (
+    <Bar
+      now={now / most}
+      was={was / most}
+      title={`${format.exactBytes(now)}, exact\nfloat16: ${format.exactBytes(was)}\n${format.changeInWords(was, now, "smaller", "larger")}`}
+    >
+      {format.bytesChange(was, now)}
+    </Bar>
+  );
+}
+
+function LatencyCell({ store, op, most }: BarCellProps): VNode {
+  store.totals.value;
+  const [low, high] = store.costs.value.interval;
+  const now = store.live.opMs[op]!;
+  const [a, b] = [format.milliseconds(store.base.opMs[op]!), format.milliseconds(now)];
+  return (
+    <Bar
+      soft
+      now={now / most}
+      was={store.base.opMs[op]! / most}
+      title={`${format.ABOUT}${b} ms, estimated\n80 % interval ${format.milliseconds(now * low)} – ${format.milliseconds(now * high)} ms\nfloat16: ${format.ABOUT}${a} ms`}
+    >
+      {`${format.ABOUT}${a === b ? b : `${a} ${format.ARROW} ${b}`}`}
+    </Bar>
+  );
+}
+
+function Bar({
+  now,
+  was,
+  soft,
+  title,
+  children,
+}: { now: number; was: number; soft?: boolean; title: string; children: string }): VNode {
+  const percent = (value: number): string => `${Math.min(100, Math.max(0, value * 100))}%`;
+  return (
+    <div class={`tlr-bar${soft ? " is-soft" : ""}`} title={title}>
+      {was > now * 1.0001 && <div class="tlr-bar-was" style={{ width: percent(was) }} />}
+      <div class="tlr-bar-now" style={{ width: percent(now) }} />
+      <span class="tlr-bar-text">{children}</span>
+    </div>
+  );
+}

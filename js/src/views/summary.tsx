@@ -1,0 +1,104 @@
+import type { VNode } from "preact";
+import { column } from "../columns";
+import * as format from "../format";
+import type { Store } from "../store";
+
+/** Totals of the plan beside float16; exact and estimated figures are told apart in words and in form. */
+export function Summary({ store }: { store: Store }): VNode {
+  const now = store.totals.value;
+  const was = store.baseline.value;
+  const program = store.program.value;
+  const priced = store.costs.value;
+  const pricing = store.device.value !== "" && store.device.value !== priced.device;
+  const differs = now.latencyMs !== was.latencyMs;
+  const interval = `${format.milliseconds(now.lowMs)} – ${format.milliseconds(now.highMs)}${format.THIN}ms`;
+  const [before, after] = [format.milliseconds(was.latencyMs), format.milliseconds(now.latencyMs)];
+  return (
+    <section class="tlr-summary" aria-label="Totals">
+      <Figure
+        name="Size"
+        certainty="exact"
+        test="total-size"
+        raw={now.sizeBytes}
+        value={format.bytesChange(was.sizeBytes, now.sizeBytes)}
+        change={format.percentChange(was.sizeBytes, now.sizeBytes)}
+        better={now.sizeBytes < was.sizeBytes}
+        words={`${format.bytes(now.sizeBytes)}, ${format.changeInWords(was.sizeBytes, now.sizeBytes, "smaller", "larger")} than float16`}
+        below={`weight.bin ${format.bytes(now.weightFileBytes)}`}
+        title={[
+          column(program, "size_bytes", "weight_bytes", "size")?.description ?? "Size of the whole package on disk.",
+          `weight.bin: ${format.exactBytes(now.weightFileBytes)}`,
+          `package: ${format.exactBytes(now.sizeBytes)}; float16: ${format.exactBytes(was.sizeBytes)}`,
+        ].join("\n")}
+      >
+        <div class="tlr-meter">
+          <div style={{ width: `${Math.min(100, was.sizeBytes > 0 ? (now.sizeBytes / was.sizeBytes) * 100 : 0)}%` }} />
+        </div>
+      </Figure>
+      <Figure
+        name="Latency"
+        certainty="estimated"
+        test="total-latency"
+        raw={now.latencyMs}
+        value={`${format.ABOUT}${before === after ? "" : `${before} ${format.ARROW} `}${after}${format.THIN}ms`}
+        change={differs ? format.percentChange(was.latencyMs, now.latencyMs) : ""}
+        better={now.latencyMs < was.latencyMs}
+        words={`about ${after} milliseconds, ${format.changeInWords(was.latencyMs, now.latencyMs, "faster", "slower")} than float16`}
+        below={pricing ? `on ${priced.device} · waiting for the kernel` : `${interval} (80${format.THIN}%)`}
+        title={`${column(program, "latency_ms", "latency")?.description ?? "Time of one prediction."}\nEstimated on ${priced.device}, ${priced.computeUnit}. 80 % interval: ${interval}.`}
+      />
+      <Figure
+        name="Bits per weight"
+        certainty="exact"
+        test="total-bits"
+        raw={now.bitsPerWeight}
+        value={bitsChange(was.bitsPerWeight, now.bitsPerWeight)}
+        change=""
+        better
+        words={`${format.bits(now.bitsPerWeight)} bits per weight`}
+        below={format.plural(program.weights.count, "weight")}
+        title="Stored bits of all weights, tables and scales included, over the number of their elements."
+      />
+    </section>
+  );
+}
+
+function bitsChange(before: number, after: number): string {
+  const [a, b] = [format.bits(before), format.bits(after)];
+  return a === b ? b : `${a} ${format.ARROW} ${b}`;
+}
+
+interface FigureProps {
+  name: string;
+  certainty: string;
+  test: string;
+  raw: number;
+  value: string;
+  change: string;
+  better: boolean;
+  words: string;
+  below: string;
+  title: string;
+  children?: VNode;
+}
+
+function Figure(props: FigureProps): VNode {
+  return (
+    <div class="tlr-figure" title={props.title}>
+      <div class="tlr-figure-name">
+        {props.name} <span class={`tlr-certainty is-${props.certainty}`}>{props.certainty}</span>
+      </div>
+      <div class="tlr-figure-value">
+        <span data-testid={props.test} data-value={props.raw}>
+          {props.value}
+        </span>
+        <span class={`tlr-change ${props.better ? "is-better" : "is-worse"}`} aria-hidden="true">
+          {props.change}
+        </span>
+        <span class="tlr-sr">{props.words}</span>
+      </div>
+      {props.children}
+      <div class="tlr-figure-below">{props.below}</div>
+    </div>
+  );
+}

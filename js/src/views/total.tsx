@@ -1,0 +1,113 @@
+import { useComputed } from "@preact/signals";
+import type { VNode } from "preact";
+import { useState } from "preact/hooks";
+import type { TableColumn } from "../columns";
+import type { Priced } from "../estimate";
+import * as format from "../format";
+import type { Store } from "../store";
+
+type Scope = "all" | "shown" | "selected";
+
+interface Sums {
+  bytes: number;
+  bits: number;
+  ms: number;
+}
+
+interface TotalRowProps {
+  store: Store;
+  columns: readonly TableColumn[];
+  shown: readonly number[];
+  filtered: boolean;
+}
+
+/** Sums over all, the shown or the selected ops; follows what the person does unless one was chosen. */
+export function TotalRow({ store, columns, shown, filtered }: TotalRowProps): VNode {
+  const [chosen, choose] = useState<Scope | null>(null);
+  const selected = store.selection.value.ops;
+  const usable = (scope: Scope): boolean => scope === "all" || (scope === "shown" ? filtered : selected.length > 0);
+  const automatic: Scope = selected.length > 0 ? "selected" : filtered ? "shown" : "all";
+  const scope = chosen && usable(chosen) ? chosen : automatic;
+  const count = store.program.value.ops.count;
+  const scopes: [Scope, string, number][] = [
+    ["all", "All", count],
+    ["shown", "Shown", shown.length],
+    ["selected", "Selected", selected.length],
+  ];
+  const leading = columns.findIndex((c) => c.key === "bits");
+  return (
+    <div class="tlr-total" role="row" aria-rowindex={shown.length + 2}>
+      <div class="tlr-cell tlr-total-scopes" role="rowheader" style={{ gridColumn: `1 / ${leading + 1}` }}>
+        {scopes.map(([key, title, n]) => (
+          <button
+            key={key}
+            type="button"
+            aria-pressed={scope === key}
+            disabled={!usable(key)}
+            title={`Sum over ${title.toLowerCase()} ops`}
+            onClick={() => choose(key)}
+          >
+            {title} {format.grouped(n)}
+          </button>
+        ))}
+      </div>
+      <Figures store={store} columns={columns.slice(leading)} ops={scope === "all" ? null : scope === "shown" ? shown : selected} />
+    </div>
+  );
+}
+
+function Figures({
+  store,
+  columns,
+  ops,
+}: { store: Store; columns: readonly TableColumn[]; ops: readonly number[] | null }): VNode {
+  const costs = store.costs.value;
+  // The ops are fixed while one drags, so which weights they read is found once.
+  const scope = useComputed(() => ({ ops, weights: store.weightsOf(ops ?? []) }));
+  const { weights } = ops === scope.value.ops ? scope.value : { weights: store.weightsOf(ops ?? []) };
+  store.totals.value;
+  const none = ops !== null && ops.length === 0;
+  const empty: Sums = { bytes: 0, bits: 0, ms: 0 };
+  const plain = new Uint16Array(costs.elements.length);
+  const was = none ? empty : sum(store, weights, ops, plain, store.base);
+  const now = none ? empty : sum(store, weights, ops, store.scheme, store.live);
+  const [a, b] = [format.milliseconds(was.ms), format.milliseconds(now.ms)];
+  const text: Record<string, string> = {
+    bits: now.bits > 0 ? `${format.bits(now.bits)} bits per weight` : "",
+    size: format.bytesChange(was.bytes, now.bytes),
+    latency: `${format.ABOUT}${a === b ? b : `${a} ${format.ARROW} ${b}`}`,
+  };
+  const title: Record<string, string> = {
+    bits: "Stored bits over elements, for the weights these ops read",
+    size: `${format.exactBytes(now.bytes)} of weights, each counted once; float16: ${format.exactBytes(was.bytes)}`,
+    latency: "Sum over the ops, without the time to dispatch the whole model; estimated",
+  };
+  return (
+    <>
+      {columns.map((c) => (
+        <div key={c.key} role="gridcell" class={`tlr-cell tlr-cell-${c.key}`} title={title[c.key]}>
+          <span class="tlr-text">{text[c.key]}</span>
+        </div>
+      ))}
+    </>
+  );
+}
+
+function sum(
+  store: Store,
+  weights: ArrayLike<number>,
+  ops: readonly number[] | null,
+  scheme: Uint16Array,
+  priced: Priced,
+): Sums {
+  const costs = store.costs.peek();
+  let [bytes, elements, ms] = [0, 0, 0];
+  for (let i = 0; i < weights.length; i++) {
+    const w = weights[i]!;
+    bytes += costs.payloadBytes[w * costs.schemes.length + scheme[w]!]!;
+    elements += costs.elements[w]!;
+  }
+  if (ops) for (const op of ops) ms += priced.opMs[op]!;
+  else for (const value of priced.opMs) ms += value;
+  return { bytes, bits: elements > 0 ? (8 * bytes) / elements : 0, ms };
+}
