@@ -55,7 +55,7 @@ pytest: $(VENV)/.installed-test chromium
 format: $(VENV)/.installed-test js/node_modules/.package-lock.json
 	ruff check --fix-only --quiet
 	ruff format --quiet
-	npm --prefix js run --silent format
+	npm --prefix js run --silent fix
 
 ## screenshots: the README's pictures, from the quick start in real JupyterLab
 .PHONY: screenshots
