@@ -1,6 +1,8 @@
 import { defineConfig } from "vite";
 
 export default defineConfig({
+  // A library build leaves this to its user, but nothing comes after us: Jupyter runs the bundle as it is.
+  define: { "process.env.NODE_ENV": '"production"' },
   build: {
     outDir: "../talaria_nb/static",
     target: "es2022",

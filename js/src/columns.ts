@@ -30,18 +30,46 @@ export interface TableColumn {
 
 export const TABLE_COLUMNS: readonly TableColumn[] = [
   { key: "name", title: "name", meta: ["name"], width: 132, optional: 0, numeric: false },
-  { key: "op_type", title: "op", meta: ["op_type"], width: 84, optional: 2, numeric: false },
-  { key: "output", title: "output", meta: ["output", "output_shape"], width: 92, optional: 4, numeric: false },
+  { key: "op_type", title: "op", meta: ["op_type"], width: 84, optional: 1, numeric: false },
+  {
+    key: "output",
+    title: "output",
+    meta: ["output", "output_shape"],
+    width: 92,
+    optional: 4,
+    numeric: false,
+  },
   { key: "module", title: "module", meta: ["module"], width: 150, optional: 3, numeric: false },
   { key: "source", title: "source", meta: ["source"], width: 150, optional: 5, numeric: false },
   { key: "scheme", title: "scheme", meta: ["scheme"], width: 104, optional: 0, numeric: false },
-  { key: "bits", title: "bits", meta: ["bits", "nbits", "bits_per_weight"], width: 134, optional: 0, numeric: true },
-  { key: "size", title: "size", meta: ["size", "weight_bytes", "size_bytes"], width: 132, optional: 0, numeric: true },
-  { key: "latency", title: "latency ms", meta: ["latency", "latency_ms"], width: 116, optional: 0, numeric: true },
-  { key: "bound", title: "bound", meta: ["bound"], width: 70, optional: 1, numeric: false },
+  {
+    key: "bits",
+    title: "bits",
+    meta: ["bits", "nbits", "bits_per_weight"],
+    width: 134,
+    optional: 0,
+    numeric: true,
+  },
+  {
+    key: "size",
+    title: "size",
+    meta: ["size", "weight_bytes", "size_bytes"],
+    width: 138,
+    optional: 0,
+    numeric: true,
+  },
+  {
+    key: "latency",
+    title: "latency ms",
+    meta: ["latency", "latency_ms"],
+    width: 116,
+    optional: 0,
+    numeric: true,
+  },
+  { key: "bound", title: "bound", meta: ["bound"], width: 72, optional: 2, numeric: false },
 ];
 
-const NAME_IDEAL = 190;
+const NAME_IDEAL = 176;
 
 /** The columns that fit, in their order. */
 export function columnsFor(width: number): TableColumn[] {
@@ -78,7 +106,7 @@ export interface SortKey {
 
 type Value = (op: number) => number | string;
 
-function valueOf(store: Store, key: ColumnKey): Value {
+function sortValue(store: Store, key: ColumnKey): Value {
   const program = store.program.peek();
   const costs = store.costs.peek();
   const scheme = store.history.peek().scheme;
@@ -119,7 +147,7 @@ function valueOf(store: Store, key: ColumnKey): Value {
 /** Ops in the order of the keys; equal ones stay in execution order. */
 export function sortOps(store: Store, ops: readonly number[], keys: readonly SortKey[]): number[] {
   const values = keys.map(({ key, descending }) => {
-    const value = valueOf(store, key);
+    const value = sortValue(store, key);
     const column = new Map(ops.map((op) => [op, value(op)]));
     return { column, sign: descending ? -1 : 1 };
   });

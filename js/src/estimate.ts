@@ -69,7 +69,7 @@ export function price(costs: Costs, scheme: Uint16Array, out: Priced): void {
     }
     const launch = launchMs[o]!;
     const compute = computeMs[o]!;
-    const work = compute >= memory ? compute : memory;
+    const work = Math.max(compute, memory);
     opMs[o] = launch + work;
     opBytes[o] = bytes;
     bound[o] = launch >= work ? 0 : compute >= memory ? 1 : 2;

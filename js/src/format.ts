@@ -12,7 +12,8 @@ const BYTE_UNITS = ["B", "KB", "MB", "GB", "TB"] as const;
 export function digits(value: number, significant = 3): string {
   if (!Number.isFinite(value)) return "–";
   if (value === 0) return "0";
-  const magnitude = Math.floor(Math.log10(Math.abs(value)));
+  // Of the rounded value: 0.9996 with three digits is 1.00.
+  const magnitude = Math.floor(Math.log10(Number(Math.abs(value).toPrecision(significant))));
   const decimals = Math.min(6, Math.max(0, significant - 1 - magnitude));
   const fixed = Math.abs(value).toFixed(decimals);
   return (value < 0 ? MINUS : "") + fixed;
@@ -20,7 +21,8 @@ export function digits(value: number, significant = 3): string {
 
 function byteExponent(bytes: number): number {
   let exponent = 0;
-  for (let rest = Math.abs(bytes); rest >= 999.5 && exponent < BYTE_UNITS.length - 1; rest /= 1000) exponent++;
+  for (let rest = Math.abs(bytes); rest >= 999.5 && exponent < BYTE_UNITS.length - 1; rest /= 1000)
+    exponent++;
   return exponent;
 }
 

@@ -37,8 +37,10 @@ function step(state: HistoryState, direction: 1 | -1): HistoryState {
 }
 
 function set(state: HistoryState, edit: EditStep): HistoryState {
-  const weights = edit.weights ?? [];
-  const schemes = edit.schemes ?? [];
+  const target = new Map<number, number>();
+  edit.weights?.forEach((w, i) => {
+    target.set(w, edit.schemes?.[i] ?? 0);
+  });
   const changed: Entry = {
     label: edit.label ?? "",
     gesture: edit.gesture ?? "",
@@ -47,14 +49,13 @@ function set(state: HistoryState, edit: EditStep): HistoryState {
     after: [],
   };
   const scheme = state.scheme.slice();
-  for (let i = 0; i < weights.length; i++) {
-    const w = weights[i]!;
+  for (const [w, after] of ascending(target)) {
     const before = scheme[w]!;
-    if (before === schemes[i]) continue;
+    if (before === after) continue;
     changed.weights.push(w);
     changed.before.push(before);
-    changed.after.push(schemes[i]!);
-    scheme[w] = schemes[i]!;
+    changed.after.push(after);
+    scheme[w] = after;
   }
   if (changed.weights.length === 0) return state;
   const entries = state.entries.slice(0, state.cursor);
@@ -70,7 +71,9 @@ function set(state: HistoryState, edit: EditStep): HistoryState {
   return { scheme, entries, cursor: entries.length };
 }
 
-/** Union of the weights in first-touched order, oldest before, newest after and label. */
+const ascending = (target: Map<number, number>): [number, number][] => [...target].sort(([a], [b]) => a - b);
+
+/** Union of the weights, oldest before, newest after and label. */
 function merge(older: Entry, newer: Entry): Entry {
   const before = new Map<number, number>();
   const after = new Map<number, number>();
@@ -80,7 +83,7 @@ function merge(older: Entry, newer: Entry): Entry {
       after.set(w, entry.after[i]!);
     });
   }
-  const weights = [...before.keys()].filter((w) => before.get(w) !== after.get(w));
+  const weights = [...before.keys()].filter((w) => before.get(w) !== after.get(w)).sort((a, b) => a - b);
   return {
     label: newer.label,
     gesture: newer.gesture,

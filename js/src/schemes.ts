@@ -161,7 +161,12 @@ export interface Common {
 }
 
 export function common(costs: Costs, weights: ArrayLike<number>, current: Uint16Array): Common {
-  const result: Common = { scheme: FLOAT16, family: costs.schemes[FLOAT16]?.family ?? "", meanBits: 0, editable: 0 };
+  const result: Common = {
+    scheme: FLOAT16,
+    family: costs.schemes[FLOAT16]?.family ?? "",
+    meanBits: 0,
+    editable: 0,
+  };
   let total = 0;
   for (let i = 0; i < weights.length; i++) {
     const w = weights[i]!;

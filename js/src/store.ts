@@ -106,7 +106,7 @@ export class Store {
     this.devices = signal((model.get("devices") as string[] | undefined) ?? []);
     this.device = signal(String(model.get("device") ?? ""));
     this.preferredFamily = signal(this.costs.value.families[1]?.key ?? "");
-    const plan = decodePlan(model.get("plan"));
+    const plan = decodePlan(model.get("plan_state"));
     this.authority = { scheme: plan.scheme, entries: plan.history, cursor: plan.cursor };
     this.settled = this.authority;
     this.history = signal(this.authority);
@@ -131,14 +131,14 @@ export class Store {
         this.repriceAll();
       });
     });
-    this.listen("plan", () => this.receivePlan());
+    this.listen("plan_state", () => this.receivePlan());
     this.listen("devices", () => {
       this.devices.value = (model.get("devices") as string[] | undefined) ?? [];
     });
     this.listen("device", () => {
       this.device.value = String(model.get("device") ?? "");
     });
-    this.listen("selection", () => {
+    this.listen("selected_ops", () => {
       const next = this.readSelection();
       const now = this.selection.peek().ops;
       if (next.ops.length === now.length && next.ops.every((op, i) => op === now[i])) return;
@@ -159,8 +159,7 @@ export class Store {
     const costs = this.costs.value;
     if (ops.length === 0) return Int32Array.from({ length: costs.elements.length }, (_, w) => w);
     const { opWeights, opWeightsStart } = costs;
-    if (ops.length === 1)
-      return opWeights.subarray(opWeightsStart[ops[0]!]!, opWeightsStart[ops[0]! + 1]!);
+    if (ops.length === 1) return opWeights.subarray(opWeightsStart[ops[0]!]!, opWeightsStart[ops[0]! + 1]!);
     const seen = new Set<number>();
     for (const op of ops)
       for (let i = opWeightsStart[op]!; i < opWeightsStart[op + 1]!; i++) seen.add(opWeights[i]!);
@@ -253,7 +252,7 @@ export class Store {
   }
 
   private receivePlan(): void {
-    const plan = decodePlan(this.model.get("plan"));
+    const plan = decodePlan(this.model.get("plan_state"));
     this.authority = { scheme: plan.scheme, entries: plan.history, cursor: plan.cursor };
     const done = plan.acknowledged[this.client] ?? 0;
     this.pending = this.pending.filter((edit) => edit.sequence > done);
@@ -292,7 +291,7 @@ export class Store {
 
   private readSelection(): Selection {
     const count = this.program.peek().ops.count;
-    const ops = Array.from(i32(this.model.get("selection"))).filter((op) => op >= 0 && op < count);
+    const ops = Array.from(i32(this.model.get("selected_ops"))).filter((op) => op >= 0 && op < count);
     return { ops, has: new Set(ops), origin: "outside" };
   }
 
@@ -303,7 +302,7 @@ export class Store {
       this.skipped.value = 0;
       this.selection.value = { ops: unique, has, origin };
     });
-    this.model.set("selection", [...unique]);
+    this.model.set("selected_ops", [...unique]);
     this.model.save_changes();
   }
 

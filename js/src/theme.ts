@@ -8,7 +8,8 @@ import css from "./style.css?inline";
 export const ROW_HEIGHT = 26;
 export const DEFAULT_HEIGHT = 720;
 export const MIN_HEIGHT = 420;
-export const FONT = "var(--jp-ui-font-family, system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif)";
+export const FONT =
+  "var(--jp-ui-font-family, system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif)";
 
 type Rgb = readonly [number, number, number];
 
@@ -181,7 +182,10 @@ export function watchTheme(el: HTMLElement, changed: () => void): () => void {
   };
   const observer = new MutationObserver(update);
   for (const node of [document.documentElement, document.body])
-    observer.observe(node, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name", "class", "style"] });
+    observer.observe(node, {
+      attributes: true,
+      attributeFilter: ["data-jp-theme-light", "data-jp-theme-name", "class", "style"],
+    });
   const media = matchMedia("(prefers-color-scheme: dark)");
   media.addEventListener("change", update);
   update();

@@ -18,11 +18,11 @@ export class FakeModel implements HostModel {
     for (const [key, value] of Object.entries({
       program: s.program,
       costs: s.costs,
-      plan: s.plan,
+      plan_state: s.plan,
       devices: ["iPhone 12", "iPhone 13", "iPhone 14 Pro", "iPhone 15 Pro"],
       device,
       name: options.name ?? "",
-      selection: [],
+      selected_ops: [],
       edits: [],
       response: {},
     }))
@@ -68,14 +68,14 @@ export class FakeModel implements HostModel {
 
   /** Apply what was sent, as session.py does, and publish the plan. */
   answer(): void {
-    const plan = decodePlan(this.traits.get("plan"));
+    const plan = decodePlan(this.traits.get("plan_state"));
     let state: HistoryState = { scheme: plan.scheme, entries: plan.history, cursor: plan.cursor };
     for (const edit of this.edits) {
       if (edit.sequence <= (this.acknowledged[edit.client] ?? 0)) continue;
       state = applyEdit(state, edit);
       this.acknowledged[edit.client] = edit.sequence;
     }
-    this.push("plan", planWire(state, plan.revision + 1, this.acknowledged));
+    this.push("plan_state", planWire(state, plan.revision + 1, this.acknowledged));
   }
 }
 

@@ -66,7 +66,12 @@ export function synthetic(options: SyntheticOptions = {}): Synthetic {
   };
   const weight = (name: string, shape: number[], at: number): number =>
     weights.push({ name: prefix + name, shape, module: at }) - 1;
-  const op = (type: string, at: number, inputs: number[], extra: Partial<Op> & { width?: number } = {}): number => {
+  const op = (
+    type: string,
+    at: number,
+    inputs: number[],
+    extra: Partial<Op> & { width?: number } = {},
+  ): number => {
     const id = ops.length;
     const width = extra.width ?? hidden;
     const scope = paths[at]!.replaceAll(".", "_");
@@ -87,7 +92,12 @@ export function synthetic(options: SyntheticOptions = {}): Synthetic {
     const at = module(path, "Linear", parent);
     const name = path.replaceAll(".", "_");
     const w = [weight(`${name}_weight`, [to, from], at), weight(`${name}_bias`, [to], at)];
-    return op("linear", at, [input], { weights: w, flops: 2 * TOKENS * from * to, width: to, name: prefix + name });
+    return op("linear", at, [input], {
+      weights: w,
+      flops: 2 * TOKENS * from * to,
+      width: to,
+      name: prefix + name,
+    });
   };
   const norm = (path: string, parent: number, input: number): number => {
     const at = module(path, "LayerNorm", parent);
@@ -120,14 +130,20 @@ export function synthetic(options: SyntheticOptions = {}): Synthetic {
       const y = linear(`${p}.attention.self.${n}`, self, x, hidden, hidden);
       return op("transpose", self, [op("reshape", self, [y])]);
     });
-    const scores = op("mul", self, [op("matmul", self, [heads[0]!, heads[1]!], { flops: 2 * TOKENS * TOKENS * hidden })]);
-    const context = op("matmul", self, [op("softmax", self, [scores]), heads[2]!], { flops: 2 * TOKENS * TOKENS * hidden });
+    const scores = op("mul", self, [
+      op("matmul", self, [heads[0]!, heads[1]!], { flops: 2 * TOKENS * TOKENS * hidden }),
+    ]);
+    const context = op("matmul", self, [op("softmax", self, [scores]), heads[2]!], {
+      flops: 2 * TOKENS * TOKENS * hidden,
+    });
     const joined = op("reshape", self, [op("transpose", self, [context])]);
     const out = module(`${p}.attention.output`, "BertSelfOutput", attention);
     const dense = linear(`${p}.attention.output.dense`, out, joined, hidden, hidden);
     const attended = norm(`${p}.attention.output.LayerNorm`, out, op("add", out, [dense, x]));
     const middle = module(`${p}.intermediate`, "BertIntermediate", layer);
-    const up = op("gelu", middle, [linear(`${p}.intermediate.dense`, middle, attended, hidden, 4 * hidden)], { width: 4 * hidden });
+    const up = op("gelu", middle, [linear(`${p}.intermediate.dense`, middle, attended, hidden, 4 * hidden)], {
+      width: 4 * hidden,
+    });
     const output = module(`${p}.output`, "BertOutput", layer);
     const down = linear(`${p}.output.dense`, output, up, 4 * hidden, hidden);
     x = norm(`${p}.output.LayerNorm`, output, op("add", output, [down, attended]));
@@ -165,9 +181,30 @@ function programWire(
     name,
     deployment_target: "iOS18",
     columns: [
-      { key: "name", title: "name", unit: "", description: "Name of the MIL operation.", certainty: "text", numeric: false },
-      { key: "weight_bytes", title: "size", unit: "bytes", description: "Bytes of the weights this op reads.", certainty: "exact", numeric: true },
-      { key: "latency_ms", title: "latency", unit: "ms", description: "Launch overhead plus the larger of compute and memory time.", certainty: "estimated", numeric: true },
+      {
+        key: "name",
+        title: "name",
+        unit: "",
+        description: "Name of the MIL operation.",
+        certainty: "text",
+        numeric: false,
+      },
+      {
+        key: "weight_bytes",
+        title: "size",
+        unit: "bytes",
+        description: "Bytes of the weights this op reads.",
+        certainty: "exact",
+        numeric: true,
+      },
+      {
+        key: "latency_ms",
+        title: "latency",
+        unit: "ms",
+        description: "Launch overhead plus the larger of compute and memory time.",
+        certainty: "estimated",
+        numeric: true,
+      },
     ],
     ops: {
       name: ops.map((o) => o.name),
@@ -196,7 +233,10 @@ const FAMILIES = [
   { key: "linear", label: "linear", bits: [8, 4] },
 ];
 
-const REASONS = ["fewer than 2048 elements: coremltools leaves it as it is", "groups of 16 do not divide the channels"];
+const REASONS = [
+  "fewer than 2048 elements: coremltools leaves it as it is",
+  "groups of 16 do not divide the channels",
+];
 
 function costsWire(device: string, ops: Op[], weights: Weight[]): Wire {
   const schemes = FAMILIES.flatMap((f) =>
@@ -226,7 +266,11 @@ function costsWire(device: string, ops: Op[], weights: Weight[]): Wire {
       }
       legal[k] = 1;
       const groups = s.family === "palettize_g16" ? w.shape[0]! / 16 : 1;
-      const tables = s.family.startsWith("palettize") ? groups * 2 ** s.nbits * 2 : s.family === "linear" ? w.shape[0]! * 3 : 0;
+      const tables = s.family.startsWith("palettize")
+        ? groups * 2 ** s.nbits * 2
+        : s.family === "linear"
+          ? w.shape[0]! * 3
+          : 0;
       payload[k] = (n * s.nbits) / 8 + tables;
       file[k] = 64 * Math.ceil((payload[k]! + 64) / 64);
       proto[k] = 180 + 20 * j;

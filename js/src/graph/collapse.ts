@@ -156,7 +156,17 @@ export function buildScene(program: Program, tree: ModuleTree, expanded: Readonl
   const addOp = (op: number, frame: number, level: number): number => {
     const id = items.length;
     const label = program.ops.opType[op] ?? "";
-    items.push({ id, kind: "op", index: op, label, parent: frame, level, expanded: false, expandable: false, children: [] });
+    items.push({
+      id,
+      kind: "op",
+      index: op,
+      label,
+      parent: frame,
+      level,
+      expanded: false,
+      expandable: false,
+      children: [],
+    });
     itemOfOp[op] = id;
     return id;
   };

@@ -4,11 +4,20 @@ import { computed, effect, type ReadonlySignal, type Signal, signal } from "@pre
 import * as format from "../format";
 import type { Store } from "../store";
 import type { Palette } from "../theme";
-import { buildScene, buildTree, isInside, type Item, type ModuleTree, openingModules, opsInside, type Scene } from "./collapse";
+import {
+  buildScene,
+  buildTree,
+  type Item,
+  isInside,
+  type ModuleTree,
+  openingModules,
+  opsInside,
+  type Scene,
+} from "./collapse";
 import { type Camera, drawScene } from "./draw";
 import { type Hit, hitTest } from "./hit";
 import { type Layout, layoutScene } from "./layout";
-import { createSums, type Metric, type ModuleSums, sumModules, weightOwners } from "./metrics";
+import { createSums, type Metric, type ModuleSums, scaled, sumModules, weightOwners } from "./metrics";
 
 const MARGIN = 14;
 const MIN_SCALE = 0.05;
@@ -61,7 +70,14 @@ export class GraphController {
     const reused = computed(() => createSums(this.tree.value.path.length));
     this.sums = computed(() => {
       store.totals.value;
-      sumModules(store.costs.value, this.tree.value, this.owner.value, store.scheme, store.live, reused.value);
+      sumModules(
+        store.costs.value,
+        this.tree.value,
+        this.owner.value,
+        store.scheme,
+        store.live,
+        reused.value,
+      );
       return { of: reused.value };
     });
     this.selectedOps = computed(() => {
@@ -109,7 +125,7 @@ export class GraphController {
   colourValue(item: Item): number {
     if (this.metric.value === "bits") return this.meanBits(item) / 16;
     const domain = this.domain.value;
-    return domain > 0 ? this.amount(item) / domain : 0;
+    return domain > 0 ? scaled(this.metric.value, this.amount(item) / domain) : 0;
   }
 
   figure(item: Item): string {
@@ -165,8 +181,7 @@ export class GraphController {
     const before = this.boxOf(module);
     const next = new Set(this.expanded.peek());
     if (open) next.add(module);
-    else
-      for (const m of [...next]) if (isInside(this.tree.peek(), m, module)) next.delete(m);
+    else for (const m of [...next]) if (isInside(this.tree.peek(), m, module)) next.delete(m);
     this.expanded.value = next;
     // The box that was clicked stays under the pointer; everything else makes room.
     const after = this.boxOf(module);
@@ -248,8 +263,12 @@ export class GraphController {
     const box = this.box(id);
     const { scale } = this.camera;
     const [left, top] = [box.x * scale + this.camera.x, box.y * scale + this.camera.y];
-    const [w, h] = [Math.min(box.width * scale, this.size.width), Math.min(box.height * scale, this.size.height)];
-    const dx = left < 0 ? MARGIN - left : left + w > this.size.width ? this.size.width - MARGIN - left - w : 0;
+    const [w, h] = [
+      Math.min(box.width * scale, this.size.width),
+      Math.min(box.height * scale, this.size.height),
+    ];
+    const dx =
+      left < 0 ? MARGIN - left : left + w > this.size.width ? this.size.width - MARGIN - left - w : 0;
     const dy = top < 0 ? MARGIN - top : top + h > this.size.height ? this.size.height - MARGIN - top - h : 0;
     if (dx !== 0 || dy !== 0) this.pan(dx, dy);
   }
@@ -274,7 +293,12 @@ export class GraphController {
 
   hit(x: number, y: number): Hit | null {
     const { scene, layout } = this.picture.peek();
-    return hitTest(scene, layout, (x - this.camera.x) / this.camera.scale, (y - this.camera.y) / this.camera.scale);
+    return hitTest(
+      scene,
+      layout,
+      (x - this.camera.x) / this.camera.scale,
+      (y - this.camera.y) / this.camera.scale,
+    );
   }
 
   /**
@@ -291,12 +315,20 @@ export class GraphController {
       this.store.totals.value;
       this.store.selection.value;
       if (!ctx || !palette || this.size.width === 0) return;
-      drawScene(ctx, this.size, scene, layout, this.camera, {
-        value: (id) => this.colourValue(scene.items[id]!),
-        figure: (id) => this.figure(scene.items[id]!),
-        selected: (id) => this.selectedState(scene.items[id]!),
-        hover: this.hoveredItem(),
-      }, palette);
+      drawScene(
+        ctx,
+        this.size,
+        scene,
+        layout,
+        this.camera,
+        {
+          value: (id) => this.colourValue(scene.items[id]!),
+          figure: (id) => this.figure(scene.items[id]!),
+          selected: (id) => this.selectedState(scene.items[id]!),
+          hover: this.hoveredItem(),
+        },
+        palette,
+      );
     });
     const stopFollowing = effect(() => {
       const { ops, origin } = this.store.selection.value;

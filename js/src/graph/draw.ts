@@ -77,7 +77,9 @@ export function drawScene(
   }
 
   function border(id: number): void {
-    const chosen = marks.selected(id);
+    // An open frame shows its marked boxes itself; only when all of it is selected does it say so.
+    const state = marks.selected(id);
+    const chosen = scene.items[id]!.expanded && state === 1 ? 0 : state;
     const hovered = marks.hover === id;
     ctx.lineWidth = chosen === 2 || hovered ? 2 : chosen === 1 ? 1.5 : 1;
     ctx.strokeStyle = chosen > 0 || hovered ? palette.accent : palette.border;
@@ -96,7 +98,17 @@ export function drawScene(
     border(id);
     if (!text) return;
     glyph(x, y + (FRAME_TITLE - 26) / 2, true, palette.muted);
-    label(item.label, marks.figure(id), x, y + FRAME_TITLE / 2 + 0.5, w, palette.text, palette.muted, true, true);
+    label(
+      item.label,
+      marks.figure(id),
+      x,
+      y + FRAME_TITLE / 2 + 0.5,
+      w,
+      palette.text,
+      palette.muted,
+      true,
+      true,
+    );
   }
 
   function box(id: number): void {

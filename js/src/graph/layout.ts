@@ -3,7 +3,7 @@
  * expanding a module moves only what is around it, and frames of equal shape share one layout.
  */
 
-import { Graph, layout as dagreLayout } from "@dagrejs/dagre";
+import { layout as dagreLayout, Graph } from "@dagrejs/dagre";
 import type { Scene } from "./collapse";
 
 export interface Layout {
@@ -49,7 +49,7 @@ export function layoutScene(scene: Scene): Layout {
       boxes[id * 4 + 2] = Math.max(level.width + 2 * FRAME_PAD, labelWidth(item.label, 90));
       boxes[id * 4 + 3] = level.height + FRAME_TITLE + FRAME_PAD;
     } else if (item.kind === "module") {
-      boxes[id * 4 + 2] = labelWidth(item.label, 70);
+      boxes[id * 4 + 2] = labelWidth(item.label, 84);
       boxes[id * 4 + 3] = BOX_HEIGHT;
     } else {
       boxes[id * 4 + 2] = labelWidth(item.label, 46);
@@ -82,7 +82,7 @@ export function layoutScene(scene: Scene): Layout {
 }
 
 const labelWidth = (label: string, extra: number): number =>
-  Math.min(260, Math.max(118, 6.4 * label.length + extra));
+  Math.min(280, Math.max(124, 7.4 * label.length + extra));
 
 /** Boxes of one kind in one frame share a width: a column of modules reads as a column. */
 function evenWidths(ids: number[], scene: Scene, boxes: Float64Array): void {
@@ -133,10 +133,13 @@ function ranked(width: number[], height: number[], edges: number[]): Level {
   // Ops arrive in execution order, so producers are final before their consumers; a few passes settle modules.
   for (let pass = 0; pass < 4; pass++)
     for (let e = 0; e < edges.length; e += 2)
-      if (edges[e]! < edges[e + 1]!) rank[edges[e + 1]!] = Math.max(rank[edges[e + 1]!]!, rank[edges[e]!]! + 1);
+      if (edges[e]! < edges[e + 1]!)
+        rank[edges[e + 1]!] = Math.max(rank[edges[e + 1]!]!, rank[edges[e]!]! + 1);
   const rows: number[][] = [];
   rank.forEach((r, i) => {
-    (rows[r] ??= []).push(i);
+    const row = rows[r];
+    if (row) row.push(i);
+    else rows[r] = [i];
   });
   const x = new Array<number>(width.length).fill(0);
   const y = new Array<number>(width.length).fill(0);

@@ -7,6 +7,14 @@ import type { ModuleTree } from "./collapse";
 export const METRICS = ["size", "latency", "bits"] as const;
 export type Metric = (typeof METRICS)[number];
 
+/**
+ * Position of a share of the largest value on the colour ramp. One embedding often outweighs everything else; the
+ * square root keeps the rest apart, and the legend's ticks follow it. Bits are shown as they are.
+ */
+export const scaled = (metric: Metric, share: number): number =>
+  metric === "bits" ? share : Math.sqrt(share);
+export const scaleInverse = (metric: Metric, at: number): number => (metric === "bits" ? at : at * at);
+
 export interface ModuleSums {
   bytes: Float64Array;
   ms: Float64Array;

@@ -36,7 +36,11 @@ function Header({ store }: { store: Store }): VNode {
   const { cursor, entries } = store.history.value;
   const undo = entries[cursor - 1]?.label;
   const redo = entries[cursor]?.label;
-  const facts = [format.plural(program.ops.count, "op"), format.plural(program.weights.count, "weight"), program.target];
+  const facts = [
+    format.plural(program.ops.count, "op"),
+    format.plural(program.weights.count, "weight"),
+    program.target,
+  ];
   const devices = store.devices.value.includes(store.device.value)
     ? store.devices.value
     : [store.device.value, ...store.devices.value];

@@ -53,7 +53,8 @@ function Dialog({ store }: { store: Store }): VNode | null {
   }, [copied]);
   const response = store.response.value;
   if (!response) return null;
-  const copy = async (): Promise<void> => setCopied((await copyText(response.code, code.current)) ? "Copied" : "Select and copy by hand");
+  const copy = async (): Promise<void> =>
+    setCopied((await copyText(response.code, code.current)) ? "Copied" : "Select and copy by hand");
   return (
     <dialog
       ref={dialog}
@@ -64,7 +65,12 @@ function Dialog({ store }: { store: Store }): VNode | null {
     >
       <div class="tlr-dialog-head">
         <h3>{response.ok ? "Export" : "Export failed"}</h3>
-        <button type="button" class="tlr-button is-icon" aria-label="Close" onClick={() => dialog.current?.close()}>
+        <button
+          type="button"
+          class="tlr-button is-icon"
+          aria-label="Close"
+          onClick={() => dialog.current?.close()}
+        >
           ✕
         </button>
       </div>
@@ -81,6 +87,7 @@ function Dialog({ store }: { store: Store }): VNode | null {
       )}
       {response.code !== "" && (
         <>
+          {/* biome-ignore lint/a11y/noNoninteractiveTabindex: long code scrolls, which keys must reach */}
           <pre class="tlr-code" tabIndex={0}>
             <code ref={code}>{response.code}</code>
           </pre>

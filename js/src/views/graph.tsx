@@ -4,7 +4,7 @@ import { useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import * as format from "../format";
 import type { Item } from "../graph/collapse";
 import { GraphController } from "../graph/controller";
-import { METRICS, type Metric } from "../graph/metrics";
+import { METRICS, type Metric, scaleInverse } from "../graph/metrics";
 import type { Store } from "../store";
 import { type Palette, rampGradient } from "../theme";
 import { GraphTree } from "./tree";
@@ -20,13 +20,12 @@ const ZOOM_STEP = 1.25;
 
 export function GraphView({ store, palette, uid }: GraphProps): VNode {
   const program = store.program.value;
-  // biome-ignore lint/correctness/useExhaustiveDependencies: a new program is a new picture
+  // The program is a dependency because a new one is a new picture.
   const graph = useMemo(() => new GraphController(store, palette), [store, palette, program]);
   return (
     <section class="tlr-graph" aria-label="Graph">
       <div class="tlr-toolbar">
         <Breadcrumb graph={graph} />
-        <span class="tlr-spacer" />
         <label class="tlr-muted">
           {"colour by "}
           <select
@@ -44,15 +43,6 @@ export function GraphView({ store, palette, uid }: GraphProps): VNode {
             ))}
           </select>
         </label>
-        <button type="button" class="tlr-button is-icon" aria-label="Zoom out" onClick={() => graph.zoom(1 / ZOOM_STEP)}>
-          −
-        </button>
-        <button type="button" class="tlr-button is-icon" aria-label="Zoom in" onClick={() => graph.zoom(ZOOM_STEP)}>
-          +
-        </button>
-        <button type="button" class="tlr-button" title="Show the whole graph" onClick={() => graph.fit()}>
-          Fit
-        </button>
       </div>
       <Canvas graph={graph} uid={uid} />
       <Footer graph={graph} />
@@ -117,6 +107,7 @@ function Canvas({ graph, uid }: { graph: GraphController; uid: string }): VNode 
     else store.select(graph.opsOf(found.item), "graph");
   };
   return (
+    // biome-ignore lint/a11y/noStaticElementInteractions: the tree inside is the same graph for keys
     <div
       ref={box}
       class="tlr-canvas"
@@ -133,11 +124,41 @@ function Canvas({ graph, uid }: { graph: GraphController; uid: string }): VNode 
       onPointerLeave={() => !drag.current && store.setHover(null)}
       onDblClick={(e) => {
         const found = hit(e);
-        if (found?.item.expandable && !found.toggle) graph.setExpanded(found.item.index, !found.item.expanded);
+        if (found?.item.expandable && !found.toggle)
+          graph.setExpanded(found.item.index, !found.item.expanded);
       }}
     >
-      <canvas ref={canvas} data-testid="graph-canvas" aria-hidden="true" />
+      <canvas ref={canvas} data-testid="graph-canvas" />
       <GraphTree graph={graph} uid={uid} />
+      <Zoom graph={graph} />
+    </div>
+  );
+}
+
+function Zoom({ graph }: { graph: GraphController }): VNode {
+  const keep = (e: Event): void => e.stopPropagation();
+  return (
+    // biome-ignore lint/a11y/noStaticElementInteractions: only keeps presses on the buttons from the canvas below
+    <div class="tlr-zoom" onPointerDown={keep} onPointerUp={keep} onPointerMove={keep} onDblClick={keep}>
+      <button
+        type="button"
+        class="tlr-button is-icon"
+        aria-label="Zoom out"
+        onClick={() => graph.zoom(1 / ZOOM_STEP)}
+      >
+        −
+      </button>
+      <button
+        type="button"
+        class="tlr-button is-icon"
+        aria-label="Zoom in"
+        onClick={() => graph.zoom(ZOOM_STEP)}
+      >
+        +
+      </button>
+      <button type="button" class="tlr-button" title="Show the whole graph" onClick={() => graph.fit()}>
+        Fit
+      </button>
     </div>
   );
 }
@@ -175,7 +196,6 @@ function Footer({ graph }: { graph: GraphController }): VNode {
   const dark = graph.palette.value?.dark ?? false;
   const metric = graph.metric.value;
   const most = graph.domain.value;
-  const middle = most / 2;
   const say = (value: number): string =>
     metric === "size"
       ? format.bytes(value)
@@ -191,10 +211,12 @@ function Footer({ graph }: { graph: GraphController }): VNode {
   return (
     <div class="tlr-graph-foot">
       <div class="tlr-legend" title={`Colour: ${metric}, ${metric === "latency" ? "estimated" : "exact"}`}>
-        <span>{metric === "bits" ? say(1) : "0"}</span>
         <span class="tlr-legend-ramp" style={{ background: rampGradient(dark) }} />
-        <span class="tlr-legend-middle">{say(middle)}</span>
-        <span>{say(most)}</span>
+        <span class="tlr-legend-ticks">
+          <span>0</span>
+          <span>{say(scaleInverse(metric, 0.5) * most)}</span>
+          <span>{say(most)}</span>
+        </span>
       </div>
       <div class="tlr-readout tlr-ellipsis" title={line.value}>
         <bdi>{line.value || "Double-click a box to open it"}</bdi>

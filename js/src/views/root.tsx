@@ -18,7 +18,11 @@ interface RootProps {
   height: number;
 }
 
-const NATURAL_HEIGHT: Partial<Record<ViewName, number>> = { explorer: DEFAULT_HEIGHT, table: 480, graph: 480 };
+const NATURAL_HEIGHT: Partial<Record<ViewName, number>> = {
+  explorer: DEFAULT_HEIGHT,
+  table: 480,
+  graph: 480,
+};
 let instances = 0;
 
 /** Frame of every view: theme, height, and the keys that work anywhere inside. */
@@ -90,7 +94,6 @@ function HeightHandle({ height, change }: { height: number; change(height: numbe
   const drag = useRef<{ y: number; height: number } | null>(null);
   const set = (value: number): void => change(Math.max(MIN_HEIGHT, Math.round(value)));
   return (
-    // biome-ignore lint/a11y/useSemanticElements: an hr cannot be dragged or focused
     <div
       class="tlr-handle"
       role="separator"

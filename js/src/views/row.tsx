@@ -26,6 +26,7 @@ export function Row(props: RowProps): VNode {
   const selected = useComputed(() => store.selection.value.has.has(op)).value;
   const hovered = useComputed(() => isHovered(store, op)).value;
   return (
+    // biome-ignore lint/a11y/useKeyWithClickEvents: the grid handles the keys of its active row
     <div
       class={`tlr-row${selected ? " is-selected" : ""}${hovered ? " is-hovered" : ""}${active ? " is-active" : ""}`}
       role="row"
@@ -194,7 +195,13 @@ function Bar({
   soft,
   title,
   children,
-}: { now: number; was: number; soft?: boolean; title: string; children: string }): VNode {
+}: {
+  now: number;
+  was: number;
+  soft?: boolean;
+  title: string;
+  children: string;
+}): VNode {
   const percent = (value: number): string => `${Math.min(100, Math.max(0, value * 100))}%`;
   return (
     <div class={`tlr-bar${soft ? " is-soft" : ""}`} title={title}>

@@ -9,14 +9,24 @@ export interface SchemeSelectProps {
   family: string;
   label: string;
   tabIndex?: number;
+  /** drawn as a button, where it stands alone */
+  framed?: boolean;
   choose(family: string): void;
 }
 
 /** Family of schemes for some weights; families none of them can take are greyed with the reason. */
-export function SchemeSelect({ costs, weights, family, label, tabIndex = 0, choose }: SchemeSelectProps): VNode {
+export function SchemeSelect({
+  costs,
+  weights,
+  family,
+  label,
+  tabIndex = 0,
+  framed,
+  choose,
+}: SchemeSelectProps): VNode {
   return (
     <select
-      class="tlr-select"
+      class={`tlr-select${framed ? " is-button" : ""}`}
       aria-label={label}
       tabIndex={tabIndex}
       value={family === "" ? "(mixed)" : family}

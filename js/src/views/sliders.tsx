@@ -28,6 +28,7 @@ export function Sliders({ store }: { store: Store }): VNode {
       <SchemeSelect
         costs={costs}
         weights={weights}
+        framed
         family={control.family}
         label={`Scheme of ${what}`}
         choose={(family) => {
@@ -66,7 +67,8 @@ export function Sliders({ store }: { store: Store }): VNode {
 
 function message(store: Store, nothing: boolean): string {
   const skipped = store.skipped.value;
-  if (skipped > 0) return `${format.plural(skipped, "weight")} cannot take this and ${skipped === 1 ? "was" : "were"} skipped`;
+  if (skipped > 0)
+    return `${format.plural(skipped, "weight")} cannot take this and ${skipped === 1 ? "was" : "were"} skipped`;
   return nothing ? "no compressible weights here" : "";
 }
 

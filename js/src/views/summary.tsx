@@ -26,13 +26,18 @@ export function Summary({ store }: { store: Store }): VNode {
         words={`${format.bytes(now.sizeBytes)}, ${format.changeInWords(was.sizeBytes, now.sizeBytes, "smaller", "larger")} than float16`}
         below={`weight.bin ${format.bytes(now.weightFileBytes)}`}
         title={[
-          column(program, "size_bytes", "weight_bytes", "size")?.description ?? "Size of the whole package on disk.",
+          column(program, "size_bytes", "weight_bytes", "size")?.description ??
+            "Size of the whole package on disk.",
           `weight.bin: ${format.exactBytes(now.weightFileBytes)}`,
           `package: ${format.exactBytes(now.sizeBytes)}; float16: ${format.exactBytes(was.sizeBytes)}`,
         ].join("\n")}
       >
         <div class="tlr-meter">
-          <div style={{ width: `${Math.min(100, was.sizeBytes > 0 ? (now.sizeBytes / was.sizeBytes) * 100 : 0)}%` }} />
+          <div
+            style={{
+              width: `${Math.min(100, was.sizeBytes > 0 ? (now.sizeBytes / was.sizeBytes) * 100 : 0)}%`,
+            }}
+          />
         </div>
       </Figure>
       <Figure

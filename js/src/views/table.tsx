@@ -2,7 +2,15 @@ import { useComputed, useSignal, useSignalEffect } from "@preact/signals";
 import { elementScroll, observeElementOffset, observeElementRect, Virtualizer } from "@tanstack/virtual-core";
 import type { VNode } from "preact";
 import { useLayoutEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
-import { columnsFor, nextSort, type SortKey, searchOps, sortOps, type TableColumn, tooltip } from "../columns";
+import {
+  columnsFor,
+  nextSort,
+  type SortKey,
+  searchOps,
+  sortOps,
+  type TableColumn,
+  tooltip,
+} from "../columns";
 import * as format from "../format";
 import type { Store } from "../store";
 import { ROW_HEIGHT } from "../theme";
@@ -21,7 +29,6 @@ export function Table({ store, uid }: { store: Store; uid: string }): VNode {
   const found = useMemo(() => searchOps(program, query.value), [program, query.value]);
   // Rows keep their place while values change under the pointer: sorted again only when the person asks or the
   // device changes.
-  // biome-ignore lint/correctness/useExhaustiveDependencies: costs stand for the device
   const order = useMemo(() => sortOps(store, found, sort), [store, found, sort, costs]);
   return (
     <section class="tlr-table" aria-label="Ops">
@@ -53,7 +60,14 @@ export function Table({ store, uid }: { store: Store; uid: string }): VNode {
           Select all shown
         </button>
       </div>
-      <Grid store={store} uid={uid} order={order} sort={sort} setSort={setSort} filtered={query.value.trim() !== ""} />
+      <Grid
+        store={store}
+        uid={uid}
+        order={order}
+        sort={sort}
+        setSort={setSort}
+        filtered={query.value.trim() !== ""}
+      />
     </section>
   );
 }
@@ -123,7 +137,10 @@ function Grid({ store, uid, order, sort, setSort, filtered }: GridProps): VNode 
 
   const key = (e: KeyboardEvent): void => {
     if (e.target !== e.currentTarget || order.length === 0) return;
-    const page = Math.max(1, Math.floor(((scroller.current?.clientHeight ?? 400) - HEADER - FOOTER) / ROW_HEIGHT));
+    const page = Math.max(
+      1,
+      Math.floor(((scroller.current?.clientHeight ?? 400) - HEADER - FOOTER) / ROW_HEIGHT),
+    );
     const steps: Record<string, number> = {
       ArrowDown: 1,
       ArrowUp: -1,
@@ -161,7 +178,9 @@ function Grid({ store, uid, order, sort, setSort, filtered }: GridProps): VNode 
       aria-rowcount={order.length + 2}
       aria-colcount={columns.length}
       aria-multiselectable
-      aria-activedescendant={order.length > 0 ? `${uid}-row-${order[Math.min(active, order.length - 1)]}` : undefined}
+      aria-activedescendant={
+        order.length > 0 ? `${uid}-row-${order[Math.min(active, order.length - 1)]}` : undefined
+      }
       style={{ "--tlr-columns": template }}
       onKeyDown={key}
       onPointerLeave={() => store.setHover(null)}

@@ -25,7 +25,8 @@ interface TotalRowProps {
 export function TotalRow({ store, columns, shown, filtered }: TotalRowProps): VNode {
   const [chosen, choose] = useState<Scope | null>(null);
   const selected = store.selection.value.ops;
-  const usable = (scope: Scope): boolean => scope === "all" || (scope === "shown" ? filtered : selected.length > 0);
+  const usable = (scope: Scope): boolean =>
+    scope === "all" || (scope === "shown" ? filtered : selected.length > 0);
   const automatic: Scope = selected.length > 0 ? "selected" : filtered ? "shown" : "all";
   const scope = chosen && usable(chosen) ? chosen : automatic;
   const count = store.program.value.ops.count;
@@ -51,7 +52,11 @@ export function TotalRow({ store, columns, shown, filtered }: TotalRowProps): VN
           </button>
         ))}
       </div>
-      <Figures store={store} columns={columns.slice(leading)} ops={scope === "all" ? null : scope === "shown" ? shown : selected} />
+      <Figures
+        store={store}
+        columns={columns.slice(leading)}
+        ops={scope === "all" ? null : scope === "shown" ? shown : selected}
+      />
     </div>
   );
 }
@@ -60,7 +65,11 @@ function Figures({
   store,
   columns,
   ops,
-}: { store: Store; columns: readonly TableColumn[]; ops: readonly number[] | null }): VNode {
+}: {
+  store: Store;
+  columns: readonly TableColumn[];
+  ops: readonly number[] | null;
+}): VNode {
   const costs = store.costs.value;
   // The ops are fixed while one drags, so which weights they read is found once.
   const scope = useComputed(() => ({ ops, weights: store.weightsOf(ops ?? []) }));
@@ -73,7 +82,7 @@ function Figures({
   const now = none ? empty : sum(store, weights, ops, store.scheme, store.live);
   const [a, b] = [format.milliseconds(was.ms), format.milliseconds(now.ms)];
   const text: Record<string, string> = {
-    bits: now.bits > 0 ? `${format.bits(now.bits)} bits per weight` : "",
+    bits: now.bits > 0 ? `${format.bits(now.bits)} bits mean` : "",
     size: format.bytesChange(was.bytes, now.bytes),
     latency: `${format.ABOUT}${a === b ? b : `${a} ${format.ARROW} ${b}`}`,
   };

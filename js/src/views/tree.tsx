@@ -59,7 +59,9 @@ export function GraphTree({ graph, uid }: { graph: GraphController; uid: string 
   };
   const open = (item: Item, expanded: boolean): void => {
     graph.setExpanded(item.index, expanded);
-    const next = graph.picture.peek().scene.items.findIndex((i) => i.kind === item.kind && i.index === item.index);
+    const next = graph.picture
+      .peek()
+      .scene.items.findIndex((i) => i.kind === item.kind && i.index === item.index);
     go(Math.max(0, next));
   };
   const key = (e: KeyboardEvent): void => {
@@ -108,7 +110,12 @@ export function GraphTree({ graph, uid }: { graph: GraphController; uid: string 
             aria-expanded={item.expandable ? item.expanded : undefined}
             aria-selected={graph.selectedState(item) === 2}
             data-kind={item.kind}
-            style={{ left: `${box.x}px`, top: `${box.y}px`, width: `${box.width}px`, height: `${box.height}px` }}
+            style={{
+              left: `${box.x}px`,
+              top: `${box.y}px`,
+              width: `${box.width}px`,
+              height: `${box.height}px`,
+            }}
             onFocus={() => setCurrent(item.id)}
           />
         );
@@ -137,7 +144,10 @@ function inView(graph: GraphController, items: Item[], keep: number): Item[] {
     const box = graph.box(item.id);
     const [left, top] = [box.x * scale + x, box.y * scale + y];
     return (
-      left < width + 400 && left + box.width * scale > -400 && top < height + 400 && top + box.height * scale > -400
+      left < width + 400 &&
+      left + box.width * scale > -400 &&
+      top < height + 400 &&
+      top + box.height * scale > -400
     );
   });
 }

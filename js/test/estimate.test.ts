@@ -1,0 +1,54 @@
+/** Parity with plan.py on the fixtures that Python writes and both sides read. */
+
+import { readFileSync } from "node:fs";
+import { describe, expect, test } from "vitest";
+import { BOUNDS, createPriced, price } from "../src/estimate";
+import { decodeCosts, type Wire } from "../src/protocol";
+
+interface PlanCase {
+  scheme: number[];
+  weight_file_bytes: number;
+  size_bytes: number;
+  bits_per_weight: number;
+  latency_ms: number;
+  latency_interval: [number, number];
+  op_ms: number[];
+  bound: string[];
+  op_weight_bytes: number[];
+}
+
+const file = new URL("../../tests/fixtures/estimates.json", import.meta.url);
+const { cases } = JSON.parse(readFileSync(file, "utf8")) as {
+  cases: { name: string; costs: Wire; plans: PlanCase[] }[];
+};
+
+const near = (actual: number, expected: number, what: string): void => {
+  const tolerance = 1e-9 * Math.max(Math.abs(expected), Number.MIN_VALUE);
+  expect(Math.abs(actual - expected), `${what}: ${actual} and ${expected}`).toBeLessThanOrEqual(tolerance);
+};
+
+test("the fixture has cases", () => {
+  expect(cases.length).toBeGreaterThan(0);
+  expect(cases.some((c) => c.plans.length > 1)).toBe(true);
+});
+
+describe.each(cases)("$name", ({ costs: raw, plans }) => {
+  const costs = decodeCosts(raw);
+  // One result object for all plans, as in the store: nothing of one plan may leak into the next.
+  const out = createPriced(costs);
+  test.each(plans.map((plan, i) => [i, plan] as const))("plan %i", (_, plan) => {
+    price(costs, Uint16Array.from(plan.scheme), out);
+    near(out.weightFileBytes, plan.weight_file_bytes, "weight.bin");
+    near(out.sizeBytes, plan.size_bytes, "size");
+    near(out.bitsPerWeight, plan.bits_per_weight, "bits");
+    near(out.latencyMs, plan.latency_ms, "latency");
+    near(out.lowMs, plan.latency_interval[0], "low");
+    near(out.highMs, plan.latency_interval[1], "high");
+    expect(out.opMs.length).toBe(plan.op_ms.length);
+    plan.op_ms.forEach((ms, op) => {
+      near(out.opMs[op]!, ms, `op ${op} ms`);
+      near(out.opBytes[op]!, plan.op_weight_bytes[op]!, `op ${op} bytes`);
+      expect(BOUNDS[out.bound[op]!]).toBe(plan.bound[op]);
+    });
+  });
+});
