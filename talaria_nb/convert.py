@@ -100,7 +100,7 @@ def _as_call(example_inputs: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
         message = "A torch module needs example_inputs: a tensor, a tuple of them, or a dict of keyword inputs."
     else:
         kind = type(example_inputs).__name__
-        message = f"example_inputs is a {kind}; give a tensor, a tuple of them, or a dict of keyword inputs."
+        message = f"example_inputs is of type {kind}; give a tensor, a tuple of them, or a dict of keyword inputs."
     raise LoadError(message)
 
 

@@ -138,7 +138,7 @@ def load(
     if isinstance(source, (str, os.PathLike)):
         return _load_package(Path(source), progress=progress)
     kind = type(source).__name__
-    message = f"load() cannot read a {kind}. Give a torch.nn.Module, a coremltools MLModel, or the path of an .mlpackage."
+    message = f"load() cannot read a value of type {kind}. Give a torch.nn.Module, a coremltools MLModel, or the path of an .mlpackage."
     raise LoadError(message)
 
 

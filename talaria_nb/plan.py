@@ -140,7 +140,7 @@ class Plan:
 
     def __init__(self, model: Model) -> None:
         if not isinstance(model, Model):
-            message = f"Plan() takes what tnb.load() returns, not a {type(model).__name__}."
+            message = f"Plan() takes what tnb.load() returns, not a value of type {type(model).__name__}."
             raise PlanError(message)
         self._model = model
         self._schemes: tuple[Scheme, ...] = (Float16(),) * len(model.program.weights)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from coremltools.converters.mil.mil.scope import ScopeSource
+from torch.fx import Node
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 _FRAME = re.compile(r'File "(?P<file>[^\n]+)", line (?P<line>\d+), in (?P<function>[^\n]+)\n\s*(?P<code>[^\n]*)')
 _CALL_COUNT = re.compile(r"@\d+")
+_FUSING_OP_TYPES = ("conv", "conv_transpose", "linear")
+"""Op types into which coremltools folds the batch norm, scale or bias that follows them."""
+_MAX_FUSED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +91,35 @@ def source_map(exported: ExportedProgram, program: MILProgram) -> SourceMap:
         What coremltools made of it.
     """
     class_names: dict[str, str] = {"": ""}
-    by_handle: dict[int, _Origin] = {}
+    node_of: dict[int, Node] = {}
+    origin_of: dict[Node, _Origin] = {}
     for node in exported.graph.nodes:
         path = ""
         for module_path, class_name in (node.meta.get("nn_module_stack") or {}).values():
             path = _CALL_COUNT.sub("", module_path)
             class_names[path] = class_names.get(path) or _qualified_name(class_name)
-        by_handle[node.meta["debug_handle"]] = _Origin(path, _parse(node.meta.get("stack_trace") or ""))
+        node_of[node.meta["debug_handle"]] = node
+        origin_of[node] = _Origin(path, _parse(node.meta.get("stack_trace") or ""))
     origins: dict[str, _Origin] = {}
     for function in program.functions.values():
         for op in function.operations:
             for handle in op.scopes.get(ScopeSource.EXIR_DEBUG_HANDLE, []):
-                if handle in by_handle:
-                    origins[op.name] = by_handle[handle]
+                if handle in node_of:
+                    origins[op.name] = origin_of[_leader(node_of[handle], op.op_type)]
     return SourceMap(class_names, origins)
+
+
+def _leader(node: Node, op_type: str) -> Node:
+    """Find the node that a fused op is named after: a conv with its batch norm comes back as the batch norm."""
+    candidate = node
+    for _ in range(_MAX_FUSED):
+        if getattr(candidate.target, "__name__", "").startswith((op_type, "convolution")):
+            return candidate
+        before = candidate.args[0] if candidate.args else None
+        if op_type not in _FUSING_OP_TYPES or not isinstance(before, Node):
+            return node
+        candidate = before
+    return node
 
 
 def _qualified_name(class_name: object) -> str:

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import models
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import talaria_nb as tnb
+from talaria_nb.errors import ConversionError, LoadError
+from talaria_nb.frames import COLUMNS
+
+
+def test_every_op_points_at_its_module_and_line() -> None:
+    ops = models.classifier().ops.set_index("name")
+    lines = Path(models.__file__).read_text(encoding="utf-8").splitlines()
+    convs = ops[ops["op_type"] == "conv"]
+    assert len(convs) == 7
+    for source in ops["source"]:
+        file, line = source.split(":")
+        assert file == "models.py"
+        assert lines[int(line) - 1].strip()
+    head = ops[ops["op_type"] == "linear"].iloc[0]
+    assert head["module"] == "head"
+    assert "self.head(" in lines[int(head["source"].split(":")[1]) - 1]
+    assert {f"blocks.{i}.pointwise" for i in range(3)} <= set(ops["module"])
+
+
+def test_a_conv_fused_with_its_batch_norm_is_still_the_conv() -> None:
+    ops = models.classifier().ops
+    modules = ops.loc[ops["op_type"] == "conv", "module"].tolist()
+    assert modules == ["stem", *(f"blocks.{i}.{part}" for i in range(3) for part in ("depthwise", "pointwise"))]
+
+
+def test_source_lists_frames_outermost_first() -> None:
+    model = models.classifier()
+    [name] = model.ops.loc[model.ops["op_type"] == "linear", "name"]
+    frames = model.source(name)
+    assert frames[0].file == models.__file__
+    assert frames[0].code == "return self.head(x.mean((2, 3)))"
+    assert "torch" in frames[-1].file
+
+
+def test_frames_hold_documented_columns_only() -> None:
+    model = models.tied()
+    assert set(model.ops.columns) | set(model.weights.columns) <= COLUMNS.keys()
+
+
+def test_a_tied_weight_is_one_weight_with_two_readers() -> None:
+    weights = models.tied().program.weights
+    [row] = [row for row, shape in enumerate(weights.shape) if shape == (512, 64)]
+    assert len(weights.readers[row]) == 2
+
+
+def test_flops_of_known_layers() -> None:
+    ops = models.classifier().ops
+    stem = ops[(ops["module"] == "stem") & (ops["op_type"] == "conv")].iloc[0]
+    assert stem["flops"] == pytest.approx(2 * 64 * 16 * 16 * 3 * 9, rel=0.06)  # some count the bias too
+    assert stem["weight_bytes"] == 2 * 64 * 3 * 9
+
+
+def test_package_on_disk_reads_like_the_model_it_was_saved_from(tmp_path: Path) -> None:
+    model = models.classifier()
+    path = tmp_path / "classifier.mlpackage"
+    model.mlmodel.save(str(path))
+    again = tnb.load(path, progress=False)
+    assert again.program.fingerprint == model.program.fingerprint
+    assert again.program.edges.tolist() == model.program.edges.tolist()
+    name = again.program.weights.name[0]
+    np.testing.assert_array_equal(again.weight_value(name), model.weight_value(name))
+    on_disk = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    assert tnb.Plan(again).estimate("iPhone 13").size_bytes == on_disk
+
+
+def test_the_users_module_is_left_as_it_was() -> None:
+    module = models.Classifier().half().train()
+    module.blocks[1].eval()
+    state = copy.deepcopy(module.state_dict())
+    flags = [child.training for child in module.modules()]
+    model = tnb.load(module, torch.zeros(1, 3, 32, 32, dtype=torch.half), progress=False)
+    assert [child.training for child in module.modules()] == flags
+    for name, tensor in module.state_dict().items():
+        assert tensor.dtype == state[name].dtype
+        assert torch.equal(tensor, state[name])
+    assert "dropout" not in set(model.ops["op_type"])
+    assert set(model.weights["dtype"]) == {"fp16"}
+
+
+def test_training_mode_is_converted_as_eval() -> None:
+    module = models.Classifier()
+    module.eval()
+    expected = tnb.load(module, torch.zeros(1, 3, 32, 32), progress=False)
+    trained = tnb.load(module.train(), torch.zeros(1, 3, 32, 32), progress=False)
+    assert trained.program.fingerprint == expected.program.fingerprint
+
+
+def test_repairs_are_reported() -> None:
+    assert any("new_ones" in repair for repair in models.minilm().repairs)
+    assert models.classifier().repairs == ()
+
+
+class NewOnes(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mask = x.new_ones((3,), dtype=torch.bool) & (x > 0)
+        counts = x.new_ones((3,), dtype=torch.int32) & 1
+        return torch.where(mask, x, -x) + x.new_ones(3) + torch.ops.aten.alias(counts).to(x.dtype)
+
+
+def test_repaired_graphs_compute_what_they_did() -> None:
+    from talaria_nb.quiet import quiet
+    from talaria_nb.repairs import repair
+
+    x = torch.tensor([1.0, -2.0, 3.0])
+    with quiet(progress=False):
+        exported = torch.export.export(NewOnes(), (x,)).run_decompositions({})
+    assert len(repair(exported)) >= 3
+    torch.testing.assert_close(exported.module()(x), NewOnes()(x))
+
+
+class Unconvertible(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.svd(x)[1]
+
+
+class Boundless(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if x.sum() > 0 else -x
+
+
+@pytest.mark.parametrize(
+    ("source", "inputs", "error", "says"),
+    [
+        (3, None, LoadError, "cannot read a value of type int"),
+        ("missing.mlpackage", None, LoadError, "no file"),
+        (__file__, None, LoadError, "not an .mlpackage"),
+        (nn.Linear(2, 2), None, LoadError, "needs example_inputs"),
+        (nn.Linear(2, 2), 5, LoadError, "example_inputs is of type int"),
+        (nn.Linear(2, 2), torch.zeros(1, 3), LoadError, r"does not run on these example_inputs \(\(1, 3\) float32\)"),
+        (Unconvertible(), torch.zeros(3, 3), ConversionError, "cannot convert Unconvertible"),
+        (Boundless(), torch.zeros(3), ConversionError, "cannot trace Boundless"),
+    ],
+)
+def test_bad_input_is_answered_in_one_sentence(
+    source: object, inputs: object, error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says) as caught:
+        tnb.load(source, inputs, progress=False)  # type: ignore[arg-type]
+    assert isinstance(caught.value, tnb.TalariaError)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_target_is_refused() -> None:
+    with pytest.raises(LoadError, match="Unknown deployment_target 'iOS9'"):
+        tnb.load(nn.Linear(2, 2), torch.zeros(1, 2), deployment_target="iOS9")
+
+
+@pytest.mark.parametrize("damage", ["manifest", "proto", "weights", "empty"])
+def test_a_damaged_package_is_refused(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "damaged.mlpackage"
+    models.classifier().mlmodel.save(str(path))
+    proto = path / "Data" / "com.apple.CoreML" / "model.mlmodel"
+    weights = path / "Data" / "com.apple.CoreML" / "weights" / "weight.bin"
+    if damage == "manifest":
+        (path / "Manifest.json").write_text("{")
+    elif damage == "proto":
+        proto.write_bytes(proto.read_bytes()[: proto.stat().st_size // 2])
+    elif damage == "weights":
+        weights.unlink()
+    else:
+        (path / "Manifest.json").unlink()
+    with pytest.raises(LoadError, match="damaged"):
+        tnb.load(path, progress=False)
+
+
+def test_a_neural_network_is_refused(tmp_path: Path) -> None:
+    import coremltools as ct
+    from coremltools.models.neural_network import NeuralNetworkBuilder
+
+    builder = NeuralNetworkBuilder(
+        [("x", ct.models.datatypes.Array(3))], [("y", None)], disable_rank5_shape_mapping=True
+    )
+    builder.add_activation("relu", "RELU", "x", "y")
+    path = tmp_path / "old.mlmodel"
+    ct.models.MLModel(builder.spec, skip_model_load=True).save(str(path))
+    with pytest.raises(LoadError, match="not an .mlpackage"):
+        tnb.load(path)
+    with pytest.raises(LoadError, match="is a neuralNetwork, not an ML program"):
+        tnb.load(ct.models.MLModel(builder.spec, skip_model_load=True))

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import models
+import numpy as np
+import pytest
+
+import talaria_nb as tnb
+from talaria_nb.costs import cost_table
+from talaria_nb.plan import price, price_ops
+
+DEVICE = "iPhone 15 Pro"
+
+
+def test_editing_returns_a_new_plan() -> None:
+    plan = tnb.Plan(models.classifier())
+    edited = plan.set("head", tnb.Palettize(4))
+    assert edited != plan
+    assert set(plan.schemes.values()) == {tnb.Float16()}
+    assert [scheme for scheme in edited.schemes.values() if scheme != tnb.Float16()] == [tnb.Palettize(4)]
+
+
+def test_globs_match_module_paths_and_weight_names() -> None:
+    plan = tnb.Plan(models.classifier())
+    by_module = plan.set("blocks.*.pointwise", tnb.Palettize(2))
+    assert sum(scheme == tnb.Palettize(2) for scheme in by_module.schemes.values()) == 3
+    [head] = [name for name in plan.schemes if "head" in name]
+    assert plan.set("*head_weight*", tnb.Palettize(2))[head] == tnb.Palettize(2)
+    assert plan.set([head], tnb.Palettize(2)) == plan.set("head", tnb.Palettize(2))
+    mask = [name == head for name in plan.schemes]
+    assert plan.set(mask, tnb.Palettize(2)) == plan.set("head", tnb.Palettize(2))
+
+
+def test_a_glob_passes_over_what_cannot_be_compressed_at_all() -> None:
+    model = models.classifier()
+    plan = tnb.Plan(model).set("*", tnb.Palettize(4))
+    left = [name for name, scheme in plan.schemes.items() if scheme == tnb.Float16()]
+    assert left == model.weights.loc[~model.weights["compressible"], "name"].tolist()
+    assert left
+
+
+@pytest.mark.parametrize(
+    ("where", "scheme", "says"),
+    [
+        ("hed", tnb.Palettize(4), r"matches 'hed'. Did you mean 'head'\?"),
+        ("nothing*", tnb.Palettize(4), "No weight or module"),
+        ([True], tnb.Palettize(4), "mask has 1 entries"),
+        ([3], tnb.Palettize(4), "by name, glob or mask"),
+        ("blocks.0.depthwise", tnb.Palettize(4), "None of the 1 matched weights"),
+        ("head", tnb.Palettize(4, "per_grouped_channel", 7), "cannot be divided into groups of 7"),
+        ("head", 4, "is not a scheme"),
+    ],
+)
+def test_bad_edits_are_answered_in_one_sentence(where: object, scheme: object, says: str) -> None:
+    with pytest.raises(tnb.TalariaError, match=says):
+        tnb.Plan(models.classifier()).set(where, scheme)  # type: ignore[arg-type]
+
+
+def test_unknown_device_and_model_are_refused() -> None:
+    plan = tnb.Plan(models.classifier())
+    with pytest.raises(tnb.TalariaError, match="Unknown device 'iPhone 99'"):
+        plan.estimate("iPhone 99")
+    with pytest.raises(tnb.TalariaError, match="Unknown compute unit 'gpu'"):
+        plan.estimate(DEVICE, compute_unit="gpu")
+    with pytest.raises(tnb.TalariaError, match="takes what tnb.load"):
+        tnb.Plan("model")  # type: ignore[arg-type]
+
+
+def test_estimate_is_the_sum_of_its_parts() -> None:
+    """The formula of the cost model, written out op by op."""
+    model = models.tied()
+    plan = tnb.Plan(model).set("*", tnb.Palettize(4)).set("back", tnb.LinearQuantize("int8"))
+    table = plan.cost_table(DEVICE)
+    columns = table.columns_of(plan.scheme_of_weight)
+    total = table.dispatch_ms
+    for op in range(len(model.program.ops)):
+        read = table.op_weights[table.op_weights_start[op] : table.op_weights_start[op + 1]]
+        memory = table.activation_ms[op] + sum(table.stream_ms[weight, columns[weight]] for weight in read)
+        total += table.launch_ms[op] + max(table.compute_ms[op], memory)
+    estimate = plan.estimate(DEVICE)
+    assert estimate.latency_ms == pytest.approx(total, rel=1e-12)
+    low, high = estimate.latency_interval
+    assert low < estimate.latency_ms < high
+    assert estimate.bits_per_weight == pytest.approx(
+        8 * table.payload_bytes[np.arange(len(columns)), columns].sum() / table.elements.sum()
+    )
+
+
+def test_float16_weighs_sixteen_bits() -> None:
+    assert tnb.Plan(models.minilm()).estimate(DEVICE).bits_per_weight == 16
+
+
+def test_fewer_bits_are_never_larger_or_slower() -> None:
+    model = models.minilm()
+    table = cost_table(model.program, tnb.device(DEVICE))
+    totals = [
+        price(table, table.columns_of(tnb.Plan(model).set("*", scheme).scheme_of_weight))
+        for scheme in (tnb.Float16(), *(tnb.Palettize(nbits) for nbits in (8, 6, 4, 3, 2, 1)))
+    ]
+    for more, fewer in zip(totals, totals[1:], strict=False):
+        assert fewer.weight_file_bytes < more.weight_file_bytes
+        assert fewer.latency_ms <= more.latency_ms
+
+
+def test_table_lists_every_op_beside_float16() -> None:
+    model = models.minilm()
+    plan = tnb.Plan(model).set("encoder.layer.0.*", tnb.Palettize(4))
+    table = plan.table(DEVICE)
+    assert len(table) == len(model.program.ops)
+    changed = table["weight_bytes"] < table["float16_weight_bytes"]
+    assert table.loc[changed, "module"].str.startswith("encoder.layer.0.").all()
+    assert changed.sum() == 6
+    costs = price_ops(plan.cost_table(DEVICE), plan.cost_table(DEVICE).columns_of(plan.scheme_of_weight))
+    assert table["latency_ms"].sum() == pytest.approx(costs.op_ms.sum())

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import models
+import numpy as np
+import pytest
+
+import talaria_nb as tnb
+from talaria_nb.session import EXPORTED_VARIABLE
+
+DEVICE = "iPhone 15 Pro"
+
+
+@pytest.fixture
+def session() -> tnb.Session:
+    return tnb.Session(models.classifier(), DEVICE)
+
+
+def edit(sequence: int, weights: list[int], columns: list[int], **more: object) -> dict[str, object]:
+    return {"client": "a", "sequence": sequence, "kind": "set", "weights": weights, "schemes": columns, **more}
+
+
+def compressible(session: tnb.Session) -> list[int]:
+    return np.flatnonzero(session.model.weights["compressible"]).tolist()
+
+
+def test_edits_from_python_are_steps(session: tnb.Session) -> None:
+    start = session.plan
+    session.plan = session.plan.set("head", tnb.Palettize(4))
+    assert session.plan_state["cursor"] == 1
+    session.undo()
+    assert session.plan == start
+    session.redo()
+    assert session.plan == start.set("head", tnb.Palettize(4))
+
+
+def test_edits_from_the_browser_become_the_plan(session: tnb.Session) -> None:
+    rows = compressible(session)
+    seen: list[tnb.Plan] = []
+    session.observe(lambda change: seen.append(change["new"]), "plan")
+    session.edits = [edit(1, rows, [3] * len(rows), label="all weights: 4-bit palettize", gesture="g")]
+    assert session.plan == tnb.Plan(session.model).set("*", tnb.Palettize(4))
+    assert seen == [session.plan]
+    assert session.plan_state["acknowledged"] == {"a": 1}
+
+
+def test_an_edit_is_applied_once_however_often_it_is_sent(session: tnb.Session) -> None:
+    row = compressible(session)[0]
+    first = edit(1, [row], [3])
+    session.edits = [first]
+    session.edits = [first, edit(2, [row], [1])]
+    session.undo()
+    assert session.plan.scheme_of_weight[row] == tnb.Palettize(4)
+    session.undo()
+    assert session.plan == tnb.Plan(session.model)
+
+
+def test_undo_in_the_browser_and_edits_of_two_pages(session: tnb.Session) -> None:
+    row = compressible(session)[0]
+    session.edits = [edit(1, [row], [3]), {**edit(1, [row], [5]), "client": "b"}]
+    assert session.plan.scheme_of_weight[row] == tnb.Palettize(2)
+    session.edits = [{"client": "b", "sequence": 2, "kind": "undo", "weights": [], "schemes": []}]
+    assert session.plan.scheme_of_weight[row] == tnb.Palettize(4)
+
+
+def test_an_illegal_edit_from_the_browser_changes_nothing(session: tnb.Session) -> None:
+    small = np.flatnonzero(~session.model.weights["compressible"])[0]
+    session.edits = [edit(1, [int(small), 10**6, 0], [3, 3, 999])]
+    assert session.plan == tnb.Plan(session.model)
+    assert session.plan_state["acknowledged"] == {"a": 1}
+
+
+def test_a_scheme_outside_the_menu_widens_the_cost_table(session: tnb.Session) -> None:
+    before = len(session.costs["schemes"])
+    session.plan = session.plan.set("head", tnb.Palettize(4, "per_grouped_channel", 50))
+    assert len(session.costs["schemes"]) == before + 1
+    assert session.estimate == session.plan.estimate(DEVICE)
+
+
+def test_estimate_follows_plan_and_device(session: tnb.Session) -> None:
+    session.plan = session.plan.set("*", tnb.Palettize(2))
+    session.device = "iphone 12"
+    assert session.device == "iPhone 12"
+    assert session.costs["device"] == "iPhone 12"
+    assert session.estimate == session.plan.estimate("iPhone 12")
+
+
+def test_selection_is_shared_as_names_here_and_rows_there(session: tnb.Session) -> None:
+    names = session.model.program.ops.name
+    session.selection = [names[2], names[0]]
+    assert session.selected_ops == [2, 0]
+    session.selected_ops = [1]
+    assert session.selection == (names[1],)
+
+
+def test_snapshots_keep_plans(session: tnb.Session) -> None:
+    kept = session.snapshot("float16")
+    session.plan = session.plan.set("head", tnb.Palettize(1))
+    assert session.snapshots == {"float16": kept}
+    session.plan = session.snapshots["float16"]
+    assert session.plan == tnb.Plan(session.model)
+
+
+def test_export_answers_with_code_that_runs(session: tnb.Session) -> None:
+    session.plan = session.plan.set("head", tnb.Palettize(4))
+    session.request = {"id": "1", "action": "export"}
+    assert session.response["ok"]
+    assert session.response["id"] == "1"
+    assert session.response["code"] == session.plan.to_python()
+
+
+def test_export_leaves_the_configs_in_the_notebook(session: tnb.Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Shell:
+        user_ns: dict[str, object] = {}  # noqa: RUF012 - one test, one shell
+
+    monkeypatch.setattr("talaria_nb.session.get_ipython", Shell)
+    session.plan = session.plan.set("head", tnb.Palettize(4))
+    session.request = {"id": "1", "action": "export"}
+    assert session.response["variables"] == [EXPORTED_VARIABLE]
+    [(name, config)] = Shell.user_ns[EXPORTED_VARIABLE]  # type: ignore[misc]
+    assert name == "palettize"
+    assert len(config.op_name_configs) == 1
+
+
+def test_views_share_the_session(session: tnb.Session) -> None:
+    for view in (session.explorer, session.summary, session.table, session.graph, session.sliders):
+        assert view.session is session
+        assert view.view == type(view).__name__.lower()
+    assert session.table is session.table
+
+
+def test_bad_input_leaves_the_session_as_it_was(session: tnb.Session) -> None:
+    session.plan = session.plan.set("head", tnb.Palettize(4))
+    kept = session.plan
+    with pytest.raises(tnb.TalariaError, match="This plan is for UNet"):
+        session.plan = tnb.Plan(models.unet())
+    with pytest.raises(tnb.TalariaError, match="Unknown device"):
+        session.device = "Pixel"
+    with pytest.raises(tnb.TalariaError, match="no op named 'x'"):
+        session.selection = ["x"]
+    assert session.plan == kept
+    assert session.device == DEVICE
+    assert session.selection == ()
