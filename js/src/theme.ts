@@ -49,9 +49,9 @@ const TOKENS = `
   --tlr-hover: #f2f5fa;
   --tlr-good: #1a7f4b;
   --tlr-bad: #b3371f;
-  --tlr-bar: #8fb0ea;
-  --tlr-bar-outline: #c3cfe4;
-  --tlr-bar-soft: #c5cedb;
+  --tlr-bar: #5b8ae0;
+  --tlr-bar-outline: #c6d2e8;
+  --tlr-bar-soft: #9aa9c0;
   --tlr-track: #d9dee6;
   --tlr-shadow: 0 8px 32px rgba(20, 30, 50, 0.18);
   color-scheme: light;
@@ -71,9 +71,9 @@ const TOKENS = `
   --tlr-hover: rgba(255, 255, 255, 0.05);
   --tlr-good: #58c88d;
   --tlr-bad: #ff8f75;
-  --tlr-bar: #3f66b4;
+  --tlr-bar: #5b8de6;
   --tlr-bar-outline: rgba(140, 170, 230, 0.42);
-  --tlr-bar-soft: rgba(150, 168, 200, 0.36);
+  --tlr-bar-soft: rgba(160, 178, 210, 0.62);
   --tlr-track: rgba(255, 255, 255, 0.16);
   --tlr-shadow: 0 8px 32px rgba(0, 0, 0, 0.55);
   color-scheme: dark;

@@ -181,7 +181,7 @@ function Breadcrumb({ graph }: { graph: GraphController }): VNode {
       </button>
       {shown.map((item) => (
         <span key={item.id} class="tlr-ellipsis">
-          <span class="tlr-faint"> / </span>
+          <span class="tlr-faint">/</span>
           <button type="button" title={graph.tree.value.path[item.index]} onClick={() => graph.fit(item)}>
             <bdi>{item.label}</bdi>
           </button>

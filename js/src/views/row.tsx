@@ -63,15 +63,15 @@ function Cell({ store, op, active, most, column }: RowProps & { column: ColumnKe
   const tabIndex = active ? 0 : -1;
   switch (column) {
     case "name":
-      return <Text value={ops.name[op]!} mono />;
+      return <Text value={ops.name[op]!} mono tail={10} />;
     case "op_type":
       return <Text value={ops.opType[op]!} />;
     case "output":
       return <Text value={ops.output[op]!} />;
     case "module":
-      return <Text value={modules.path[ops.module[op]!] || "model"} end />;
+      return <Text value={modules.path[ops.module[op]!] || "model"} tail={14} />;
     case "source":
-      return <Text value={ops.source[op]!} end />;
+      return <Text value={ops.source[op]!} tail={10} />;
     case "scheme":
       return <SchemeCell store={store} op={op} tabIndex={tabIndex} />;
     case "bits":
@@ -86,12 +86,25 @@ function Cell({ store, op, active, most, column }: RowProps & { column: ColumnKe
   }
 }
 
-function Text({ value, mono, end }: { value: string; mono?: boolean; end?: boolean }): VNode {
-  // Paths are cut at the front, where they are alike; bdi keeps their own direction.
+interface TextProps {
+  value: string;
+  mono?: boolean;
+  /** characters at the end that stay when there is no room: that is where names differ */
+  tail?: number;
+}
+
+const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufefc]/;
+
+function Text({ value, mono, tail = 0 }: TextProps): VNode {
+  let cut = Math.max(0, value.length - tail);
+  // Not between the halves of one character, and not where the order of letters is not the order on screen.
+  if (/[\udc00-\udfff]/.test(value[cut] ?? "")) cut++;
+  if (tail === 0 || RIGHT_TO_LEFT.test(value)) cut = value.length;
   return (
-    <span class={`tlr-text${mono ? " is-mono" : ""}${end ? " is-end" : ""}`} title={value}>
-      <bdi>{value}</bdi>
-    </span>
+    <bdi class={`tlr-text${mono ? " is-mono" : ""}`} title={value}>
+      <span class="tlr-text-head">{value.slice(0, cut)}</span>
+      {cut < value.length && <span class="tlr-text-tail">{value.slice(cut)}</span>}
+    </bdi>
   );
 }
 

@@ -1,0 +1,185 @@
+/** Export, device, hostile names, theme, separate views of one session, and leaving nothing behind. */
+
+import { afterEach, expect, test, vi } from "vitest";
+import session from "../../src/session";
+import { FakeModel } from "../fakeModel";
+import { synthetic } from "../synthetic";
+import { button, byName, closeAll, drag, frame, get, item, mount, paint, rows, settled, value } from "./page";
+
+afterEach(() => {
+  closeAll();
+  delete document.body.dataset.jpThemeLight;
+});
+
+test("export waits for the kernel, stays usable, and then shows the code as text", async () => {
+  const { el, model } = mount();
+  await settled();
+  button(el, "Export").click();
+  await frame();
+  expect(el.textContent).toContain("waiting for the kernel…");
+  const { id, action } = model.get("request") as { id: string; action: string };
+  expect(action).toBe("export");
+  const size = value(el, "total-size");
+  drag(byName(el, "slider", "Bits of all weights"), 3);
+  await frame();
+  expect(value(el, "total-size")).toBeLessThan(size);
+  expect(el.querySelector("dialog")).toBeNull();
+
+  const code = "configs = [('palettize', OptimizationConfig())]  # <b>not bold</b>\n";
+  model.push("response", {
+    id,
+    ok: true,
+    action: "export",
+    message: "One config.",
+    code,
+    variables: ["optimization_configs"],
+  });
+  await frame();
+  const dialog = get<HTMLDialogElement>(el, "dialog");
+  expect(dialog.open).toBe(true);
+  expect(get(dialog, "pre").textContent).toBe(code);
+  expect(dialog.querySelector("b")).toBeNull();
+  expect(dialog.textContent).toContain("optimization_configs");
+  const copied = vi.spyOn(navigator.clipboard, "writeText").mockResolvedValue();
+  button(dialog, "Copy").click();
+  await settled();
+  expect(copied).toHaveBeenCalledWith(code);
+  expect(dialog.textContent).toContain("Copied");
+  button(dialog, "Close").click();
+  await settled();
+  expect(el.querySelector("dialog")).toBeNull();
+});
+
+test("an export that was called off shows nothing when its answer comes", async () => {
+  const { el, model } = mount();
+  await settled();
+  button(el, "Export").click();
+  await frame();
+  const { id } = model.get("request") as { id: string };
+  button(el, "Cancel").click();
+  await frame();
+  expect(el.textContent).not.toContain("waiting for the kernel");
+  model.push("response", { id, ok: true, action: "export", message: "", code: "x", variables: [] });
+  await frame();
+  expect(el.querySelector("dialog")).toBeNull();
+});
+
+test("a failed export says why", async () => {
+  const { el, model } = mount();
+  await settled();
+  button(el, "Export").click();
+  const { id } = model.get("request") as { id: string };
+  model.push("response", {
+    id,
+    ok: false,
+    action: "export",
+    message: "The plan is for another model.",
+    code: "",
+    variables: [],
+  });
+  await frame();
+  expect(get(el, "dialog").getAttribute("aria-label")).toBe("Export failed");
+  expect(get(el, "dialog").textContent).toContain("another model");
+});
+
+test("a device is asked for at once and priced when its costs come", async () => {
+  const { el, model } = mount();
+  await settled();
+  const ms = value(el, "total-latency");
+  const select = get<HTMLSelectElement>(el, "select[aria-label='Device']");
+  select.value = "iPhone 13";
+  select.dispatchEvent(new Event("change", { bubbles: true }));
+  await frame();
+  expect(model.get("device")).toBe("iPhone 13");
+  expect(el.textContent).toContain("on iPhone 15 Pro · waiting for the kernel");
+  expect(value(el, "total-latency")).toBe(ms);
+  model.push("costs", synthetic({ device: "iPhone 13" }).costs);
+  await frame();
+  expect(value(el, "total-latency")).toBeGreaterThan(ms);
+  expect(el.textContent).not.toContain("waiting for the kernel");
+});
+
+test("names that are HTML, very long, right-to-left or emoji are text, and nothing gets wider", async () => {
+  const nasty = `<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>שלום🙂${"x".repeat(10_000)}.`;
+  const { el } = mount({ prefix: nasty, name: `<b>model</b>${"y".repeat(10_000)}` });
+  await settled();
+  expect(el.querySelector("img, script, b")).toBeNull();
+  expect((window as unknown as { hacked?: number }).hacked).toBeUndefined();
+  expect(get(rows(el)[0]!, ".tlr-cell-name").textContent).toContain("<script>");
+  const root = get(el, ".tlr");
+  expect(root.scrollWidth).toBeLessThanOrEqual(root.clientWidth);
+  expect(get(el, "[role=grid]").scrollWidth).toBeLessThanOrEqual(get(el, "[role=grid]").clientWidth);
+  expect(button(el, "Export").getBoundingClientRect().right).toBeLessThan(root.getBoundingClientRect().right);
+});
+
+test("a theme that switches live is followed, canvas included", async () => {
+  document.body.dataset.jpThemeLight = "true";
+  const { el } = mount();
+  await settled();
+  const light = paint(el, item(el, "encoder.layer.0,"));
+  const ground = getComputedStyle(get(el, ".tlr-header")).borderBottomColor;
+  document.body.dataset.jpThemeLight = "false";
+  await settled();
+  expect(paint(el, item(el, "encoder.layer.0,"))).not.toBe(light);
+  expect(getComputedStyle(get(el, ".tlr-header")).borderBottomColor).not.toBe(ground);
+});
+
+test("separate views of one session are linked", async () => {
+  const model = new FakeModel();
+  const { mount: draw } = session.initialize({ model });
+  const disposers: (() => void)[] = [];
+  const show = (view: "summary" | "table" | "sliders" | "graph"): HTMLElement => {
+    const el = document.createElement("div");
+    document.body.append(el);
+    const dispose = draw(view, el);
+    disposers.push(dispose, () => el.remove());
+    return el;
+  };
+  const [summary, table, sliders, graph] = [show("summary"), show("table"), show("sliders"), show("graph")];
+  await settled();
+  const size = value(summary, "total-size");
+  rows(table)[0]!.click();
+  await frame();
+  expect(sliders.textContent).toContain("1 selected");
+  expect(item(graph, "embeddings,").ariaLabel).toContain("partly selected");
+  drag(byName(sliders, "slider", "Bits of 1 op"), 4);
+  await frame();
+  expect(value(summary, "total-size")).toBeLessThan(size);
+  for (const dispose of disposers) dispose();
+});
+
+test("an Explorer that is closed leaves no listener, no observer and no style of its own", async () => {
+  const counts = new Map<EventTarget, number>();
+  const [add, remove] = [EventTarget.prototype.addEventListener, EventTarget.prototype.removeEventListener];
+  const outside = (target: EventTarget): boolean =>
+    target === window || target === document || target instanceof MediaQueryList;
+  EventTarget.prototype.addEventListener = function (...args: Parameters<typeof add>) {
+    if (outside(this)) counts.set(this, (counts.get(this) ?? 0) + 1);
+    return add.apply(this, args);
+  };
+  EventTarget.prototype.removeEventListener = function (...args: Parameters<typeof remove>) {
+    if (outside(this)) counts.set(this, (counts.get(this) ?? 0) - 1);
+    return remove.apply(this, args);
+  };
+  const sheets = document.adoptedStyleSheets.length;
+  try {
+    const page = mount();
+    await settled();
+    expect(page.model.listenerCount).toBeGreaterThan(0);
+    expect([...counts.values()].some((n) => n > 0)).toBe(true);
+    const root = get(page.el, ".tlr");
+    page.close();
+    await settled();
+    expect(page.model.listenerCount).toBe(0);
+    expect([...counts.values()].every((n) => n === 0)).toBe(true);
+    expect(page.el.childNodes.length).toBe(0);
+    document.body.dataset.jpThemeLight = "false";
+    await settled();
+    expect(root.hasAttribute("data-dark")).toBe(false);
+    mount().close();
+    expect(document.adoptedStyleSheets.length).toBeLessThanOrEqual(sheets + 1);
+  } finally {
+    EventTarget.prototype.addEventListener = add;
+    EventTarget.prototype.removeEventListener = remove;
+  }
+});
