@@ -1,6 +1,6 @@
 """Talaria for everyone: explore a model's cost op by op, choose bits per weight, export for Core ML."""
 
-from talaria_nb import quiet as _quiet  # first: it imports coremltools without its warnings
+import talaria_nb.quiet  # noqa: F401 - first, for it imports coremltools without its warnings
 from talaria_nb.devices import device, devices
 from talaria_nb.errors import TalariaError
 from talaria_nb.load import Model, load

@@ -9,10 +9,12 @@ from typing import Any
 
 import coremltools as ct
 import torch
+import torch.utils._pytree as pytree
 from coremltools.converters.mil.mil.scope import ScopeSource
 
 from talaria_nb.errors import ConversionError, LoadError
 from talaria_nb.quiet import quiet
+from talaria_nb.read import mil_function
 from talaria_nb.repairs import repair
 from talaria_nb.source import SourceMap, number_nodes, source_map
 
@@ -68,25 +70,18 @@ def convert(module: torch.nn.Module, example_inputs: object, deployment_target: 
         repairs = repair(exported)
         number_nodes(exported)
         try:
-            mlmodel = ct.convert(
-                exported, minimum_deployment_target=ct.target[deployment_target], skip_model_load=True
-            )
+            mlmodel = ct.convert(exported, minimum_deployment_target=ct.target[deployment_target], skip_model_load=True)
         except Exception as error:
             message = (
                 f"coremltools cannot convert {type(module).__name__}: {_first_line(error)}. "
                 "Replace that operation in the model, or convert a part of the model without it."
             )
             raise ConversionError(message) from error
-    origins = source_map(exported, mlmodel._mil_program)
-    _forget_debug_handles(mlmodel)
+    function = mil_function(mlmodel)
+    origins = source_map(exported, function)
+    # Keep MLModel.save from writing a file of debug handles, which mean nothing outside of this conversion.
+    function._essential_scope_sources.remove(ScopeSource.EXIR_DEBUG_HANDLE)  # noqa: SLF001
     return Conversion(mlmodel, origins, repairs)
-
-
-def _forget_debug_handles(mlmodel: ct.models.MLModel) -> None:
-    """Keep MLModel.save from writing a file of debug handles, which mean nothing outside of this conversion."""
-    for function in mlmodel._mil_program.functions.values():
-        if ScopeSource.EXIR_DEBUG_HANDLE in function._essential_scope_sources:
-            function._essential_scope_sources.remove(ScopeSource.EXIR_DEBUG_HANDLE)
 
 
 def _as_call(example_inputs: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -112,7 +107,9 @@ def _eval_twin(module: torch.nn.Module) -> torch.nn.Module:
     """
     shared: dict[int, object] = {}
     for submodule in module.modules():
-        for value in (*submodule._parameters.values(), *submodule._buffers.values(), *vars(submodule).values()):
+        # vars() too: some modules keep plain tensors, which deepcopy would copy or, with a gradient, refuse.
+        own = (*submodule.parameters(recurse=False), *submodule.buffers(recurse=False), *vars(submodule).values())
+        for value in own:
             if isinstance(value, torch.nn.Parameter) and value.dtype in _HALF:
                 shared[id(value)] = torch.nn.Parameter(value.detach().float(), requires_grad=False)
             elif isinstance(value, torch.Tensor):
@@ -121,14 +118,12 @@ def _eval_twin(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def _to_float32(value: Any) -> Any:
-    return torch.utils._pytree.tree_map_only(
-        torch.Tensor, lambda tensor: tensor.float() if tensor.dtype in _HALF else tensor, value
-    )
+    return pytree.tree_map_only(torch.Tensor, lambda tensor: tensor.float() if tensor.dtype in _HALF else tensor, value)
 
 
 def _export(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
     try:
-        return torch.export.export(module, args, kwargs).run_decompositions({})
+        exported: torch.export.ExportedProgram = torch.export.export(module, args, kwargs).run_decompositions({})
     except Exception as error:
         name = type(module).__name__
         try:
@@ -142,6 +137,7 @@ def _export(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
             raise LoadError(message) from run_error
         message = f"torch.export cannot trace {name}: {_first_line(error)}."
         raise ConversionError(message) from error
+    return exported
 
 
 def _describe(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from coremltools.optimize import coreml as cto
 from talaria_nb.costs import stored_weight, weight_file_bytes
 from talaria_nb.errors import ExportError
 from talaria_nb.quiet import quiet
+from talaria_nb.read import mil_function
 from talaria_nb.schemes import Float16, LinearQuantize, Palettize, Scheme
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Pass: TypeAlias = Literal["palettize", "linear_quantize"]
 
+_COLUMNS = ("scheme", "predicted_bytes", "actual_bytes", "sqnr_db")
 _SUFFIX = {"constexpr_lut_to_dense": "_palettized"}
 _DEFAULT_SUFFIX = "_quantized"
 
@@ -173,12 +175,13 @@ def verify(plan: Plan, compressed: ct.models.MLModel | None = None, *, progress:
     table = pd.DataFrame(
         rows,
         index=pd.Index([*plan.schemes], name="weight"),
-        columns=["scheme", "predicted_bytes", "actual_bytes", "sqnr_db"],
+        columns=_COLUMNS,
     )
-    rows_and_file = _with_file_row(table, weight_file_bytes(program, plan.scheme_of_weight), _weight_file_bytes(mlmodel))
-    rows_and_file.insert(3, "match", rows_and_file["predicted_bytes"] == rows_and_file["actual_bytes"])
-    rows_and_file.attrs["verdict"] = _verdict(rows_and_file)
-    return rows_and_file
+    predicted_file = weight_file_bytes(program, plan.scheme_of_weight)
+    table = pd.concat([table, _file_row(predicted_file, _actual_file_bytes(mlmodel))])
+    table.insert(3, "match", table["predicted_bytes"] == table["actual_bytes"])
+    table.attrs["verdict"] = _verdict(table)
+    return table
 
 
 def dequantized_weights(mlmodel: ct.models.MLModel) -> dict[str, np.ndarray]:
@@ -193,15 +196,16 @@ def dequantized_weights(mlmodel: ct.models.MLModel) -> dict[str, np.ndarray]:
 
 
 def _by_pass(plan: Plan) -> dict[Pass, dict[str, Scheme]]:
-    passes: dict[Pass, dict[str, Scheme]] = {}
-    for name, kind in (("palettize", Palettize), ("linear_quantize", LinearQuantize)):
-        chosen = {weight: scheme for weight, scheme in plan.schemes.items() if isinstance(scheme, kind)}
-        if chosen:
-            passes[name] = chosen
-    return passes
+    passes: dict[Pass, dict[str, Scheme]] = {"palettize": {}, "linear_quantize": {}}
+    for weight, scheme in plan.schemes.items():
+        if isinstance(scheme, Palettize):
+            passes["palettize"][weight] = scheme
+        elif isinstance(scheme, LinearQuantize):
+            passes["linear_quantize"][weight] = scheme
+    return {name: chosen for name, chosen in passes.items() if chosen}
 
 
-def _config_class(scheme: Scheme) -> type[cto.OpPalettizerConfig | cto.OpLinearQuantizerConfig]:
+def _config_class(scheme: Scheme) -> Any:
     return cto.OpPalettizerConfig if isinstance(scheme, Palettize) else cto.OpLinearQuantizerConfig
 
 
@@ -231,10 +235,8 @@ def _one_line(text: str) -> str:
 
 def _constexprs(mlmodel: ct.models.MLModel) -> dict[str, Operation]:
     """Find the op that decompresses each weight, by the weight's original const name."""
-    program = mlmodel._mil_program
-    function = program.functions[program.default_function_name]
     found: dict[str, Operation] = {}
-    for op in function.operations:
+    for op in mil_function(mlmodel).operations:
         if op.op_type.startswith("constexpr_"):
             found[op.name.removesuffix(_SUFFIX.get(op.op_type, _DEFAULT_SUFFIX))] = op
     return found
@@ -264,21 +266,21 @@ def _sqnr_db(original: np.ndarray, stored: np.ndarray) -> float:
     return float(10 * np.log10(power / noise)) if power else -np.inf
 
 
-def _weight_file_bytes(mlmodel: ct.models.MLModel) -> int:
+def _actual_file_bytes(mlmodel: ct.models.MLModel) -> int:
     path = Path(mlmodel.weights_dir) / "weight.bin"
     return path.stat().st_size if path.exists() else 0
 
 
-def _with_file_row(table: pd.DataFrame, predicted: int, actual: int) -> pd.DataFrame:
-    last = pd.DataFrame(
-        [("", predicted, actual, np.nan)], index=pd.Index(["weight.bin"], name="weight"), columns=table.columns
+def _file_row(predicted: int, actual: int) -> pd.DataFrame:
+    return pd.DataFrame(
+        [("", predicted, actual, np.nan)], index=pd.Index(["weight.bin"], name="weight"), columns=_COLUMNS
     )
-    return pd.concat([table, last])
 
 
 def _verdict(table: pd.DataFrame) -> str:
     wrong = table.index[~table["match"]].tolist()
     weights = len(table) - 1
     if not wrong:
-        return f"All {weights} weights and weight.bin are exactly as predicted: {table['actual_bytes'].iloc[-1]:,} bytes."
+        total = table["actual_bytes"].iloc[-1]
+        return f"All {weights} weights and weight.bin are exactly as predicted: {total:,} bytes."
     return f"{len(wrong)} of {weights + 1} differ from the prediction, first {wrong[0]!r}."

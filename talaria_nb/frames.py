@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -45,26 +46,62 @@ class Column:
 
 
 COLUMNS: dict[str, Column] = {
-    "name": Column("name", "", "text", "Name of the op or weight in the Core ML program, as coremltools and Xcode show it."),
+    "name": Column(
+        "name", "", "text", "Name of the op or weight in the Core ML program, as coremltools and Xcode show it."
+    ),
     "op_type": Column("op", "", "text", "MIL operation type."),
     "module": Column("module", "", "text", "Path of the PyTorch module whose code made the op."),
     "source": Column("source", "", "text", "File and line of the user's code that made the op."),
     "output": Column("output", "", "text", "Shape of the op's first output."),
     "output_dtype": Column("dtype", "", "text", "MIL dtype of the op's first output."),
     "input_shapes": Column("inputs", "", "text", "Shapes of the tensors that the op reads, without small constants."),
-    "flops": Column("FLOPs", "FLOPs", "exact", "Floating point operations, 2 per multiply-accumulate, counted from shapes.", numeric=True),
-    "weight_bytes": Column("size", "bytes", "exact", "Bytes of the weights that the op reads, with tables and scales, as stored.", numeric=True),
-    "activation_bytes": Column("activations", "bytes", "exact", "Bytes of the activations that the op reads and writes once each.", numeric=True),
+    "flops": Column(
+        "FLOPs",
+        "FLOPs",
+        "exact",
+        "Floating point operations, 2 per multiply-accumulate, counted from shapes.",
+        numeric=True,
+    ),
+    "weight_bytes": Column(
+        "size",
+        "bytes",
+        "exact",
+        "Bytes of the weights that the op reads, with tables and scales, as stored.",
+        numeric=True,
+    ),
+    "activation_bytes": Column(
+        "activations",
+        "bytes",
+        "exact",
+        "Bytes of the activations that the op reads and writes once each.",
+        numeric=True,
+    ),
     "scheme": Column("scheme", "", "text", "How the op's weights are stored under the plan."),
     "bits": Column("bits", "bits", "exact", "Width of one stored weight, without tables and scales.", numeric=True),
-    "latency_ms": Column("latency", "ms", "estimated", "Time of the op on the device: launch + max(compute, memory). See the model's interval for how sure it is.", numeric=True),
-    "bound": Column("bound", "", "estimated", "What the op's time is spent on: compute, memory (weights and activations), or its launch."),
+    "latency_ms": Column(
+        "latency",
+        "ms",
+        "estimated",
+        "Time of the op on the device: launch + max(compute, memory). See the model's interval for how sure it is.",
+        numeric=True,
+    ),
+    "bound": Column(
+        "bound",
+        "",
+        "estimated",
+        "What the op's time is spent on: compute, memory (weights and activations), or its launch.",
+    ),
     "shape": Column("shape", "", "text", "Shape of the weight."),
     "dtype": Column("dtype", "", "text", "MIL dtype of the weight as converted."),
     "elements": Column("elements", "", "exact", "Number of elements of the weight.", numeric=True),
     "readers": Column("readers", "", "text", "Ops that read the weight; a tied weight has several."),
     "modules": Column("modules", "", "text", "Modules whose ops read the weight."),
-    "compressible": Column("compressible", "", "exact", f"Whether coremltools compresses it: more than {WEIGHT_THRESHOLD:,} elements and an unambiguous channel axis."),
+    "compressible": Column(
+        "compressible",
+        "",
+        "exact",
+        f"Whether coremltools compresses it: more than {WEIGHT_THRESHOLD:,} elements and an unambiguous channel axis.",
+    ),
 }
 
 
@@ -103,13 +140,11 @@ def ops_frame(program: Program, source_map: SourceMap) -> pd.DataFrame:
             "op_type": ops.op_type,
             "module": [program.modules.path[row] for row in ops.module],
             "source": [source_text(source_map, name) for name in ops.name],
-            "input_shapes": [
-                ", ".join(shape_text(values.shape[row]) for _, row in inputs) for inputs in ops.inputs
-            ],
+            "input_shapes": [", ".join(shape_text(values.shape[row]) for _, row in inputs) for inputs in ops.inputs],
             "output": ["" if row is None else shape_text(values.shape[row]) for row in first],
             "output_dtype": ["" if row is None else values.dtype[row] for row in first],
             "flops": work.flops,
-            "weight_bytes": [int(dense[rows[a:b]].sum()) for a, b in zip(start, start[1:], strict=False)],
+            "weight_bytes": [int(dense[rows[a:b]].sum()) for a, b in pairwise(start)],
             "activation_bytes": work.activation_bytes,
         }
     )

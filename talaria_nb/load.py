@@ -9,21 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import coremltools as ct
-import numpy as np
-import pandas as pd
 import torch
+from coremltools.converters.mil.frontend.milproto.load import load as parse_proto
 
 from talaria_nb import frames
 from talaria_nb.convert import convert
 from talaria_nb.errors import LoadError
 from talaria_nb.quiet import quiet
-from talaria_nb.read import read_program
+from talaria_nb.read import mil_function, read_program
 from talaria_nb.schemes import ios_version
 from talaria_nb.source import Frame, SourceMap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
+    import pandas as pd
     from coremltools.converters.mil.mil import Program as MILProgram
     from numpy.typing import NDArray
 
@@ -93,10 +94,8 @@ class Model:
 
     @cached_property
     def _weight_values(self) -> dict[str, NDArray[np.floating]]:
-        program: MILProgram = self.mlmodel._mil_program
-        function = program.functions[program.default_function_name]
         wanted = self.program.weight_row
-        return {op.name: op.outputs[0].val for op in function.operations if op.name in wanted}
+        return {op.name: op.outputs[0].val for op in mil_function(self.mlmodel).operations if op.name in wanted}
 
 
 def load(
@@ -138,7 +137,10 @@ def load(
     if isinstance(source, (str, os.PathLike)):
         return _load_package(Path(source), progress=progress)
     kind = type(source).__name__
-    message = f"load() cannot read a value of type {kind}. Give a torch.nn.Module, a coremltools MLModel, or the path of an .mlpackage."
+    message = (
+        f"load() cannot read a value of type {kind}. "
+        "Give a torch.nn.Module, a coremltools MLModel, or the path of an .mlpackage."
+    )
     raise LoadError(message)
 
 
@@ -161,7 +163,9 @@ def _load_package(path: Path, *, progress: bool) -> Model:
         message = f"There is no file {str(path)!r}."
         raise LoadError(message)
     if path.suffix != ".mlpackage" or not (path / "Manifest.json").is_file():
-        message = f"{str(path)!r} is not an .mlpackage (a folder with a Manifest.json). Save it with MLModel.save first."
+        message = (
+            f"{str(path)!r} is not an .mlpackage (a folder with a Manifest.json). Save it with MLModel.save first."
+        )
         raise LoadError(message)
     try:
         with quiet(progress=progress):
@@ -176,20 +180,18 @@ def _load_mlmodel(mlmodel: ct.models.MLModel, *, name: str) -> Model:
     spec = mlmodel.get_spec()
     kind = spec.WhichOneof("Type")
     if kind != "mlProgram":
-        message = f"{name} is a {kind}, not an ML program. Convert the original model again with convert_to='mlprogram'."
+        message = (
+            f"{name} is a {kind}, not an ML program. Convert the original model again with convert_to='mlprogram'."
+        )
         raise LoadError(message)
-    if _target_of(spec.specificationVersion) is None:
-        message = f"{name} targets something older than iOS16, where weights cannot be compressed. Convert it again."
-        raise LoadError(message)
-    if mlmodel._mil_program is None:
-        mlmodel._mil_program = _parse(mlmodel, spec, name)
+    _target_of(spec.specificationVersion, name)
+    if mlmodel._mil_program is None:  # noqa: SLF001 - filled as coremltools itself does after a conversion
+        mlmodel._mil_program = _parse(mlmodel, spec, name)  # noqa: SLF001
     source_map = SourceMap()
     return Model(_read(mlmodel, source_map, name), mlmodel, source_map)
 
 
 def _parse(mlmodel: ct.models.MLModel, spec: ct.proto.Model_pb2.Model, name: str) -> MILProgram:
-    from coremltools.converters.mil.frontend.milproto.load import load as parse_proto
-
     try:
         with quiet(progress=False):
             return parse_proto(spec, spec.specificationVersion, mlmodel.weights_dir)
@@ -198,20 +200,21 @@ def _parse(mlmodel: ct.models.MLModel, spec: ct.proto.Model_pb2.Model, name: str
         raise LoadError(message) from error
 
 
-def _target_of(specification_version: int) -> str | None:
-    """Return the newest iOS target of a spec version, or None before iOS16."""
-    names = [target.name for target in ct.target if target.value == specification_version]
-    return next((name for name in names if ios_version(name) >= _OLDEST_TARGET), None)
+def _target_of(specification_version: int, name: str) -> str:
+    """Return the iOS target of a spec version."""
+    for target in ct.target:
+        if target.value == specification_version and ios_version(target.name) >= _OLDEST_TARGET:
+            return str(target.name)
+    message = f"{name} is not for iOS16 or newer, so its weights cannot be compressed. Convert the original again."
+    raise LoadError(message)
 
 
 def _read(mlmodel: ct.models.MLModel, source_map: SourceMap, name: str) -> Program:
     version = mlmodel.get_spec().specificationVersion
-    target = _target_of(version)
-    assert target is not None
     return read_program(
-        mlmodel._mil_program,
+        mil_function(mlmodel),
         name=name,
-        deployment_target=target,
+        deployment_target=_target_of(version, name),
         specification_version=version,
         source_map=source_map,
         fixed_package_bytes=_package_bytes_outside_weights(mlmodel),

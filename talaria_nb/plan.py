@@ -6,6 +6,7 @@ import difflib
 import fnmatch
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     import coremltools as ct
     from coremltools.optimize.coreml import OptimizationConfig
     from numpy.typing import NDArray
+
+    from talaria_nb.export import Pass
 
 _CAN_BE_COMPRESSED = LinearQuantize("int8", "per_tensor")
 """Legal for every weight that coremltools can compress at all, on every deployment target."""
@@ -77,7 +80,7 @@ class OpCosts:
     weight_bytes: NDArray[np.float64]
 
 
-def price(table: CostTable, columns: NDArray[np.int64]) -> Estimate:
+def price(table: CostTable, columns: NDArray[np.integer]) -> Estimate:
     """Price a plan from a cost table: look up and sum.
 
     Parameters
@@ -105,21 +108,19 @@ def price(table: CostTable, columns: NDArray[np.int64]) -> Estimate:
     )
 
 
-def price_ops(table: CostTable, columns: NDArray[np.int64]) -> OpCosts:
+def price_ops(table: CostTable, columns: NDArray[np.integer]) -> OpCosts:
     """Price every op under a plan; parameters as in `price`."""
     read = table.op_weights
     memory_ms = table.activation_ms + _sum_by_op(table, table.stream_ms[read, columns[read]])
     busy_ms = np.maximum(table.compute_ms, memory_ms)
-    bound = np.where(
-        table.launch_ms >= busy_ms, "launch", np.where(table.compute_ms >= memory_ms, "compute", "memory")
-    )
+    bound = np.where(table.launch_ms >= busy_ms, "launch", np.where(table.compute_ms >= memory_ms, "compute", "memory"))
     weight_bytes = _sum_by_op(table, table.payload_bytes[read, columns[read]])
     return OpCosts(table.launch_ms + busy_ms, bound, weight_bytes)
 
 
 def _sum_by_op(table: CostTable, per_read: NDArray[np.float64]) -> NDArray[np.float64]:
     ops = np.repeat(np.arange(len(table.launch_ms)), np.diff(table.op_weights_start))
-    return np.bincount(ops, weights=per_read, minlength=len(table.launch_ms))
+    return np.bincount(ops, weights=per_read, minlength=len(table.launch_ms)).astype(np.float64, copy=False)
 
 
 class Plan:
@@ -139,7 +140,7 @@ class Plan:
     __slots__ = ("_model", "_schemes")
 
     def __init__(self, model: Model) -> None:
-        if not isinstance(model, Model):
+        if not isinstance(model, Model):  # notebooks are untyped
             message = f"Plan() takes what tnb.load() returns, not a value of type {type(model).__name__}."
             raise PlanError(message)
         self._model = model
@@ -261,14 +262,14 @@ class Plan:
         dense = price_ops(table, np.full(len(self._schemes), FLOAT16_COLUMN))
         program = self._model.program
         start, rows = program.op_weights
-        read = [[self._schemes[row] for row in rows[a:b]] for a, b in zip(start, start[1:], strict=False)]
+        read = [[self._schemes[row] for row in rows[a:b]] for a, b in pairwise(start)]
         return pd.DataFrame(
             {
                 "name": program.ops.name,
                 "op_type": program.ops.op_type,
                 "module": [program.modules.path[row] for row in program.ops.module],
                 "scheme": [", ".join(dict.fromkeys(scheme.label for scheme in schemes)) for schemes in read],
-                "bits": [min((scheme.nbits for scheme in schemes), default=np.nan) for schemes in read],
+                "bits": [min((scheme.bits for scheme in schemes), default=np.nan) for schemes in read],
                 "weight_bytes": costs.weight_bytes.astype(np.int64),
                 "float16_weight_bytes": dense.weight_bytes.astype(np.int64),
                 "latency_ms": costs.op_ms,
@@ -282,7 +283,7 @@ class Plan:
         found = device if isinstance(device, Device) else find_device(device)
         return cost_table(self._model.program, found, compute_unit=compute_unit, schemes=self._schemes)
 
-    def optimization_configs(self) -> list[tuple[str, OptimizationConfig]]:
+    def optimization_configs(self) -> list[tuple[Pass, OptimizationConfig]]:
         """Write the plan as coremltools configs; see `talaria_nb.export.optimization_configs`."""
         from talaria_nb import export
 

@@ -7,6 +7,8 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from tqdm import tqdm
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -31,18 +33,16 @@ def _progress_bars(*, shown: bool) -> Iterator[None]:
     if shown:
         yield
         return
-    from tqdm import tqdm
-
     original = tqdm.__init__
 
     def silent(self: tqdm[Any], *args: Any, **kwargs: Any) -> None:
         original(self, *args, **{**kwargs, "disable": True})
 
-    tqdm.__init__ = silent  # type: ignore[method-assign]
+    tqdm.__init__ = silent
     try:
         yield
     finally:
-        tqdm.__init__ = original  # type: ignore[method-assign]
+        tqdm.__init__ = original
 
 
 with quiet(progress=True):

@@ -21,8 +21,8 @@ from talaria_nb.program import NO_OP, ROOT, Modules, Ops, Program, Values, Weigh
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from coremltools.converters.mil.mil import Block, Operation, Var
-    from coremltools.converters.mil.mil import Program as MILProgram
+    from coremltools.converters.mil.mil import Block, Function, Operation, Var
+    from coremltools.models import MLModel
     from numpy.typing import NDArray
 
     from talaria_nb.program import Attribute, Shape
@@ -32,6 +32,16 @@ _MAX_ATTRIBUTE_ELEMENTS = 16
 """Constants up to this size are read as attributes (strides, pads, permutations); larger ones stay values."""
 
 _FLOAT_DTYPES = ("fp16", "fp32")
+
+
+def mil_function(mlmodel: MLModel) -> Function:
+    """Return the main function of a model's MIL program, as coremltools holds it in memory.
+
+    It is private there, but the only place where ops, their scopes and their constants can be read without parsing the
+    package again.
+    """
+    program = mlmodel._mil_program  # noqa: SLF001
+    return program.functions[program.default_function_name]
 
 
 @dataclass(slots=True)
@@ -57,7 +67,7 @@ class _Columns:
 
 
 def read_program(
-    program: MILProgram,
+    function: Function,
     *,
     name: str,
     deployment_target: str,
@@ -65,12 +75,12 @@ def read_program(
     source_map: SourceMap,
     fixed_package_bytes: int = 0,
 ) -> Program:
-    """Read the main function of an MIL program.
+    """Read one function of an MIL program.
 
     Parameters
     ----------
-    program
-        As coremltools holds it after conversion, or after loading an .mlpackage.
+    function
+        As coremltools holds it after conversion, or after loading an .mlpackage; see `mil_function`.
     name, deployment_target, fixed_package_bytes
         Copied into the result.
     specification_version
@@ -83,7 +93,6 @@ def read_program(
     LoadError
         If an op is of a kind that is not priced yet: flexible shapes, or weights that are already compressed.
     """
-    function = program.functions[program.default_function_name]
     columns = _Columns([], [], [], [], {})
     inputs = tuple(columns.add(var, NO_OP) for var in function.inputs.values())
     operations = list(_walk(function))

@@ -7,16 +7,17 @@ that the repaired op still points at the user's source line, and computes the sa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.fx import Node
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from torch._ops import OpOverload
     from torch.export import ExportedProgram
-    from torch.fx import Graph, Node
+    from torch.fx import Graph
 
 aten = torch.ops.aten
 
@@ -38,7 +39,7 @@ class Repair:
 
 
 def _drop(graph: Graph, node: Node) -> None:
-    node.replace_all_uses_with(node.args[0])
+    node.replace_all_uses_with(_operand(node))
     graph.erase_node(node)
 
 
@@ -47,7 +48,7 @@ def _erase(graph: Graph, node: Node) -> None:
 
 
 def _new_ones_to_full(graph: Graph, node: Node) -> None:
-    dtype = node.kwargs.get("dtype") or node.args[0].meta["val"].dtype
+    dtype = node.kwargs.get("dtype") or _operand(node).meta["val"].dtype
     _replace(graph, node, aten.full.default, (node.args[1], dtype is torch.bool or 1), {"dtype": dtype})
 
 
@@ -56,7 +57,14 @@ def _to_bitwise_and(graph: Graph, node: Node) -> None:
     _replace(graph, node, aten.logical_and.default if boolean else aten.bitwise_and.Tensor, node.args, {})
 
 
-def _replace(graph: Graph, node: Node, target: OpOverload, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+def _operand(node: Node) -> Node:
+    """Return the tensor that an operator works on, which is its first argument."""
+    operand = node.args[0]
+    assert isinstance(operand, Node)  # noqa: S101 - for the type checker: these operators take a tensor first
+    return operand
+
+
+def _replace(graph: Graph, node: Node, target: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     with graph.inserting_before(node):
         new = graph.call_function(target, args, kwargs)
     new.meta = dict(node.meta)
@@ -66,7 +74,9 @@ def _replace(graph: Graph, node: Node, target: OpOverload, args: tuple[object, .
 
 REPAIRS: Mapping[OpOverload, Repair] = {
     aten.alias.default: Repair("coremltools has no `alias`; it computes nothing (swin)", _drop),
-    aten._assert_tensor_metadata.default: Repair("a run-time check of dtypes; it computes nothing", _erase),
+    aten._assert_tensor_metadata.default: Repair(  # noqa: SLF001 - its public name
+        "a run-time check of dtypes; it computes nothing", _erase
+    ),
     aten.new_ones.default: Repair("coremltools has no `new_ones` (the masks of transformers' BERT)", _new_ones_to_full),
     aten.__and__.Tensor: Repair("coremltools has no `__and__` (the masks of transformers' BERT)", _to_bitwise_and),
 }

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import total_ordering
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
+from math import prod
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from talaria_nb.errors import SchemeError
 
@@ -33,12 +34,14 @@ class Scheme:
 
     __slots__ = ()
 
-    nbits: int
-    """Bits of one stored element, without tables and scales."""
+    @property
+    def bits(self) -> int:
+        """Bits of one stored element, without tables and scales."""
+        raise NotImplementedError
 
     @property
     def key(self) -> str:
-        """Canonical short text, unique to the scheme: "palettize:4:group16"."""
+        """Canonical short text, unique to the scheme: "palettize:group16:4"."""
         raise NotImplementedError
 
     @property
@@ -54,7 +57,7 @@ class Scheme:
     @property
     def label(self) -> str:
         """What to call the scheme on screen."""
-        return f"{self.nbits}-bit {self.family_label}"
+        return f"{self.bits}-bit {self.family_label}"
 
     def __lt__(self, other: object) -> bool:
         if not isinstance(other, Scheme):
@@ -66,11 +69,25 @@ class Scheme:
 class Float16(Scheme):
     """Keep a weight as converted: dense, in the model's own float type (float16 unless the package holds float32)."""
 
-    nbits: ClassVar[int] = 16
-    key: ClassVar[str] = "float16"
-    family: ClassVar[str] = "float16"
-    family_label: ClassVar[str] = "float16"
-    label: ClassVar[str] = "float16"
+    @property
+    def bits(self) -> int:
+        return 16
+
+    @property
+    def family(self) -> str:
+        return "float16"
+
+    @property
+    def family_label(self) -> str:
+        return "float16"
+
+    @property
+    def key(self) -> str:
+        return "float16"
+
+    @property
+    def label(self) -> str:
+        return "float16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +133,10 @@ class Palettize(Scheme):
         elif self.group_size is not None:
             message = 'Palettize takes a group_size only with granularity="per_grouped_channel".'
             raise SchemeError(message)
+
+    @property
+    def bits(self) -> int:
+        return self.nbits
 
     @property
     def key(self) -> str:
@@ -177,7 +198,7 @@ class LinearQuantize(Scheme):
             raise SchemeError(message)
 
     @property
-    def nbits(self) -> int:  # type: ignore[override]
+    def bits(self) -> int:
         return 4 if self.dtype.endswith("4") else 8
 
     @property
@@ -251,37 +272,38 @@ def refusal(
     """
     if isinstance(scheme, Float16):
         return None
-    elements = 1
-    for dim in shape:
-        elements *= dim
+    elements = prod(shape)
     if elements <= WEIGHT_THRESHOLD:
         return f"It has {elements:,} elements; coremltools compresses weights with more than {WEIGHT_THRESHOLD:,}."
     if channel_axes is None:
         return "The ops that read it disagree about its channel axis, so coremltools would skip it."
-    new_enough = ios_version(deployment_target) >= _IOS18
+    too_new = _needs_ios18(scheme)
+    if too_new is not None and ios_version(deployment_target) < _IOS18:
+        return f"{too_new} need iOS18; this model targets {deployment_target}."
+    return _indivisible(scheme, shape, channel_axes)
+
+
+def _needs_ios18(scheme: Scheme) -> str | None:
+    """Name what about a scheme iOS16 and iOS17 lack."""
+    if isinstance(scheme, Palettize):
+        if scheme.group_size is not None:
+            return "Grouped palettes"
+        return "3-bit palettes" if scheme.nbits == 3 else None
+    if isinstance(scheme, LinearQuantize):
+        if scheme.block_size is not None:
+            return "Blockwise scales"
+        return "4-bit integers" if scheme.bits == 4 else None
+    return None
+
+
+def _indivisible(scheme: Scheme, shape: Shape, channel_axes: tuple[int, int]) -> str | None:
     input_axis, output_axis = channel_axes
     if isinstance(scheme, Palettize):
-        if not new_enough and scheme.nbits == 3:
-            return f"3-bit palettes need iOS18; this model targets {deployment_target}."
-        if scheme.group_size is not None:
-            return _grouping_refusal(
-                "Grouped palettes", "output", shape[output_axis], scheme.group_size, new_enough, deployment_target
-            )
-    if isinstance(scheme, LinearQuantize):
-        if not new_enough and scheme.nbits == 4:
-            return f"4-bit integers need iOS18; this model targets {deployment_target}."
-        if scheme.block_size is not None:
-            return _grouping_refusal(
-                "Blockwise scales", "input", shape[input_axis], scheme.block_size, new_enough, deployment_target
-            )
-    return None
-
-
-def _grouping_refusal(
-    what: str, side: str, channels: int, group: int, new_enough: bool, deployment_target: str
-) -> str | None:
-    if not new_enough:
-        return f"{what} need iOS18; this model targets {deployment_target}."
-    if channels % group:
-        return f"Its {channels:,} {side} channels cannot be divided into groups of {group}."
-    return None
+        side, channels, group = "output", shape[output_axis], scheme.group_size
+    elif isinstance(scheme, LinearQuantize):
+        side, channels, group = "input", shape[input_axis], scheme.block_size
+    else:
+        return None
+    if group is None or channels % group == 0:
+        return None
+    return f"Its {channels:,} {side} channels cannot be divided into groups of {group}."

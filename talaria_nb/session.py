@@ -287,5 +287,5 @@ def explore(model_or_plan: Model | Plan, device: str = "iPhone 15 Pro") -> Sessi
         If the device is unknown.
     """
     session = Session(model_or_plan, device)
-    display(session.explorer)
+    display(session.explorer)  # type: ignore[no-untyped-call]
     return session

@@ -16,7 +16,7 @@ from torch.fx import Node
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from coremltools.converters.mil.mil import Program as MILProgram
+    from coremltools.converters.mil.mil import Function
     from torch.export import ExportedProgram
 
 _FRAME = re.compile(r'File "(?P<file>[^\n]+)", line (?P<line>\d+), in (?P<function>[^\n]+)\n\s*(?P<code>[^\n]*)')
@@ -71,7 +71,7 @@ class SourceMap:
         """Return the innermost frame outside of torch itself, or the innermost of all."""
         frames = self.frames(op_name)
         outside = [frame for frame in frames if "/torch/" not in frame.file.replace("\\", "/")]
-        return (outside or list(frames) or [None])[-1]
+        return outside[-1] if outside else frames[-1] if frames else None
 
 
 def number_nodes(exported: ExportedProgram) -> None:
@@ -80,14 +80,14 @@ def number_nodes(exported: ExportedProgram) -> None:
         node.meta["debug_handle"] = handle
 
 
-def source_map(exported: ExportedProgram, program: MILProgram) -> SourceMap:
+def source_map(exported: ExportedProgram, function: Function) -> SourceMap:
     """Link the ops of a converted program to the nodes it was converted from.
 
     Parameters
     ----------
     exported
         Numbered by `number_nodes` before conversion.
-    program
+    function
         What coremltools made of it.
     """
     class_names: dict[str, str] = {"": ""}
@@ -101,11 +101,10 @@ def source_map(exported: ExportedProgram, program: MILProgram) -> SourceMap:
         node_of[node.meta["debug_handle"]] = node
         origin_of[node] = _Origin(path, _parse(node.meta.get("stack_trace") or ""))
     origins: dict[str, _Origin] = {}
-    for function in program.functions.values():
-        for op in function.operations:
-            for handle in op.scopes.get(ScopeSource.EXIR_DEBUG_HANDLE, []):
-                if handle in node_of:
-                    origins[op.name] = origin_of[_leader(node_of[handle], op.op_type)]
+    for op in function.operations:
+        for handle in op.scopes.get(ScopeSource.EXIR_DEBUG_HANDLE, []):
+            if handle in node_of:
+                origins[op.name] = origin_of[_leader(node_of[handle], op.op_type)]
     return SourceMap(class_names, origins)
 
 

@@ -82,9 +82,9 @@ def tensors(
             scales = shape[output_axis]
         if scheme.block_size is not None:
             scales *= shape[input_axis] // scheme.block_size
-        data = (count, -(-count * scheme.nbits // 8))
+        data = (count, -(-count * scheme.bits // 8))
         scale = (scales, scales * float_bytes)
-        zero_point = (scales, -(-scales * scheme.nbits // 8))
+        zero_point = (scales, -(-scales * scheme.bits // 8))
         if ios_version(deployment_target) < 18:
             return [data, zero_point, scale]
         return [data, scale, zero_point] if scheme.has_zero_point else [data, scale]
@@ -113,9 +113,7 @@ def stored(
     last_in_file
         Whether the weight ends `weight.bin`: its last stored tensor is then not padded.
     """
-    parts = tensors(
-        scheme, shape=shape, dtype=dtype, channel_axes=channel_axes, deployment_target=deployment_target
-    )
+    parts = tensors(scheme, shape=shape, dtype=dtype, channel_axes=channel_axes, deployment_target=deployment_target)
     in_file = [nbytes for elements, nbytes in parts if elements >= MIN_FILE_ELEMENTS]
     file_bytes = sum(RECORD_BYTES + padded(nbytes) for nbytes in in_file)
     if last_in_file and in_file:

@@ -77,7 +77,7 @@ def pack_costs(table: CostTable) -> Wire:
                 "label": scheme.label,
                 "family": scheme.family,
                 "family_label": scheme.family_label,
-                "nbits": scheme.nbits,
+                "nbits": scheme.bits,
             }
             for scheme in table.schemes
         ],

@@ -110,7 +110,15 @@ def history_case(name: str, rng: np.random.Generator, *, weights: int, steps: in
     edits = []
     for sequence in range(1, steps + 1):
         kind = str(rng.choice(["set", "set", "set", "undo", "redo"]))
-        edit = {"client": "a", "sequence": sequence, "kind": kind, "gesture": "", "label": "", "weights": [], "schemes": []}
+        edit = {
+            "client": "a",
+            "sequence": sequence,
+            "kind": kind,
+            "gesture": "",
+            "label": "",
+            "weights": [],
+            "schemes": [],
+        }
         if kind == "set":
             rows = rng.permutation(weights)[: int(rng.integers(0, weights + 1))].tolist()
             edit |= {

@@ -3,10 +3,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import coremltools.optimize.coreml as cto
-import models
 import numpy as np
 import pytest
 
+import models
 import talaria_nb as tnb
 from talaria_nb.errors import ExportError
 from talaria_nb.export import dequantized_weights

@@ -21,7 +21,9 @@ def start() -> History:
 
 
 @given(edits)
-def test_undoing_everything_returns_to_the_start_and_redoing_to_the_end(steps: list[tuple[dict[int, int], str]]) -> None:
+def test_undoing_everything_returns_to_the_start_and_redoing_to_the_end(
+    steps: list[tuple[dict[int, int], str]],
+) -> None:
     history = start()
     for changes, gesture in steps:
         history = history.set([*changes], [*changes.values()], gesture=gesture)

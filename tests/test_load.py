@@ -3,12 +3,12 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
-import models
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import models
 import talaria_nb as tnb
 from talaria_nb.errors import ConversionError, LoadError
 from talaria_nb.frames import COLUMNS
@@ -185,7 +185,7 @@ def test_a_neural_network_is_refused(tmp_path: Path) -> None:
     builder.add_activation("relu", "RELU", "x", "y")
     path = tmp_path / "old.mlmodel"
     ct.models.MLModel(builder.spec, skip_model_load=True).save(str(path))
-    with pytest.raises(LoadError, match="not an .mlpackage"):
+    with pytest.raises(LoadError, match=r"not an \.mlpackage"):
         tnb.load(path)
     with pytest.raises(LoadError, match="is a neuralNetwork, not an ML program"):
         tnb.load(ct.models.MLModel(builder.spec, skip_model_load=True))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
-import make_fixtures
 import pytest
+
+import make_fixtures
 
 
 @pytest.mark.parametrize("file", ["estimates.json", "history.json"])

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
-import models
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
+import models
 import talaria_nb as tnb
 from talaria_nb.costs import cost_table
 from talaria_nb.plan import price, price_ops
@@ -61,7 +63,7 @@ def test_unknown_device_and_model_are_refused() -> None:
         plan.estimate("iPhone 99")
     with pytest.raises(tnb.TalariaError, match="Unknown compute unit 'gpu'"):
         plan.estimate(DEVICE, compute_unit="gpu")
-    with pytest.raises(tnb.TalariaError, match="takes what tnb.load"):
+    with pytest.raises(tnb.TalariaError, match=r"takes what tnb\.load"):
         tnb.Plan("model")  # type: ignore[arg-type]
 
 
@@ -96,7 +98,7 @@ def test_fewer_bits_are_never_larger_or_slower() -> None:
         price(table, table.columns_of(tnb.Plan(model).set("*", scheme).scheme_of_weight))
         for scheme in (tnb.Float16(), *(tnb.Palettize(nbits) for nbits in (8, 6, 4, 3, 2, 1)))
     ]
-    for more, fewer in zip(totals, totals[1:], strict=False):
+    for more, fewer in pairwise(totals):
         assert fewer.weight_file_bytes < more.weight_file_bytes
         assert fewer.latency_ms <= more.latency_ms
 

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import models
 import numpy as np
 import pytest
 
+import models
 import talaria_nb as tnb
 from talaria_nb.session import EXPORTED_VARIABLE
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import models
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import models
 import talaria_nb as tnb
 from talaria_nb.costs import weight_file_bytes
 from talaria_nb.schemes import DEFAULT_MENU, refusal

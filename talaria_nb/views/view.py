@@ -36,6 +36,4 @@ class View(anywidget.AnyWidget):
     default_height: ClassVar[int] = 0
 
     def __init__(self, session: anywidget.AnyWidget, *, height: int | None = None) -> None:
-        super().__init__(
-            session=session, view=self.component, height=self.default_height if height is None else height
-        )
+        super().__init__(session=session, view=self.component, height=self.default_height if height is None else height)
