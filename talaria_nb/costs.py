@@ -155,9 +155,7 @@ def cost_table(
         in_file[rows, column] = [entry.file_bytes for entry in entries]
         proto[rows, column] = [entry.proto_bytes for entry in entries]
         tables = np.array([entry.tables for entry in entries], dtype=np.float64)
-        stream[rows, column] = latency.stream_ms(
-            device, compute_unit, scheme, payload[rows, column], tables=tables
-        )
+        stream[rows, column] = latency.stream_ms(device, compute_unit, scheme, payload[rows, column], tables=tables)
     times = latency.op_times(program, latency.work(program), device, compute_unit)
     start, rows_read = program.op_weights
     return CostTable(
