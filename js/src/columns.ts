@@ -30,7 +30,7 @@ export interface TableColumn {
 
 export const TABLE_COLUMNS: readonly TableColumn[] = [
   { key: "name", title: "name", meta: ["name"], width: 132, optional: 0, numeric: false },
-  { key: "op_type", title: "op", meta: ["op_type"], width: 84, optional: 1, numeric: false },
+  { key: "op_type", title: "op", meta: ["op_type"], width: 84, optional: 2, numeric: false },
   {
     key: "output",
     title: "output",
@@ -39,7 +39,7 @@ export const TABLE_COLUMNS: readonly TableColumn[] = [
     optional: 4,
     numeric: false,
   },
-  { key: "module", title: "module", meta: ["module"], width: 150, optional: 3, numeric: false },
+  { key: "module", title: "module", meta: ["module"], width: 150, optional: 1, numeric: false },
   { key: "source", title: "source", meta: ["source"], width: 150, optional: 5, numeric: false },
   { key: "scheme", title: "scheme", meta: ["scheme"], width: 104, optional: 0, numeric: false },
   {
@@ -66,13 +66,22 @@ export const TABLE_COLUMNS: readonly TableColumn[] = [
     optional: 0,
     numeric: true,
   },
-  { key: "bound", title: "bound", meta: ["bound"], width: 72, optional: 2, numeric: false },
+  { key: "bound", title: "bound", meta: ["bound"], width: 72, optional: 3, numeric: false },
 ];
 
-const NAME_IDEAL = 176;
+const NAME_IDEAL = 184;
+
+/** In a narrow table the fixed columns give some of their width to the name. */
+const TIGHT_BELOW = 700;
+const TIGHT: Partial<Record<ColumnKey, number>> = { scheme: 94, bits: 114, size: 130, latency: 110 };
 
 /** The columns that fit, in their order. */
 export function columnsFor(width: number): TableColumn[] {
+  if (width < TIGHT_BELOW)
+    return TABLE_COLUMNS.filter((c) => c.optional === 0).map((c) => ({
+      ...c,
+      width: TIGHT[c.key] ?? c.width,
+    }));
   let room = width - NAME_IDEAL + TABLE_COLUMNS[0]!.width;
   for (const c of TABLE_COLUMNS) if (c.optional === 0) room -= c.width;
   const kept = new Set(TABLE_COLUMNS.filter((c) => c.optional === 0));

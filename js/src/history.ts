@@ -37,10 +37,6 @@ function step(state: HistoryState, direction: 1 | -1): HistoryState {
 }
 
 function set(state: HistoryState, edit: EditStep): HistoryState {
-  const target = new Map<number, number>();
-  edit.weights?.forEach((w, i) => {
-    target.set(w, edit.schemes?.[i] ?? 0);
-  });
   const changed: Entry = {
     label: edit.label ?? "",
     gesture: edit.gesture ?? "",
@@ -49,8 +45,11 @@ function set(state: HistoryState, edit: EditStep): HistoryState {
     after: [],
   };
   const scheme = state.scheme.slice();
-  for (const [w, after] of ascending(target)) {
+  const { weights, schemes } = ascending(edit.weights ?? [], edit.schemes ?? []);
+  for (let i = 0; i < weights.length; i++) {
+    const w = weights[i]!;
     const before = scheme[w]!;
+    const after = schemes[i] ?? 0;
     if (before === after) continue;
     changed.weights.push(w);
     changed.before.push(before);
@@ -71,7 +70,18 @@ function set(state: HistoryState, edit: EditStep): HistoryState {
   return { scheme, entries, cursor: entries.length };
 }
 
-const ascending = (target: Map<number, number>): [number, number][] => [...target].sort(([a], [b]) => a - b);
+interface Targets {
+  weights: readonly number[];
+  schemes: readonly number[];
+}
+
+/** Each weight once, in order, the last word on it winning. Model-wide edits come in order and pass through. */
+function ascending(weights: readonly number[], schemes: readonly number[]): Targets {
+  if (weights.every((w, i) => i === 0 || weights[i - 1]! < w)) return { weights, schemes };
+  const target = new Map(weights.map((w, i) => [w, schemes[i] ?? 0]));
+  const sorted = [...target.keys()].sort((a, b) => a - b);
+  return { weights: sorted, schemes: sorted.map((w) => target.get(w)!) };
+}
 
 /** Union of the weights, oldest before, newest after and label. */
 function merge(older: Entry, newer: Entry): Entry {

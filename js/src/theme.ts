@@ -50,7 +50,7 @@ const TOKENS = `
   --tlr-good: #1a7f4b;
   --tlr-bad: #b3371f;
   --tlr-bar: #5b8ae0;
-  --tlr-bar-outline: #c6d2e8;
+  --tlr-bar-was: #d5dfef;
   --tlr-bar-soft: #9aa9c0;
   --tlr-track: #d9dee6;
   --tlr-shadow: 0 8px 32px rgba(20, 30, 50, 0.18);
@@ -72,7 +72,7 @@ const TOKENS = `
   --tlr-good: #58c88d;
   --tlr-bad: #ff8f75;
   --tlr-bar: #5b8de6;
-  --tlr-bar-outline: rgba(140, 170, 230, 0.42);
+  --tlr-bar-was: rgba(140, 170, 230, 0.28);
   --tlr-bar-soft: rgba(160, 178, 210, 0.62);
   --tlr-track: rgba(255, 255, 255, 0.16);
   --tlr-shadow: 0 8px 32px rgba(0, 0, 0, 0.55);

@@ -113,7 +113,7 @@ export function Bits(props: BitsProps): VNode {
       onBlur={release}
     >
       <div class="tlr-bits-track">
-        <div class="tlr-bits-fill" style={{ width: `${position * 100}%` }} />
+        <div class="tlr-bits-fill" style={{ transform: `scaleX(${position})` }} />
         {stops.map((stop, i) => (
           <span
             key={stop.scheme}
@@ -122,7 +122,9 @@ export function Bits(props: BitsProps): VNode {
             title={stop.takers === 0 ? `${stop.nbits} bits: ${stop.reason}` : `${stop.nbits} bits`}
           />
         ))}
-        <div class="tlr-thumb" style={{ left: `${position * 100}%` }} />
+        <div class="tlr-bits-at" style={{ transform: `translateX(${position * 100}%)` }}>
+          <div class="tlr-thumb" />
+        </div>
       </div>
     </div>
   );

@@ -215,11 +215,14 @@ function Bar({
   title: string;
   children: string;
 }): VNode {
-  const percent = (value: number): string => `${Math.min(100, Math.max(0, value * 100))}%`;
+  // Scaled, not resized: a drag then asks for no layout.
+  const to = (value: number): { transform: string } => ({
+    transform: `scaleX(${Math.min(1, Math.max(0, value))})`,
+  });
   return (
     <div class={`tlr-bar${soft ? " is-soft" : ""}`} title={title}>
-      {was > now * 1.0001 && <div class="tlr-bar-was" style={{ width: percent(was) }} />}
-      <div class="tlr-bar-now" style={{ width: percent(now) }} />
+      {was > now * 1.0001 && <div class="tlr-bar-was" style={to(was)} />}
+      <div class="tlr-bar-now" style={to(now)} />
       <span class="tlr-bar-text">{children}</span>
     </div>
   );
