@@ -1,4 +1,4 @@
-"""A JupyterLab server and a Chromium for the whole run, and a fresh page for each notebook."""
+"""A JupyterLab server and a Chromium for the whole run, and pages for the notebooks of a test file."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from lab.harness import Notebook, Server, chromium, jupyter_lab
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, ViewportSize
 
-# A laptop's window. Wide enough for the Explorer side by side, and for a README picture that reads at half its size.
-VIEWPORT = {"width": 1440, "height": 900}
+# A laptop's window: wide enough for the Explorer side by side, and a README picture still reads at half its size.
+VIEWPORT: ViewportSize = {"width": 1440, "height": 1000}
 
 
 class OpenNotebook(Protocol):
-    def __call__(self, cells: Sequence[str] | Path, *, viewport: dict[str, int] = VIEWPORT) -> Notebook: ...
+    def __call__(self, cells: Sequence[str] | Path, *, viewport: ViewportSize = VIEWPORT) -> Notebook: ...
 
 
 @pytest.fixture(scope="session")
@@ -35,19 +35,19 @@ def browser() -> Iterator[Browser]:
         yield running
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def open_notebook(server: Server, browser: Browser, request: pytest.FixtureRequest) -> Iterator[OpenNotebook]:
-    """Open code cells, or a notebook file, in JupyterLab. A page that logs an error fails the test."""
+    """Open code cells, or a notebook file, in JupyterLab. An uncaught error in the page fails the last test."""
     opened: list[Notebook] = []
     errors: list[str] = []
 
-    def open_(cells: Sequence[str] | Path, *, viewport: dict[str, int] = VIEWPORT) -> Notebook:
-        name = f"{request.node.name}-{len(opened)}.ipynb"
+    def open_(cells: Sequence[str] | Path, *, viewport: ViewportSize = VIEWPORT) -> Notebook:
+        name = f"{Path(request.node.name).stem}-{len(opened)}.ipynb"
         if isinstance(cells, Path):
             (server.notebooks / name).write_text(cells.read_text())
         else:
             server.write(name, cells)
-        page = browser.new_context(viewport=viewport).new_page()  # type: ignore[arg-type]
+        page = browser.new_context(viewport=viewport).new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
         opened.append(Notebook(server, page, name))
         return opened[-1]
@@ -58,7 +58,7 @@ def open_notebook(server: Server, browser: Browser, request: pytest.FixtureReque
     assert not errors
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder that pictures go to: $TALARIA_NB_SCREENSHOTS, or a temporary one."""
     wanted = os.environ.get("TALARIA_NB_SCREENSHOTS")

@@ -142,7 +142,7 @@ class Notebook:
         self._panel("await panel.context.ready; await panel.sessionContext.ready")
         self.wait_idle()
 
-    def _panel(self, body: str, *arguments: Any) -> Any:  # noqa: ANN401 - whatever the page answers
+    def _panel(self, body: str, *arguments: Any) -> Any:
         """Run JavaScript with the lab's `app` and the notebook's `panel`."""
         return self.page.evaluate(
             "async (args) => { const app = window.jupyterapp, panel = app.shell.currentWidget;" + body + "}",

@@ -1,0 +1,115 @@
+"""The Explorer as a person finds it on the page: totals to read, sliders to drag, rows and boxes to click."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from playwright.sync_api import expect
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+# Watches a drag from inside the page. For every pointer move it keeps what stood on screen when the event arrived and
+# what stands there at the end of the very next frame: a resize observer is called after all animation callbacks and
+# layout of a frame, right before that frame is painted.
+WATCH = """(explorer) => {
+    const slider = document.activeElement.closest("[role=slider]"), row = slider.closest("[role=row]");
+    const canvas = explorer.querySelector("[data-testid=graph-canvas]");
+    const see = () => {
+        const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+        let hash = 0;
+        for (let i = 0; i < pixels.length; i++) hash = (hash * 31 + pixels[i]) | 0;
+        return {
+            stop: slider.getAttribute("aria-valuetext"),
+            size: explorer.querySelector("[data-testid=total-size]").textContent,
+            row: row.querySelector(".tlr-cell-size").textContent,
+            graph: hash,
+        };
+    };
+    const sentinel = document.body.appendChild(document.createElement("div"));
+    sentinel.style.cssText = "position: fixed; width: 1px; height: 1px; visibility: hidden";
+    window.watched = [];
+    let move = null;
+    new ResizeObserver(() => {
+        if (move) window.watched.push({ before: move.before, now: see(), ms: performance.now() - move.time });
+        move = null;
+    }).observe(sentinel);
+    addEventListener("pointermove", (event) => {
+        move = { before: see(), time: event.timeStamp };
+        requestAnimationFrame(() => { sentinel.style.width = sentinel.style.width === "1px" ? "2px" : "1px"; });
+    }, { capture: true });
+}"""
+
+
+class Explorer:
+    """One Explorer, or another view of the same session, inside `frame` (a cell)."""
+
+    def __init__(self, page: Page, frame: Locator) -> None:
+        self.page = page
+        self.root = frame.locator(".tlr").first
+        expect(self.root).to_be_visible(timeout=30_000)
+
+    def total(self, name: str) -> float:
+        """Return a total as a number: "size", "latency" or "bits"."""
+        return float(self._total(name).get_attribute("data-value") or "nan")
+
+    def expect_total(self, name: str, value: float) -> None:
+        """Wait until a total shows exactly this value."""
+        # Python and JavaScript both write the shortest digits that read back as the same double.
+        expect(self._total(name)).to_have_attribute("data-value", format(value, ".15g").removesuffix(".0"))
+
+    def _total(self, name: str) -> Locator:
+        return self.root.get_by_test_id(f"total-{name}")
+
+    def row(self, op: str) -> Locator:
+        """Return the row of an op, after searching for it, so that it is among those drawn."""
+        self.root.get_by_label("Search ops").fill(op)
+        return self.root.get_by_test_id("op-row").filter(has=self.page.get_by_title(op, exact=True))
+
+    def slider(self, op: str) -> Locator:
+        """Return the slider in an op's row."""
+        return self.row(op).get_by_role("slider")
+
+    def show_all(self) -> None:
+        """Empty the search."""
+        self.root.get_by_label("Search ops").fill("")
+
+    def selected_rows(self) -> Locator:
+        """Return the rows that show as selected."""
+        return self.root.locator('[data-testid=op-row][aria-selected="true"]')
+
+    def names(self, rows: Locator) -> list[str]:
+        """Return the ops that rows show."""
+        return [str(cell.get_attribute("title")) for cell in rows.locator(".tlr-cell-name [title]").all()]
+
+    def box(self, module: str) -> Locator:
+        """Return the accessible twin of a module's box in the graph, which lies exactly over it."""
+        return self.root.get_by_role("treeitem", name=f"{module}, ")
+
+    def click_box(self, module: str) -> None:
+        """Click a module's box on the canvas."""
+        x, y = self._middle(self.box(module))
+        self.page.mouse.click(x, y)
+
+    def drag(self, slider: Locator, stops: int, *, watch: bool = False) -> list[dict[str, Any]]:
+        """Drag a slider's thumb by so many stops to the right, one stop a move, and return what was watched."""
+        thumb, track = slider.locator(".tlr-thumb"), slider.locator(".tlr-bits-track").bounding_box()
+        assert track is not None
+        x, y = self._middle(thumb)
+        step = track["width"] / (slider.locator(".tlr-stop").count() - 1)
+        self.page.mouse.move(x, y)
+        self.page.mouse.down()
+        if watch:
+            self.root.evaluate(WATCH)
+        for stop in range(1, stops + 1):
+            self.page.mouse.move(x + stop * step, y)
+            # A hand rests on every stop for longer than a frame.
+            self.page.wait_for_timeout(100)
+        self.page.mouse.up()
+        return list(self.page.evaluate("window.watched")) if watch else []
+
+    @staticmethod
+    def _middle(locator: Locator) -> tuple[float, float]:
+        box = locator.bounding_box()
+        assert box is not None
+        return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2

@@ -1,0 +1,211 @@
+"""What a person does with a model, from loading to a verified package, in real JupyterLab.
+
+The tests share one notebook on the trained MiniLM. Each starts from an all-float16 plan and an empty selection.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.sync_api import expect
+
+from lab.explorer import Explorer
+from lab.harness import DARK, LIGHT, Notebook
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lab.conftest import OpenNotebook
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
+
+LOAD = f"""
+import json, sys, time
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+import models
+import talaria_nb as tnb
+model = models.minilm()
+"""
+EXPLORE = 'session = tnb.explore(model, device="iPhone 15 Pro")'
+TABLE = "session.table"
+BLOCK = "time.sleep(6)"
+START_OVER = """
+session.selection = ()
+session.plan = tnb.Plan(model)
+"""
+LOAD_CELL, EXPLORE_CELL, TABLE_CELL, BLOCK_CELL = range(4)
+
+EMBEDDING = "p_embeddings_word_embeddings_weight_to_fp16"
+
+
+@pytest.fixture(scope="module")
+def notebook(open_notebook: OpenNotebook) -> Notebook:
+    opened = open_notebook([LOAD, EXPLORE, TABLE, BLOCK, ""])
+    opened.run(LOAD_CELL)
+    opened.run(EXPLORE_CELL)
+    return opened
+
+
+@pytest.fixture
+def explorer(notebook: Notebook) -> Iterator[Explorer]:
+    notebook.run_code(START_OVER)
+    shown = Explorer(notebook.page, notebook.cell(EXPLORE_CELL))
+    shown.show_all()
+    expect(shown.selected_rows()).to_have_count(0)
+    return shown
+
+
+def python(notebook: Notebook, expression: str) -> Any:
+    return json.loads(notebook.run_code(f"print(json.dumps({expression}))"))
+
+
+@pytest.fixture(scope="module")
+def ops(notebook: Notebook) -> dict[str, str]:
+    """Op names by module path, for modules with one op."""
+    return dict(python(notebook, "dict(zip(model.ops['module'], model.ops['name']))"))
+
+
+def test_a_dragged_slider_moves_the_totals_and_reaches_python(
+    notebook: Notebook, explorer: Explorer, ops: dict[str, str]
+) -> None:
+    size, latency = explorer.total("size"), explorer.total("latency")
+    assert size == python(notebook, "session.estimate.size_bytes")
+    explorer.drag(explorer.slider(ops["embeddings.word_embeddings"]), 3)
+    assert explorer.total("size") < 0.7 * size
+    assert explorer.total("latency") <= latency
+    notebook.page.wait_for_timeout(500)
+    assert python(notebook, f"session.plan[{EMBEDDING!r}].bits") == 4
+    assert python(notebook, "session.estimate.size_bytes") == explorer.total("size")
+    assert python(notebook, "session.estimate.latency_ms") == pytest.approx(explorer.total("latency"), rel=1e-9)
+
+
+def test_with_the_kernel_blocked_a_drag_still_shows_in_the_same_frame(
+    notebook: Notebook, explorer: Explorer, ops: dict[str, str]
+) -> None:
+    slider = explorer.slider(ops["embeddings.word_embeddings"])
+    before = explorer.total("size")
+    notebook.start(BLOCK_CELL)
+    notebook.page.wait_for_timeout(500)
+    assert notebook.is_busy()
+    moves = explorer.drag(slider, 3, watch=True)
+    assert notebook.is_busy(), "the kernel was free before the drag ended, which proves nothing"
+    changes = [move for move in moves if move["now"]["stop"] != move["before"]["stop"]]
+    assert [change["now"]["stop"].split(",")[0] for change in changes] == ["8 bits", "6 bits", "4 bits"]
+    print("ms from pointer to the end of its frame:", [round(change["ms"]) for change in changes])  # noqa: T201
+    for change in changes:
+        for what in ("size", "row", "graph"):
+            assert change["now"][what] != change["before"][what], f"{what} did not change with the slider"
+    after = explorer.total("size")
+    assert after < before
+    notebook.wait_done(BLOCK_CELL)
+    notebook.page.wait_for_timeout(500)
+    assert python(notebook, f"session.plan[{EMBEDDING!r}].bits") == 4
+    assert explorer.total("size") == after, "the answer from Python moved what was on screen"
+
+
+def test_a_drag_is_one_step_to_undo_and_redo(notebook: Notebook, explorer: Explorer, ops: dict[str, str]) -> None:
+    float16 = explorer.total("size")
+    explorer.drag(explorer.slider(ops["embeddings.word_embeddings"]), 3)
+    small = explorer.total("size")
+    assert small < float16
+    explorer.root.get_by_role("button", name="Undo").click()
+    explorer.expect_total("size", float16)
+    explorer.root.get_by_role("button", name="Redo").click()
+    explorer.expect_total("size", small)
+    notebook.page.wait_for_timeout(500)
+    notebook.run_code("session.undo()")
+    explorer.expect_total("size", float16)
+    notebook.run_code("session.redo()")
+    explorer.expect_total("size", small)
+
+
+def test_the_model_wide_slider_sets_every_weight(notebook: Notebook, explorer: Explorer) -> None:
+    explorer.drag(explorer.root.get_by_role("slider", name="Bits of all weights"), 2)
+    notebook.page.wait_for_timeout(500)
+    bits = python(notebook, "[s.bits for s in session.plan.schemes.values()]")
+    assert set(bits) == {6}
+    assert explorer.total("bits") == pytest.approx(6, abs=0.1)
+
+
+def test_selecting_in_the_graph_selects_and_shows_the_rows(notebook: Notebook, explorer: Explorer) -> None:
+    explorer.click_box("embeddings")
+    expected = python(notebook, "[n for n, m in zip(model.ops['name'], model.ops['module']) if m.startswith('embed')]")
+    assert len(expected) > 1
+    assert sorted(python(notebook, "session.selection")) == sorted(expected)
+    expect(explorer.selected_rows().first).to_be_in_viewport()
+    shown = explorer.names(explorer.selected_rows())
+    assert shown
+    assert set(shown) <= set(expected)
+    notebook.page.keyboard.press("Escape")
+    expect(explorer.selected_rows()).to_have_count(0)
+    assert python(notebook, "session.selection") == []
+
+
+def test_selecting_a_row_marks_the_box(notebook: Notebook, explorer: Explorer, ops: dict[str, str]) -> None:
+    op = ops["embeddings.word_embeddings"]
+    explorer.row(op).get_by_title(op).click()
+    expect(explorer.box("embeddings")).to_have_accessible_name(re.compile("partly selected$"))
+    assert python(notebook, "session.selection") == [op]
+    notebook.run_code("session.selection = ()")
+    expect(explorer.selected_rows()).to_have_count(0)
+
+
+def test_python_edits_and_selects_in_the_browser(notebook: Notebook, explorer: Explorer, ops: dict[str, str]) -> None:
+    notebook.run_code('session.plan = session.plan.set("encoder.layer.0.*", tnb.Palettize(2))')
+    explorer.expect_total("size", python(notebook, "session.estimate.size_bytes"))
+    op = ops["encoder.layer.0.attention.self.query"]
+    expect(explorer.slider(op)).to_have_attribute("aria-valuetext", "2 bits, palettize")
+    explorer.show_all()
+    notebook.run_code(f"session.selection = [{op!r}]")
+    expect(explorer.selected_rows()).to_have_count(1)
+    expect(explorer.selected_rows()).to_be_in_viewport()
+
+
+def test_two_views_in_two_cells_stay_linked(notebook: Notebook, explorer: Explorer, ops: dict[str, str]) -> None:
+    op = ops["embeddings.word_embeddings"]
+    notebook.run(TABLE_CELL)
+    table = Explorer(notebook.page, notebook.cell(TABLE_CELL))
+    float16 = explorer.total("size")
+    table.drag(table.slider(op), 3)
+    table.row(op).get_by_title(op).click()
+    explorer = Explorer(notebook.page, notebook.cell(EXPLORE_CELL))
+    assert explorer.total("size") < float16
+    expect(explorer.slider(op)).to_have_attribute("aria-valuetext", "4 bits, palettize")
+    expect(explorer.selected_rows()).to_have_count(1)
+
+
+def test_export_compress_and_verify(notebook: Notebook, explorer: Explorer, ops: dict[str, str]) -> None:
+    explorer.drag(explorer.slider(ops["embeddings.word_embeddings"]), 3)
+    notebook.run_code('session.plan = session.plan.set("encoder.*", tnb.LinearQuantize("int8"))')
+    explorer.root.get_by_role("button", name="Export").click()
+    dialog = explorer.root.get_by_role("dialog")
+    expect(dialog).to_be_visible()
+    expect(dialog.get_by_role("code").last).to_contain_text("OpPalettizerConfig")
+    code = dialog.get_by_role("code").last.inner_text()
+    dialog.get_by_role("button", name="Close").click()
+    expect(dialog).to_have_count(0)
+    assert python(notebook, "[name for name, _ in optimization_configs]") == ["palettize", "linear_quantize"]
+    compile(code, "exported", "exec")
+
+    predicted = explorer.total("size")
+    notebook.run_code("compressed = session.plan.compress(progress=False)")
+    notebook.run_code("report = session.plan.verify(compressed, progress=False)")
+    assert python(notebook, "bool(report['match'].all())")
+    actual = python(notebook, "int(report.loc['weight.bin', 'actual_bytes'])")
+    assert actual == python(notebook, "session.estimate.weight_file_bytes")
+    assert actual < predicted
+
+
+def test_pictures(notebook: Notebook, explorer: Explorer, screenshots: Path) -> None:
+    notebook.run_code('session.plan = session.plan.set("encoder.*", tnb.Palettize(6))')
+    explorer.click_box("embeddings")
+    for theme, name in ((LIGHT, "story-light.png"), (DARK, "story-dark.png")):
+        notebook.theme(theme)
+        notebook.cell(EXPLORE_CELL)
+        notebook.page.wait_for_timeout(500)
+        notebook.page.screenshot(path=screenshots / name)
+    notebook.theme(LIGHT)
