@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,6 +62,8 @@ class CostTable:
         Parts of each op's time. float64, shape (ops,).
     op_weights_start, op_weights
         CSR: weights read by op i are `op_weights[op_weights_start[i]:op_weights_start[i + 1]]`. int32.
+    op_weights_share
+        Part of the weight that the op brings in: 1, or rows read / rows for a gather. float64, as `op_weights`.
     interval
         80 % interval of the total latency as factors (low, high).
     """
@@ -83,6 +86,7 @@ class CostTable:
     activation_ms: NDArray[np.float64]
     op_weights_start: NDArray[np.int32]
     op_weights: NDArray[np.int32]
+    op_weights_share: NDArray[np.float64]
     interval: tuple[float, float]
 
     @cached_property
@@ -177,8 +181,21 @@ def cost_table(
         activation_ms=times.activation_ms,
         op_weights_start=start,
         op_weights=rows_read,
+        op_weights_share=_shares(program),
         interval=times.interval,
     )
+
+
+def _shares(program: Program) -> NDArray[np.float64]:
+    """Part of each weight that each op reading it brings in, in the order of `Program.op_weights`."""
+    start, rows = program.op_weights
+    share = np.ones(len(rows))
+    for op, op_type in enumerate(program.ops.op_type):
+        if op_type.startswith("gather"):
+            written = sum(prod(program.values.shape[value]) for value in program.ops.outputs[op])
+            for read in range(start[op], start[op + 1]):
+                share[read] = min(1.0, written / prod(program.weights.shape[rows[read]]))
+    return share
 
 
 def weight_file_bytes(program: Program, schemes: Iterable[Scheme]) -> int:

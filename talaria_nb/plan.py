@@ -111,7 +111,7 @@ def price(table: CostTable, columns: NDArray[np.integer]) -> Estimate:
 def price_ops(table: CostTable, columns: NDArray[np.integer]) -> OpCosts:
     """Price every op under a plan; parameters as in `price`."""
     read = table.op_weights
-    memory_ms = table.activation_ms + _sum_by_op(table, table.stream_ms[read, columns[read]])
+    memory_ms = table.activation_ms + _sum_by_op(table, table.op_weights_share * table.stream_ms[read, columns[read]])
     busy_ms = np.maximum(table.compute_ms, memory_ms)
     bound = np.where(table.launch_ms >= busy_ms, "launch", np.where(table.compute_ms >= memory_ms, "compute", "memory"))
     weight_bytes = _sum_by_op(table, table.payload_bytes[read, columns[read]])

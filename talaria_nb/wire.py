@@ -98,6 +98,7 @@ def pack_costs(table: CostTable) -> Wire:
         "activation_ms": _pack(table.activation_ms, "<f8"),
         "op_weights_start": _pack(table.op_weights_start, "<i4"),
         "op_weights": _pack(table.op_weights, "<i4"),
+        "op_weights_share": _pack(table.op_weights_share, "<f8"),
         "interval": list(table.interval),
     }
 

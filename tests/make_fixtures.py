@@ -75,6 +75,7 @@ def random_table(rng: np.random.Generator, *, ops: int, weights: int) -> CostTab
         activation_ms=rng.lognormal(-6, 2, ops),
         op_weights_start=np.cumsum([0, *map(len, read)]).astype(np.int32),
         op_weights=np.array([weight for weights_read in read for weight in weights_read], dtype=np.int32),
+        op_weights_share=rng.choice([1.0, 0.25], sum(map(len, read))),
         interval=(0.8, 1.3),
     )
 

@@ -54,7 +54,7 @@ export function price(costs: Costs, scheme: Uint16Array, out: Priced): void {
   out.sizeBytes = out.weightFileBytes + costs.fixedProtoBytes + proto;
   out.bitsPerWeight = count > 0 ? (8 * payload) / count : 0;
 
-  const { launchMs, computeMs, activationMs, opWeights, opWeightsStart } = costs;
+  const { launchMs, computeMs, activationMs, opWeights, opWeightsStart, opWeightsShare } = costs;
   const { opMs, opBytes, bound } = out;
   let latency = costs.dispatchMs;
   for (let o = 0; o < opMs.length; o++) {
@@ -64,7 +64,7 @@ export function price(costs: Costs, scheme: Uint16Array, out: Priced): void {
     for (let i = opWeightsStart[o]!; i < end; i++) {
       const w = opWeights[i]!;
       const at = w * schemes + scheme[w]!;
-      memory += streamMs[at]!;
+      memory += opWeightsShare[i]! * streamMs[at]!;
       bytes += payloadBytes[at]!;
     }
     const launch = launchMs[o]!;

@@ -75,6 +75,8 @@ export interface Costs {
   activationMs: Float64Array;
   opWeightsStart: Int32Array;
   opWeights: Int32Array;
+  /** part of the weight that the op brings in: less than 1 for a gather */
+  opWeightsShare: Float64Array;
   interval: [number, number];
 }
 
@@ -219,6 +221,7 @@ export function decodeCosts(value: unknown): Costs {
     activationMs: f64(raw.activation_ms),
     opWeightsStart: i32(raw.op_weights_start),
     opWeights: i32(raw.op_weights),
+    opWeightsShare: f64(raw.op_weights_share),
     interval: [interval[0] ?? 1, interval[1] ?? 1],
   };
 }
