@@ -22,11 +22,13 @@ function chromium(): string | undefined {
 export default defineConfig({
   test: {
     projects: [
-      { test: { name: "node", environment: "node", include: ["test/*.test.ts"] } },
+      { test: { name: "node", environment: "node", include: ["test/*.test.ts"], testTimeout: 60_000 } },
       {
         optimizeDeps: { include: ["preact/hooks", "preact/jsx-dev-runtime", "preact/jsx-runtime"] },
         test: {
           name: "browser",
+          // Machines that share their cores are slow; nothing here waits for time to pass.
+          testTimeout: 60_000,
           include: ["test/browser/*.test.ts"],
           browser: {
             enabled: true,

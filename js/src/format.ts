@@ -59,7 +59,7 @@ export function percentChange(before: number, after: number): string {
   if (before === 0 || before === after) return "";
   const percent = ((after - before) / before) * 100;
   const size = Math.abs(percent);
-  if (size < 0.05) return "";
+  if (!(size >= 0.05)) return "";
   const shown = size < 9.95 ? size.toFixed(1) : size.toFixed(0);
   return `${percent < 0 ? MINUS : "+"}${shown}${THIN}%`;
 }

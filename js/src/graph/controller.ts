@@ -24,6 +24,15 @@ const MIN_SCALE = 0.05;
 const MAX_SCALE = 3;
 /** Below this the labels of an opening view would not be readable; scrolling is better. */
 const READABLE_SCALE = 0.72;
+/** Opening a wide module zooms out no further than this. */
+const SMALLEST_OPENED = 0.5;
+
+/** How far to move a span so that it lies within 0…room. */
+function inside(start: number, length: number, room: number): number {
+  if (start >= 0 && start + length <= room) return 0;
+  if (start < 0 || length > room - 2 * MARGIN) return MARGIN - start;
+  return room - MARGIN - start - length;
+}
 
 export interface Picture {
   scene: Scene;
@@ -188,8 +197,28 @@ export class GraphController {
     if (before && after) {
       this.camera.x += (before.x - after.x) * this.camera.scale;
       this.camera.y += (before.y - after.y) * this.camera.scale;
+      if (open) this.showFrame(after);
       this.cameraMoved();
     }
+  }
+
+  /** Bring a frame that was just opened into view, smaller if it is too wide, moved no more than needed. */
+  private showFrame(frame: { x: number; y: number; width: number; height: number }): void {
+    const { camera, size } = this;
+    const room = size.width - 2 * MARGIN;
+    const left = (): number => frame.x * camera.scale + camera.x;
+    const top = (): number => frame.y * camera.scale + camera.y;
+    if (frame.width * camera.scale > room) {
+      const scale = Math.min(camera.scale, Math.max(SMALLEST_OPENED, room / frame.width));
+      camera.y += frame.y * (camera.scale - scale);
+      camera.x += frame.x * (camera.scale - scale);
+      camera.scale = scale;
+    }
+    const right = left() + frame.width * camera.scale;
+    if (left() < MARGIN) camera.x += MARGIN - left();
+    else if (right > size.width - MARGIN) camera.x -= Math.min(right - size.width + MARGIN, left() - MARGIN);
+    const below = top() + frame.height * camera.scale - size.height + MARGIN;
+    if (below > 0 && top() > MARGIN) camera.y -= Math.min(below, top() - MARGIN);
   }
 
   private boxOf(module: number): { x: number; y: number; width: number; height: number } | null {
@@ -258,18 +287,12 @@ export class GraphController {
     this.lookAt(target, Math.min(1.1, fit >= READABLE_SCALE ? fit : Math.max(0.45, Math.min(0.9, byWidth))));
   }
 
-  /** Move just enough that the box can be seen. */
+  /** Move just enough that the box can be seen; one larger than the view is shown from its start. */
   reveal(id: number): void {
     const box = this.box(id);
-    const { scale } = this.camera;
-    const [left, top] = [box.x * scale + this.camera.x, box.y * scale + this.camera.y];
-    const [w, h] = [
-      Math.min(box.width * scale, this.size.width),
-      Math.min(box.height * scale, this.size.height),
-    ];
-    const dx =
-      left < 0 ? MARGIN - left : left + w > this.size.width ? this.size.width - MARGIN - left - w : 0;
-    const dy = top < 0 ? MARGIN - top : top + h > this.size.height ? this.size.height - MARGIN - top - h : 0;
+    const { x, y, scale } = this.camera;
+    const dx = inside(box.x * scale + x, box.width * scale, this.size.width);
+    const dy = inside(box.y * scale + y, box.height * scale, this.size.height);
     if (dx !== 0 || dy !== 0) this.pan(dx, dy);
   }
 

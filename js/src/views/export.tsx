@@ -75,7 +75,7 @@ function Dialog({ store }: { store: Store }): VNode | null {
         </button>
       </div>
       {response.message !== "" && <p class={response.ok ? "" : "tlr-error"}>{response.message}</p>}
-      {response.variables.length > 0 && (
+      {response.variables.some((name) => !response.message.includes(name)) && (
         <p>
           {"In your notebook now: "}
           {response.variables.map((name) => (

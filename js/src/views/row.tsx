@@ -63,7 +63,16 @@ function Cell({ store, op, active, most, column }: RowProps & { column: ColumnKe
   const tabIndex = active ? 0 : -1;
   switch (column) {
     case "name":
-      return <Text value={ops.name[op]!} mono tail={10} />;
+      return (
+        <Text
+          value={ops.name[op]!}
+          mono
+          tail={10}
+          title={[ops.name[op], ops.opType[op], modules.path[ops.module[op]!], ops.source[op]]
+            .filter(Boolean)
+            .join("\n")}
+        />
+      );
     case "op_type":
       return <Text value={ops.opType[op]!} />;
     case "output":
@@ -91,17 +100,18 @@ interface TextProps {
   mono?: boolean;
   /** characters at the end that stay when there is no room: that is where names differ */
   tail?: number;
+  title?: string;
 }
 
 const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufefc]/;
 
-function Text({ value, mono, tail = 0 }: TextProps): VNode {
+function Text({ value, mono, tail = 0, title = value }: TextProps): VNode {
   let cut = Math.max(0, value.length - tail);
   // Not between the halves of one character, and not where the order of letters is not the order on screen.
   if (/[\udc00-\udfff]/.test(value[cut] ?? "")) cut++;
   if (tail === 0 || RIGHT_TO_LEFT.test(value)) cut = value.length;
   return (
-    <bdi class={`tlr-text${mono ? " is-mono" : ""}`} title={value}>
+    <bdi class={`tlr-text${mono ? " is-mono" : ""}`} title={title}>
       <span class="tlr-text-head">{value.slice(0, cut)}</span>
       {cut < value.length && <span class="tlr-text-tail">{value.slice(cut)}</span>}
     </bdi>

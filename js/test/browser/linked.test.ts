@@ -147,7 +147,7 @@ test("hover is one for both: a row lights its box, a box its rows", async () => 
 
 describe("the table", () => {
   test("opens with the largest weights first; a header sorts and turns; shift adds a second key", async () => {
-    const { el } = mount();
+    const { el } = mount({}, "explorer", 1800);
     await settled();
     expect(names(el)[0]).toBe("embeddings_word_embeddings");
     expect(header(el, "size").ariaSort).toBe("descending");
@@ -171,7 +171,7 @@ describe("the table", () => {
   });
 
   test("search looks at name, type, module and source, all words must match, and totals follow", async () => {
-    const { el } = mount();
+    const { el } = mount({}, "explorer", 1800);
     await settled();
     search(el, "softmax layer.2");
     await settled();
