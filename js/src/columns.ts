@@ -73,7 +73,7 @@ const NAME_IDEAL = 184;
 
 /** In a narrow table the fixed columns give some of their width to the name. */
 const TIGHT_BELOW = 700;
-const TIGHT: Partial<Record<ColumnKey, number>> = { scheme: 94, bits: 114, size: 130, latency: 110 };
+const TIGHT: Partial<Record<ColumnKey, number>> = { scheme: 92, bits: 112, size: 128, latency: 124 };
 
 /** The columns that fit, in their order. */
 export function columnsFor(width: number): TableColumn[] {

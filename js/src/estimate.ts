@@ -14,6 +14,8 @@ export interface Priced {
   latencyMs: number;
   lowMs: number;
   highMs: number;
+  /** which shared tensors the plan stores */
+  stored: Uint8Array;
   opMs: Float64Array;
   opBytes: Float64Array;
   /** index into BOUNDS */
@@ -29,6 +31,7 @@ export function createPriced(costs: Costs): Priced {
     latencyMs: 0,
     lowMs: 0,
     highMs: 0,
+    stored: new Uint8Array(costs.sharedFileBytes.length),
     opMs: new Float64Array(ops),
     opBytes: new Float64Array(ops),
     bound: new Uint8Array(ops),
@@ -37,8 +40,10 @@ export function createPriced(costs: Costs): Priced {
 
 /** Price the plan `scheme` (one scheme index a weight) into `out`. */
 export function price(costs: Costs, scheme: Uint16Array, out: Priced): void {
-  const { payloadBytes, fileBytes, protoBytes, streamMs, elements } = costs;
+  const { payloadBytes, fileBytes, shared, sharedFileBytes, protoBytes, streamMs, elements } = costs;
   const schemes = costs.schemes.length;
+  const { stored } = out;
+  stored.fill(0);
   let file = 0;
   let proto = 0;
   let payload = 0;
@@ -46,10 +51,12 @@ export function price(costs: Costs, scheme: Uint16Array, out: Priced): void {
   for (let w = 0; w < scheme.length; w++) {
     const at = w * schemes + scheme[w]!;
     file += fileBytes[at]!;
+    if (shared[at]! >= 0) stored[shared[at]!] = 1;
     proto += protoBytes[at]!;
     payload += payloadBytes[at]!;
     count += elements[w]!;
   }
+  for (let s = 0; s < stored.length; s++) if (stored[s]) file += sharedFileBytes[s]!;
   out.weightFileBytes = costs.fixedFileBytes + file;
   out.sizeBytes = out.weightFileBytes + costs.fixedProtoBytes + proto;
   out.bitsPerWeight = count > 0 ? (8 * payload) / count : 0;

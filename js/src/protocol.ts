@@ -64,6 +64,9 @@ export interface Costs {
   reasons: string[];
   payloadBytes: Float64Array;
   fileBytes: Float64Array;
+  /** index into sharedFileBytes, -1 for none: a tensor stored once for all weights that name it */
+  shared: Int16Array;
+  sharedFileBytes: Float64Array;
   protoBytes: Float64Array;
   streamMs: Float64Array;
   elements: Float64Array;
@@ -210,6 +213,8 @@ export function decodeCosts(value: unknown): Costs {
     reasons: texts(raw.reasons),
     payloadBytes: f64(raw.payload_bytes),
     fileBytes: f64(raw.file_bytes),
+    shared: i16(raw.shared),
+    sharedFileBytes: f64(raw.shared_file_bytes),
     protoBytes: f64(raw.proto_bytes),
     streamMs: f64(raw.stream_ms),
     elements: f64(raw.elements),

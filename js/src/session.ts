@@ -1,5 +1,6 @@
 /** anywidget entry of the Session: builds the one store and hands out `mount`, so that all views share it. */
 
+import type { AnyWidget } from "@anywidget/types";
 import { h, render } from "preact";
 import type { HostModel } from "./protocol";
 import { Store } from "./store";
@@ -27,4 +28,4 @@ function initialize({ model, signal }: { model: HostModel; signal?: AbortSignal 
   };
 }
 
-export default { initialize };
+export default { initialize } satisfies AnyWidget;

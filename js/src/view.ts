@@ -1,13 +1,8 @@
 /** anywidget entry of every view: a trampoline into the session's module, where all the code is. */
 
+import type { AnyWidget, RenderProps } from "@anywidget/types";
 import type { SessionExports } from "./session";
 import type { ViewName } from "./views/root";
-
-interface RenderProps {
-  model: { get(key: string): unknown };
-  el: HTMLElement;
-  host: { getWidget<T>(ref: string): Promise<{ exports: T }> };
-}
 
 async function render({ model, el, host }: RenderProps): Promise<() => void> {
   const session = await host.getWidget<SessionExports>(String(model.get("session")));
@@ -15,4 +10,4 @@ async function render({ model, el, host }: RenderProps): Promise<() => void> {
   return session.exports.mount(model.get("view") as ViewName, el, { height });
 }
 
-export default { render };
+export default { render } satisfies AnyWidget;

@@ -31,7 +31,6 @@ export function SchemeSelect({
       tabIndex={tabIndex}
       value={family === "" ? "(mixed)" : family}
       onClick={(e) => e.stopPropagation()}
-      onKeyDown={(e) => e.stopPropagation()}
       onChange={(e) => choose(e.currentTarget.value)}
     >
       {family === "" && (

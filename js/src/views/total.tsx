@@ -1,6 +1,5 @@
-import { useComputed } from "@preact/signals";
 import type { VNode } from "preact";
-import { useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 import type { TableColumn } from "../columns";
 import type { Priced } from "../estimate";
 import * as format from "../format";
@@ -13,6 +12,8 @@ interface Sums {
   bits: number;
   ms: number;
 }
+
+const NOTHING: Sums = { bytes: 0, bits: 0, ms: 0 };
 
 interface TotalRowProps {
   store: Store;
@@ -71,15 +72,15 @@ function Figures({
   ops: readonly number[] | null;
 }): VNode {
   const costs = store.costs.value;
-  // The ops are fixed while one drags, so which weights they read is found once.
-  const scope = useComputed(() => ({ ops, weights: store.weightsOf(ops ?? []) }));
-  const { weights } = ops === scope.value.ops ? scope.value : { weights: store.weightsOf(ops ?? []) };
-  store.totals.value;
+  // The ops are fixed while one drags, so which weights they read and what float16 costs is found once.
+  const weights = useMemo(() => store.weightsOf(ops ?? []), [store, costs, ops]);
   const none = ops !== null && ops.length === 0;
-  const empty: Sums = { bytes: 0, bits: 0, ms: 0 };
-  const plain = new Uint16Array(costs.elements.length);
-  const was = none ? empty : sum(store, weights, ops, plain, store.base);
-  const now = none ? empty : sum(store, weights, ops, store.scheme, store.live);
+  const was = useMemo(() => {
+    const plain = new Uint16Array(costs.elements.length);
+    return none ? NOTHING : sum(store, weights, ops, plain, store.base);
+  }, [store, costs, weights, ops, none]);
+  store.totals.value;
+  const now = none ? NOTHING : sum(store, weights, ops, store.scheme, store.live);
   const [a, b] = [format.milliseconds(was.ms), format.milliseconds(now.ms)];
   const text: Record<string, string> = {
     bits: now.bits > 0 ? `${format.bits(now.bits)} bits mean` : "",

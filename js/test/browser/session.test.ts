@@ -2,9 +2,25 @@
 
 import { afterEach, expect, test, vi } from "vitest";
 import session from "../../src/session";
+import trampoline from "../../src/view";
 import { FakeModel } from "../fakeModel";
 import { synthetic } from "../synthetic";
-import { button, byName, closeAll, drag, frame, get, item, mount, paint, rows, settled, value } from "./page";
+import {
+  button,
+  byName,
+  closeAll,
+  drag,
+  frame,
+  get,
+  item,
+  mount,
+  paint,
+  point,
+  press,
+  rows,
+  settled,
+  value,
+} from "./page";
 
 afterEach(() => {
   closeAll();
@@ -122,6 +138,48 @@ test("a theme that switches live is followed, canvas included", async () => {
   await settled();
   expect(paint(el, item(el, "encoder.layer.0,"))).not.toBe(light);
   expect(getComputedStyle(get(el, ".tlr-header")).borderBottomColor).not.toBe(ground);
+});
+
+test("a view widget draws through the session it names, at its height, and cleans up", async () => {
+  const { mount: draw } = session.initialize({ model: new FakeModel() });
+  const traits: Record<string, unknown> = { session: "anywidget:abc", view: "table", height: 333 };
+  const asked: string[] = [];
+  const el = document.createElement("div");
+  document.body.append(el);
+  const dispose = await trampoline.render({
+    model: { get: (key: string) => traits[key] },
+    el,
+    host: {
+      getWidget: (ref: string) => {
+        asked.push(ref);
+        return Promise.resolve({ exports: { mount: draw } });
+      },
+    },
+  } as unknown as Parameters<typeof trampoline.render>[0]);
+  await settled();
+  expect(asked).toEqual(["anywidget:abc"]);
+  expect(rows(el).length).toBeGreaterThan(5);
+  expect(get(el, ".tlr").getBoundingClientRect().height).toBe(333);
+  dispose();
+  expect(el.childNodes.length).toBe(0);
+  el.remove();
+});
+
+test("the Explorer is 720 px high and can be made taller by its handle and by keys", async () => {
+  const { el } = mount();
+  await settled();
+  const height = (): number => get(el, ".tlr").getBoundingClientRect().height;
+  expect(height()).toBe(720);
+  const handle = get(el, "[role=separator]");
+  const at = handle.getBoundingClientRect();
+  point(handle, "pointerdown", { x: at.left + 9, y: at.top });
+  point(handle, "pointermove", { x: at.left + 9, y: at.top + 80 });
+  handle.dispatchEvent(new PointerEvent("lostpointercapture"));
+  await settled();
+  expect(height()).toBe(800);
+  press(handle, "ArrowUp");
+  await settled();
+  expect(height()).toBe(776);
 });
 
 test("separate views of one session are linked", async () => {
