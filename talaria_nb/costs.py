@@ -48,6 +48,10 @@ class CostTable:
         Data, tables and scales. float64, shape (weights, schemes); 0 where illegal, as in the three below.
     file_bytes
         Growth of `weight.bin`, with records and padding.
+    shared
+        Row in `shared_file_bytes` of a tensor that all weights naming it share, -1 for none. int16.
+    shared_file_bytes
+        Growth of `weight.bin` if at least one weight needs the shared tensor. float64.
     proto_bytes
         Growth of the program proto against the uncompressed program.
     stream_ms
@@ -75,6 +79,8 @@ class CostTable:
     reason: NDArray[np.int16]
     payload_bytes: NDArray[np.float64]
     file_bytes: NDArray[np.float64]
+    shared: NDArray[np.int16]
+    shared_file_bytes: NDArray[np.float64]
     proto_bytes: NDArray[np.float64]
     stream_ms: NDArray[np.float64]
     elements: NDArray[np.float64]
@@ -152,11 +158,17 @@ def cost_table(
     legal = reason < 0
     shape = (len(weights), len(menu))
     payload, in_file, proto, stream = (np.zeros(shape) for _ in range(4))
+    shared = np.full(shape, -1, dtype=np.int16)
+    shared_sizes: dict[int, int] = {}
     for column, scheme in enumerate(menu):
         rows = np.flatnonzero(legal[:, column])
         entries = [stored_weight(program, scheme, row) for row in rows.tolist()]
         payload[rows, column] = [entry.payload_bytes for entry in entries]
         in_file[rows, column] = [entry.file_bytes for entry in entries]
+        shared[rows, column] = [
+            shared_sizes.setdefault(entry.shared_zeros, len(shared_sizes)) if entry.shared_zeros else -1
+            for entry in entries
+        ]
         proto[rows, column] = [entry.proto_bytes for entry in entries]
         tables = np.array([entry.tables for entry in entries], dtype=np.float64)
         stream[rows, column] = latency.stream_ms(device, compute_unit, scheme, payload[rows, column], tables=tables)
@@ -170,6 +182,8 @@ def cost_table(
         reason=reason,
         payload_bytes=payload,
         file_bytes=in_file,
+        shared=shared,
+        shared_file_bytes=np.array([storage.recorded(size) for size in shared_sizes], dtype=np.float64),
         proto_bytes=proto,
         stream_ms=stream,
         elements=weights.elements.astype(np.float64),
@@ -200,9 +214,9 @@ def _shares(program: Program) -> NDArray[np.float64]:
 
 def weight_file_bytes(program: Program, schemes: Iterable[Scheme]) -> int:
     """Predict `weight.bin` under one scheme a weight, in file order; no device needed. Exact for legal schemes."""
-    return program.fixed_file_bytes + sum(
-        stored_weight(program, scheme, row).file_bytes for row, scheme in enumerate(schemes)
-    )
+    entries = [stored_weight(program, scheme, row) for row, scheme in enumerate(schemes)]
+    shared = {entry.shared_zeros for entry in entries if entry.shared_zeros}
+    return program.fixed_file_bytes + sum(entry.file_bytes for entry in entries) + sum(map(storage.recorded, shared))
 
 
 def stored_weight(program: Program, scheme: Scheme, row: int) -> storage.Stored:

@@ -91,7 +91,12 @@ def price(table: CostTable, columns: NDArray[np.integer]) -> Estimate:
         Column of each weight's scheme; int64, shape (weights,). Not checked for legality.
     """
     rows = np.arange(len(columns))
-    weight_file_bytes = table.fixed_file_bytes + float(table.file_bytes[rows, columns].sum())
+    shared = np.unique(table.shared[rows, columns])
+    weight_file_bytes = (
+        table.fixed_file_bytes
+        + float(table.file_bytes[rows, columns].sum())
+        + float(table.shared_file_bytes[shared[shared >= 0]].sum())
+    )
     proto_bytes = table.fixed_proto_bytes + float(table.proto_bytes[rows, columns].sum())
     elements = float(table.elements.sum())
     payload = float(table.payload_bytes[rows, columns].sum())

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PaletteGranularity: TypeAlias = Literal["per_tensor", "per_grouped_channel"]
 LinearGranularity: TypeAlias = Literal["per_tensor", "per_channel", "per_block"]
-LinearDtype: TypeAlias = Literal["int8", "uint8", "int4", "uint4"]
+LinearDtype: TypeAlias = Literal["int8", "int4"]
 LinearMode: TypeAlias = Literal["linear_symmetric", "linear"]
 
 WEIGHT_THRESHOLD = 2048
@@ -158,7 +158,7 @@ class LinearQuantize(Scheme):
     Parameters
     ----------
     dtype
-        "int8", "uint8", or with iOS18 "int4", "uint4" (coremltools 9 `OpLinearQuantizerConfig.dtype`).
+        "int8", or with iOS18 "int4" (coremltools 9 `OpLinearQuantizerConfig.dtype`).
     granularity
         "per_channel" (of the output axis, the default), "per_tensor", or "per_block" (iOS18).
     block_size
@@ -179,7 +179,7 @@ class LinearQuantize(Scheme):
 
     def __post_init__(self) -> None:
         for name, allowed in (
-            ("dtype", ("int8", "uint8", "int4", "uint4")),
+            ("dtype", ("int8", "int4")),
             ("granularity", ("per_tensor", "per_channel", "per_block")),
             ("mode", ("linear_symmetric", "linear")),
         ):
@@ -203,8 +203,8 @@ class LinearQuantize(Scheme):
 
     @property
     def has_zero_point(self) -> bool:
-        """Whether a zero point is stored on iOS18 and newer; older targets always store one."""
-        return self.mode == "linear" or self.dtype.startswith("u")
+        """Whether zero points carry information; iOS16 and iOS17 store them all the same."""
+        return self.mode == "linear"
 
     @property
     def key(self) -> str:
@@ -214,15 +214,13 @@ class LinearQuantize(Scheme):
     def family(self) -> str:
         grain = self.granularity.removeprefix("per_") + (str(self.block_size) if self.block_size else "")
         mode = "" if self.mode == "linear_symmetric" else ":asymmetric"
-        sign = ":unsigned" if self.dtype.startswith("u") else ""
-        return f"linear:{grain}{mode}{sign}"
+        return f"linear:{grain}{mode}"
 
     @property
     def family_label(self) -> str:
         grain = self.granularity.replace("_", "-") + (f" {self.block_size}" if self.block_size else "")
         mode = "" if self.mode == "linear_symmetric" else ", asymmetric"
-        sign = ", unsigned" if self.dtype.startswith("u") else ""
-        return f"linear, {grain}{mode}{sign}"
+        return f"linear, {grain}{mode}"
 
 
 def _is_positive_int(value: object) -> bool:

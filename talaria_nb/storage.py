@@ -24,6 +24,9 @@ ALIGNMENT = 64
 MIN_FILE_ELEMENTS = 10
 """Tensors with fewer elements are stored in the proto (`should_use_weight_file`)."""
 
+MIN_SHARED_ELEMENTS = 100
+"""Equal constants of this size or more are stored once (coremltools' pass `const_deduplication`)."""
+
 _PROTO_BYTES_PER_CONSTEXPR = 85
 _PROTO_BYTES_PER_FILE_TENSOR = 75
 _PROTO_BYTES_PER_INLINE_TENSOR = 46
@@ -40,7 +43,9 @@ class Stored:
     payload_bytes
         Data, tables, scales and zero points, without records and padding, wherever they are stored.
     file_bytes
-        Growth of `weight.bin`: records, data and padding.
+        Growth of `weight.bin`: records, data and padding, without `shared_zeros`.
+    shared_zeros
+        Elements of an all-zero tensor of zero points that every weight which needs one of this size shares; 0 for none.
     proto_bytes
         Estimated growth of the program proto against the dense weight.
     tables
@@ -49,6 +54,7 @@ class Stored:
 
     payload_bytes: int
     file_bytes: int
+    shared_zeros: int
     proto_bytes: int
     tables: int
 
@@ -56,6 +62,11 @@ class Stored:
 def padded(nbytes: int) -> int:
     """Round up to the alignment of `weight.bin`."""
     return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
+def recorded(nbytes: int) -> int:
+    """Return the bytes that one stored tensor adds to `weight.bin`: its record, its data and the padding."""
+    return RECORD_BYTES + padded(nbytes)
 
 
 def tensors(
@@ -114,13 +125,15 @@ def stored(
         Whether the weight ends `weight.bin`: its last stored tensor is then not padded.
     """
     parts = tensors(scheme, shape=shape, dtype=dtype, channel_axes=channel_axes, deployment_target=deployment_target)
+    shared_zeros = _shared_zeros(scheme, parts, deployment_target)
     in_file = [nbytes for elements, nbytes in parts if elements >= MIN_FILE_ELEMENTS]
-    file_bytes = sum(RECORD_BYTES + padded(nbytes) for nbytes in in_file)
+    file_bytes = sum(map(recorded, in_file)) - (recorded(shared_zeros) if shared_zeros else 0)
     if last_in_file and in_file:
         file_bytes -= padded(in_file[-1]) - in_file[-1]
     return Stored(
         payload_bytes=sum(nbytes for _, nbytes in parts),
         file_bytes=file_bytes,
+        shared_zeros=shared_zeros,
         proto_bytes=_proto_growth(scheme, name, parts),
         tables=_table_count(scheme, shape, channel_axes),
     )
@@ -132,6 +145,13 @@ def _table_count(scheme: Scheme, shape: Shape, channel_axes: tuple[int, int] | N
     if scheme.group_size is None or channel_axes is None:
         return 1
     return shape[channel_axes[1]] // scheme.group_size
+
+
+def _shared_zeros(scheme: Scheme, parts: list[tuple[int, int]], deployment_target: str) -> int:
+    if not isinstance(scheme, LinearQuantize) or scheme.has_zero_point or ios_version(deployment_target) >= 18:
+        return 0
+    zero_points, _ = parts[1]
+    return zero_points if zero_points >= MIN_SHARED_ELEMENTS else 0
 
 
 def _proto_growth(scheme: Scheme, name: str, parts: list[tuple[int, int]]) -> int:

@@ -87,6 +87,8 @@ def pack_costs(table: CostTable) -> Wire:
         "reasons": list(table.refusals),
         "payload_bytes": _pack(table.payload_bytes, "<f8"),
         "file_bytes": _pack(table.file_bytes, "<f8"),
+        "shared": _pack(table.shared, "<i2"),
+        "shared_file_bytes": _pack(table.shared_file_bytes, "<f8"),
         "proto_bytes": _pack(table.proto_bytes, "<f8"),
         "stream_ms": _pack(table.stream_ms, "<f8"),
         "elements": _pack(table.elements, "<f8"),

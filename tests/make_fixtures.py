@@ -22,6 +22,7 @@ FIXTURES = Path(__file__).parent / "fixtures"
 _DTYPES = {
     "legal": "u1",
     "reason": "<i2",
+    "shared": "<i2",
     "op_weights_start": "<i4",
     "op_weights": "<i4",
     "scheme": "<u2",
@@ -64,6 +65,8 @@ def random_table(rng: np.random.Generator, *, ops: int, weights: int) -> CostTab
         reason=reason,
         payload_bytes=payload,
         file_bytes=(payload + 64) * legal,
+        shared=rng.integers(-1, 2, shape).astype(np.int16),
+        shared_file_bytes=np.array([448.0, 1088.0]),
         proto_bytes=np.round(rng.uniform(100, 300, shape)) * legal * (np.arange(len(schemes)) > 0),
         stream_ms=rng.lognormal(-5, 2, shape) * legal,
         elements=np.round(rng.lognormal(9, 2, weights)),
