@@ -3,6 +3,11 @@
 An op's time is `launch + max(compute, activation + Σ stream of its weights)`, and a program's is `dispatch + Σ ops`.
 Work is counted from shapes and is exact; times come from the parameters of a `Unit`, which are fitted
 (`talaria_nb.devices.calibrate`), and are only as good as the interval says.
+
+The model behind it has two workers. One runs the ops in order: a launch, the products, the traffic of activations, one
+after the other. The other brings the weights, in the same order and without a pause, from the moment the prediction
+starts; an op ends when both are through with it. So a weight costs time only where weights arrive later than the work
+before them gets done, which is why compressing a CNN hardly shows and compressing a language model does.
 """
 
 from __future__ import annotations
@@ -49,25 +54,145 @@ class Kind(IntEnum):
 
 
 MOVEMENT = frozenset(
-    "band_part concat crop crop_resize cumsum depth_to_space fill fill_like gather gather_along_axis gather_nd "
-    "list_gather list_length list_read list_scatter list_write make_list max_pool non_maximum_suppression non_zero "
-    "one_hot pad pixel_shuffle pixel_unshuffle random_bernoulli random_categorical random_normal random_uniform range_1d "
-    "read_state resample resize resize_bilinear resize_nearest_neighbor reverse reverse_sequence scatter "
-    "scatter_along_axis scatter_nd shape slice_by_index slice_by_size slice_update sliding_windows space_to_batch "
-    "space_to_depth batch_to_space split stack tile topk transpose upsample_bilinear upsample_nearest_neighbor affine "
-    "coreml_update_state write_state argsort classify cond while_loop".split()
+    [
+        "band_part",
+        "concat",
+        "crop",
+        "crop_resize",
+        "cumsum",
+        "depth_to_space",
+        "fill",
+        "fill_like",
+        "gather",
+        "gather_along_axis",
+        "gather_nd",
+        "list_gather",
+        "list_length",
+        "list_read",
+        "list_scatter",
+        "list_write",
+        "make_list",
+        "max_pool",
+        "non_maximum_suppression",
+        "non_zero",
+        "one_hot",
+        "pad",
+        "pixel_shuffle",
+        "pixel_unshuffle",
+        "random_bernoulli",
+        "random_categorical",
+        "random_normal",
+        "random_uniform",
+        "range_1d",
+        "read_state",
+        "resample",
+        "resize",
+        "resize_bilinear",
+        "resize_nearest_neighbor",
+        "reverse",
+        "reverse_sequence",
+        "scatter",
+        "scatter_along_axis",
+        "scatter_nd",
+        "shape",
+        "slice_by_index",
+        "slice_by_size",
+        "slice_update",
+        "sliding_windows",
+        "space_to_batch",
+        "space_to_depth",
+        "batch_to_space",
+        "split",
+        "stack",
+        "tile",
+        "topk",
+        "transpose",
+        "upsample_bilinear",
+        "upsample_nearest_neighbor",
+        "affine",
+        "coreml_update_state",
+        "write_state",
+        "argsort",
+        "classify",
+        "cond",
+        "while_loop",
+    ]
 )
 """Op types that are priced as data movement: one read of the inputs and one write of the outputs."""
 
-FREE = frozenset("reshape reshape_like expand_dims squeeze flatten2d identity const".split())
+FREE = frozenset(["reshape", "reshape_like", "expand_dims", "squeeze", "flatten2d", "identity", "const"])
 """Op types that only change how a tensor is addressed."""
 
 ELEMENTWISE = frozenset(
-    "abs acos add asin atan atanh batch_norm cast ceil clamped_relu clip cos cosh dequantize elu equal erf exp exp2 "
-    "floor floor_div gelu greater greater_equal hard_sigmoid hard_swish inverse leaky_relu less less_equal linear_activation "
-    "log logical_and logical_not logical_or logical_xor maximum minimum mod mul not_equal pow prelu quantize real_div "
-    "relu relu6 round rsqrt scaled_tanh select sigmoid sigmoid_hard sign silu sin sinh softplus softplus_parametric "
-    "softsign sqrt square sub tan tanh threshold thresholded_relu".split()
+    [
+        "abs",
+        "acos",
+        "add",
+        "asin",
+        "atan",
+        "atanh",
+        "batch_norm",
+        "cast",
+        "ceil",
+        "clamped_relu",
+        "clip",
+        "cos",
+        "cosh",
+        "dequantize",
+        "elu",
+        "equal",
+        "erf",
+        "exp",
+        "exp2",
+        "floor",
+        "floor_div",
+        "gelu",
+        "greater",
+        "greater_equal",
+        "hard_sigmoid",
+        "hard_swish",
+        "inverse",
+        "leaky_relu",
+        "less",
+        "less_equal",
+        "linear_activation",
+        "log",
+        "logical_and",
+        "logical_not",
+        "logical_or",
+        "logical_xor",
+        "maximum",
+        "minimum",
+        "mod",
+        "mul",
+        "not_equal",
+        "pow",
+        "prelu",
+        "quantize",
+        "real_div",
+        "relu",
+        "relu6",
+        "round",
+        "rsqrt",
+        "scaled_tanh",
+        "select",
+        "sigmoid",
+        "sigmoid_hard",
+        "sign",
+        "silu",
+        "sin",
+        "sinh",
+        "softplus",
+        "softplus_parametric",
+        "softsign",
+        "sqrt",
+        "square",
+        "sub",
+        "tan",
+        "tanh",
+        "threshold",
+        "thresholded_relu",
+    ]
 )
 """Op types that compute each output element from the input elements in its place."""
 
@@ -108,6 +233,8 @@ class Work:
         Bytes of the dense constants read (weights, biases). int64.
     traffic_bytes
         The part of `activation_bytes` that moves when element-wise ops ride with their producers. int64.
+    stream_bytes
+        Dense bytes of the compressible weights that the op brings in; of a look-up table only the rows read. int64.
     kind
         Member of `Kind`. int8.
     reduction
@@ -124,6 +251,7 @@ class Work:
     activation_bytes: NDArray[np.int64]
     constant_bytes: NDArray[np.int64]
     traffic_bytes: NDArray[np.int64]
+    stream_bytes: NDArray[np.int64]
     kind: NDArray[np.int8]
     reduction: NDArray[np.int64]
     channels_in: NDArray[np.int64]
@@ -202,8 +330,12 @@ def work(program: Program) -> Work:
         if kind is Kind.FUSED:
             producers = [value for value in moved if values.producer[value] != NO_OP]
             if producers:
-                ridden = max(producers, key=lambda value: nbytes[value])
+                # It runs with the producer that ends last, for only then all its operands exist. Where that is the
+                # smaller, broadcast operand (a squeeze-excite gate, a mean), the larger one has to be read again.
+                ridden = max(producers, key=lambda value: (values.producer[value], nbytes[value]))
                 traffic = sum(nbytes[value] for value in moved if value != ridden)
+                if 2 * nbytes[ridden] < written:
+                    kind, traffic = Kind.PASS, traffic + written
             elif not moved:
                 kind, traffic = Kind.FREE, 0
             else:
@@ -216,6 +348,11 @@ def work(program: Program) -> Work:
                 sum(nbytes[value] for value in moved) + written,
                 0 if op_type == "gather" else sum(nbytes[value] for value in read if not activation[value]),
                 traffic,
+                sum(
+                    min(nbytes[value], written) if op_type.startswith("gather") else nbytes[value]
+                    for value in read
+                    if values.weight[value] >= 0
+                ),
                 int(kind),
                 product.reduction,
                 product.channels_in,
@@ -224,18 +361,19 @@ def work(program: Program) -> Work:
                 int(product.unknown),
             )
         )
-    table = np.array(columns, dtype=np.int64).reshape(-1, 10)
+    table = np.array(columns, dtype=np.int64).reshape(-1, 11)
     return Work(
         flops=table[:, 0],
         activation_bytes=table[:, 1],
         constant_bytes=table[:, 2],
         traffic_bytes=table[:, 3],
-        kind=table[:, 4].astype(np.int8),
-        reduction=table[:, 5],
-        channels_in=table[:, 6],
-        channels_out=table[:, 7],
-        positions=table[:, 8],
-        unknown=table[:, 9].astype(np.bool_),
+        stream_bytes=table[:, 4],
+        kind=table[:, 5].astype(np.int8),
+        reduction=table[:, 6],
+        channels_in=table[:, 7],
+        channels_out=table[:, 8],
+        positions=table[:, 9],
+        unknown=table[:, 10].astype(np.bool_),
     )
 
 
@@ -350,12 +488,22 @@ class OpTimes:
 
     Attributes
     ----------
-    launch_ms, compute_ms, activation_ms
-        Per op: `launch + max(compute, activation + Σ stream of its weights)`. float64.
+    launch_ms
+        Per op, what it costs to start it. float64.
+    compute_ms
+        Per op, the products and the activation traffic that does not overlap them. float64.
+    activation_ms
+        Per op, what to add to the stream of its weights to get the time until they have arrived, counted from when the
+        op could start: negative where weights came while earlier ops ran. For ops that mostly move activations it is
+        their time. float64.
     dispatch_ms
         Once a prediction.
     interval
         80 % interval of a program's total, as factors (low, high) of it.
+
+    Notes
+    -----
+    An op's time is `launch + max(compute, activation + Σ stream of its weights)`.
     """
 
     launch_ms: NDArray[np.float64]
@@ -380,38 +528,73 @@ def op_times(program: Program, work: Work, device: Device, compute_unit: str = "
     Returns
     -------
     OpTimes
-        Small weights that no plan can compress (biases) are part of `activation_ms`.
+        How far weights run ahead is taken from the dense program. A plan that compresses some weights lets the others
+        run further ahead than this says, so its time is an upper estimate.
     """
+    if len(work) != len(program.ops):
+        message = f"The work has {len(work)} ops, but the program {program.name!r} has {len(program.ops)}."
+        raise ValueError(message)
     unit = device.unit(compute_unit)
-    rate = np.array(_rates(unit))[work.kind] * 1e9  # FLOPs a ms
-    depth = np.where(work.kind <= Kind.GROUPED, work.channels_in, np.inf)
-    width = np.where(work.kind <= Kind.GROUPED, work.channels_out, np.inf)
-    half = unit.channel_half
-    used = 1 / ((1 + half / depth) * (1 + half / width))
-    start, weights = program.op_weights
-    launched = (work.kind < Kind.FUSED) | (np.diff(start) > 0)
+    parts = op_parts(unit, work)
+    busy = parts.compute_ms + parts.traffic_ms
+    # When each op could start is a running maximum: T_k - B_k = max(0, max over j <= k of S_j - B_j), where B and S
+    # are the running sums of the ops and of the stream of their weights.
+    ahead = np.cumsum(parts.launch_ms + busy)
+    arrived = np.cumsum(parts.stream_ms)
+    ended = ahead + np.maximum.accumulate(np.maximum(arrived - ahead, 0.0))
+    started = np.concatenate(([0.0], ended[:-1]))
+    waiting = (arrived - parts.stream_ms) - started - parts.launch_ms
+    # Where activations are most of the work and no weight to speak of is read, memory is what the op waits for.
+    moving = (parts.traffic_ms > parts.compute_ms) & (parts.stream_ms <= _NEGLIGIBLE * busy)
     return OpTimes(
-        launch_ms=np.where(launched, unit.launch_ms, 0.0),
-        compute_ms=work.flops / (rate * used),
-        activation_ms=work.traffic_bytes / (unit.activation_gbps * 1e6),
+        launch_ms=parts.launch_ms,
+        compute_ms=np.where(moving, parts.compute_ms, busy),
+        activation_ms=np.where(moving, np.maximum(busy - parts.stream_ms, waiting), waiting),
         dispatch_ms=unit.dispatch_ms,
         interval=(unit.interval_low, unit.interval_high),
+    )
+
+
+_NEGLIGIBLE = 0.05
+
+
+class Parts(NamedTuple):
+    """Times of every op before they are overlapped; float64, shape (ops,)."""
+
+    launch_ms: NDArray[np.float64]
+    compute_ms: NDArray[np.float64]
+    traffic_ms: NDArray[np.float64]
+    stream_ms: NDArray[np.float64]
+
+
+def op_parts(unit: Unit, work: Work) -> Parts:
+    """Price launch, products, activation traffic and the stream of dense weights of every op, each on its own.
+
+    Parameters
+    ----------
+    unit
+        The compute unit's parameters.
+    work
+        One row an op.
+    """
+    rate = np.array(_rates(unit))[work.kind] * 1e9  # FLOPs a ms
+    convolution = work.kind <= Kind.GROUPED
+    narrow = np.minimum(work.channels_in, work.channels_out)
+    idle = np.where(convolution, 1.0 + unit.channel_half / narrow, 1.0)
+    sequence = (work.kind == Kind.LINEAR) | (work.kind == Kind.MATMUL)
+    return Parts(
+        launch_ms=np.where(work.kind < Kind.FUSED, unit.launch_ms, 0.0),
+        compute_ms=work.flops * idle / rate,
+        traffic_ms=work.traffic_bytes * np.where(sequence, unit.sequence_traffic, 1.0) / (unit.activation_gbps * 1e6),
+        stream_ms=work.stream_bytes / (unit.stream_gbps * 1e6),
     )
 
 
 def _rates(unit: Unit) -> tuple[float, ...]:
     """Sustained TFLOPS of each `Kind`; what only moves data computes for free."""
     rate = unit.compute_tflops
-    return (
-        rate,
-        rate * unit.grouped_efficiency,
-        rate * unit.depthwise_efficiency,
-        rate * unit.linear_efficiency,
-        rate * unit.matmul_efficiency,
-        np.inf,
-        np.inf,
-        np.inf,
-    )
+    free = np.inf
+    return (rate, rate * unit.grouped_efficiency, rate * unit.depthwise_efficiency, rate, rate, free, free, free)
 
 
 def stream_ms(
@@ -450,8 +633,8 @@ def stream_ms(
     unit = device.unit(compute_unit)
     payload = np.asarray(payload_bytes, dtype=np.float64)
     if isinstance(scheme, Float16):
-        return _transfer_ms(unit, payload, unit.stream_gbps)
-    moved = _transfer_ms(unit, payload, unit.compressed_stream_gbps)
+        return payload / (unit.stream_gbps * 1e6)
+    moved = payload / (unit.compressed_stream_gbps * 1e6)
     if isinstance(scheme, Palettize) and scheme.group_size is not None:
         if tables is None:
             tables = payload * 8 / (scheme.nbits * scheme.group_size * _ELEMENTS_A_CHANNEL + 16 * 2**scheme.nbits)
@@ -460,8 +643,3 @@ def stream_ms(
 
 
 _ELEMENTS_A_CHANNEL = 1024
-
-
-def _transfer_ms(unit: Unit, payload: NDArray[np.float64], gbps: float) -> NDArray[np.float64]:
-    """Transfer time of weights, less what is prefetched while the op before them runs."""
-    return payload * payload / (payload + unit.prefetch_mb * 1e6) / (gbps * 1e6)

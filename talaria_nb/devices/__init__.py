@@ -59,17 +59,18 @@ class Unit:
     launch_ms
         Cost of one op that makes a pass of its own.
     compute_tflops
-        Sustained rate of a dense float16 convolution with many channels, in 10¹² FLOPs a second.
-    grouped_efficiency, depthwise_efficiency, linear_efficiency, matmul_efficiency
-        Rate of other products as a fraction of `compute_tflops`.
+        Sustained rate of float16 products with many channels, in 10¹² FLOPs a second.
+    grouped_efficiency, depthwise_efficiency
+        Rate of such convolutions as a fraction of `compute_tflops`.
     channel_half
-        Channels, of the input or the output of one group, at which half of the rate is lost.
+        Channels of a convolution, of input or output, whichever is fewer in a group, at which half of the rate is lost.
     activation_gbps
-        Rate at which activations are read and written, on chip where they fit, in 10⁹ bytes a second.
+        Rate at which activations are read and written, in 10⁹ bytes a second.
+    sequence_traffic
+        How often the activations of linear layers and matrix products are moved: their (batch, tokens, channels)
+        layout is not the Neural Engine's own.
     stream_gbps, compressed_stream_gbps
         Rate at which stored weights arrive, dense and compressed, in 10⁹ stored bytes a second.
-    prefetch_mb
-        Bytes of a weight that arrive while the op before it still runs, in 10⁶ bytes.
     table_us
         Time to load one look-up table of a grouped palette, in microseconds.
     interval_low, interval_high
@@ -83,13 +84,11 @@ class Unit:
     compute_tflops: float
     grouped_efficiency: float
     depthwise_efficiency: float
-    linear_efficiency: float
-    matmul_efficiency: float
     channel_half: float
     activation_gbps: float
+    sequence_traffic: float
     stream_gbps: float
     compressed_stream_gbps: float
-    prefetch_mb: float
     table_us: float
     interval_low: float
     interval_high: float
@@ -212,7 +211,7 @@ def read_chip(path: Path) -> list[Device]:
         If the file is not TOML, or misses a key, or has one that means nothing; says the file and the key.
     """
     data = _read_toml(path)
-    _check_keys(path, "", data, required={"schema", "chip", "products", "neural_engine"}, optional={"rated"})
+    _check_keys(path, "", data, required={"schema", "chip", "products", "neural_engine"}, optional=set())
     if data["schema"] != _SCHEMA:
         message = f"{path.name}: key 'schema' is {data['schema']!r}, but this version reads {_SCHEMA}."
         raise DeviceError(message)
@@ -286,7 +285,7 @@ def _parameters(path: Path, prefix: str, table: object) -> dict[str, Parameter]:
     return parameters
 
 
-_MAY_BE_ZERO = frozenset({"dispatch_ms", "launch_ms", "channel_half", "prefetch_mb", "table_us"})
+_MAY_BE_ZERO = frozenset({"dispatch_ms", "launch_ms", "channel_half", "table_us"})
 
 
 def _check_keys(path: Path, prefix: str, table: Mapping[str, Any], *, required: set[str], optional: set[str]) -> None:

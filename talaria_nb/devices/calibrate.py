@@ -1,0 +1,611 @@
+"""Fit the device files to published latencies: `python -m talaria_nb.devices.calibrate`.
+
+Reads `data/device_latency.csv` and the cached workloads, fits the parameters of the Neural Engine of A14 to A17 Pro,
+cross-validates them by model family, sets the 80 % interval from the cross-validation's residuals, and writes the TOML
+files and `calibration_report.md`. It needs scipy, which the package does not, and runs in a minute, without converting
+anything. `--rebuild-workloads` first makes the workloads again, which needs timm and a quarter of an hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gc
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from talaria_nb import latency
+from talaria_nb.devices import Unit, workloads
+from talaria_nb.latency import Kind, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    Floats: TypeAlias = NDArray[np.float64]
+
+FOLDER = Path(__file__).parent
+LATENCIES = FOLDER / "data" / "device_latency.csv"
+SPECS = FOLDER / "data" / "device_specs.csv"
+REPORT = FOLDER / "calibration_report.md"
+
+CHIPS: Mapping[str, tuple[str, ...]] = {
+    "A14": ("iPhone 12 mini", "iPhone 12", "iPhone 12 Pro", "iPhone 12 Pro Max"),
+    "A15": ("iPhone 13 mini", "iPhone 13", "iPhone 13 Pro", "iPhone 13 Pro Max", "iPhone 14", "iPhone 14 Plus"),
+    "A16": ("iPhone 14 Pro", "iPhone 14 Pro Max", "iPhone 15", "iPhone 15 Plus"),
+    "A17 Pro": ("iPhone 15 Pro", "iPhone 15 Pro Max"),
+}
+"""Chips that have rows, and the products that have them (Apple's product pages)."""
+
+REFERENCE = "A15"
+"""The chip with most rows; the others' activation, launch and stream rates are a multiple of its own."""
+
+FAMILIES = {"resnet50": "resnet"}
+"""Families that the CSV names twice."""
+
+LEFT_OUT = {
+    "DistilBERT (baseline HF)": "38 of its ops ran on the CPU",
+}
+"""Models whose rows say nothing about the Neural Engine alone."""
+
+UNUSABLE_SCHEMES = ("int8-linear W8A8", "sparse")
+"""Schemes that this model does not price yet: int8 activations, sparsity."""
+
+ERROR = 0.12
+"""Size of an ordinary error of a latency, in log units: what two labs differ by on one model and chip (8 % at the
+median, `data/device_latency.csv`). Beyond it, an error counts linearly and no longer by its square."""
+
+RATIO_ERROR = 0.06
+"""The same for the ratio of a compressed model to the dense one, measured by one lab on one phone."""
+
+
+# The parameters: start value, and how far (in log units) the data may pull it before it costs as much as an ordinary
+# error. Only `utilisation` is held tight, because the rated speed is an upper bound.
+SHARED: Mapping[str, tuple[float, float]] = {
+    "utilisation": (0.9, 0.1),
+    "grouped_efficiency": (0.5, 1.0),
+    "depthwise_efficiency": (0.1, 1.0),
+    "channel_half": (30.0, 1.0),
+    "activation_gbps": (75.0, 1.0),
+    "sequence_traffic": (2.0, 0.7),
+    "launch_ms": (0.001, 1.0),
+    "stream_gbps": (30.0, 0.5),
+}
+SPEED = {"A14": (0.9, 0.3), "A16": (1.1, 0.3), "A17 Pro": (1.2, 0.3)}
+DISPATCH_MS = {"A14": (0.2, 0.7), "A15": (0.15, 0.7), "A16": (0.1, 0.7), "A17 Pro": (0.1, 0.7)}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measured latency with its workload."""
+
+    index: int
+    model: str
+    key: str
+    chip: str
+    family: str
+    scheme: str
+    measured_ms: float
+    source: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stack:
+    """The work of many rows end to end, so that one call prices them all."""
+
+    work: Work
+    start: NDArray[np.int64]
+    chip: NDArray[np.int64]
+    op_chip: NDArray[np.int64]
+    kept: Floats
+    log_ms: Floats
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], works: Mapping[str, Work]) -> Stack:
+        """Stack rows; `kept` is the part of its dense bytes that each row's scheme stores."""
+        parts = [works[row.key] for row in rows]
+        length = np.array([len(part) for part in parts], dtype=np.int64)
+        chip = np.array([list(CHIPS).index(row.chip) for row in rows], dtype=np.int64)
+        columns = {field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Work)}
+        kept = np.repeat([bits(row.scheme) / 16 for row in rows], length)
+        return cls(
+            Work(**columns),
+            np.concatenate(([0], np.cumsum(length)[:-1])),
+            chip,
+            np.repeat(chip, length),
+            kept,
+            np.log([row.measured_ms for row in rows]),
+        )
+
+
+def bits(scheme: str) -> float:
+    """Bits of a stored weight under a scheme as the CSV names it."""
+    if scheme.startswith("palettize-"):
+        return float(scheme.removeprefix("palettize-")[0])
+    return 8.0 if scheme.startswith("int8") else 16.0
+
+
+def group_size(scheme: str) -> int | None:
+    """Output channels that share a table under a scheme as the CSV names it; None for one table a tensor."""
+    if "gs=" in scheme:
+        return int(scheme.rpartition("gs=")[2])
+    return 1 if "one LUT per output channel" in scheme else None
+
+
+def read_rows(keys: set[str]) -> tuple[list[Row], list[Row]]:
+    """Read the Neural Engine rows of phones of quality A and B: (usable, left out with the reason in `note`)."""
+    used, unused = [], []
+    with LATENCIES.open(encoding="utf-8", newline="") as file:
+        for index, line in enumerate(csv.DictReader(file)):
+            if line["effective_unit"] != "ane" or line["chip"] not in CHIPS or line["quality"] not in ("A", "B"):
+                continue
+            if not line["latency_ms"]:
+                continue
+            key = f"{line['timm_or_hf_name']}@{line['input_shape']}"
+            note = LEFT_OUT.get(line["model"], "")
+            if key not in keys:
+                note = note or "the model is not among the cached workloads"
+            if line["weight_scheme"].startswith(UNUSABLE_SCHEMES):
+                note = "the scheme is not priced yet"
+            row = Row(
+                index + 2,
+                line["model"],
+                key,
+                line["chip"],
+                FAMILIES.get(line["family"], line["family"]),
+                "float16" if line["weight_scheme"].startswith("float") else line["weight_scheme"],
+                float(line["latency_ms"]),
+                line["source_id"],
+                note,
+            )
+            (unused if note else used).append(row)
+    return used, unused
+
+
+def rated_tflops() -> dict[str, float]:
+    """Read the rated float16 speed of each chip's Neural Engine."""
+    with SPECS.open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    return {
+        chip: next(float(line["ane_tflops_fp16"]) for line in lines if line["chip"].split(" (")[0] == chip)
+        for chip in CHIPS
+    }
+
+
+class Model:
+    """A parametric latency model: names, start values, and a price for a stack."""
+
+    def __init__(
+        self, parameters: Mapping[str, tuple[float, float]], price: Callable[[dict[str, float], Stack], Floats]
+    ) -> None:
+        self.names = tuple(parameters)
+        self.start = np.log([value for value, _ in parameters.values()])
+        self.width = np.array([width for _, width in parameters.values()])
+        self.price = price
+
+    def predict(self, point: Floats, stack: Stack) -> Floats:
+        """Milliseconds of each row of the stack."""
+        return self.price(dict(zip(self.names, np.exp(point).tolist(), strict=True)), stack)
+
+    def fit(self, stack: Stack, ratios: tuple[Stack, Stack] | None = None) -> Floats:
+        """Fit to log latencies, and to log ratios of (compressed, dense) stacks, with a robust loss."""
+        from scipy.optimize import least_squares
+
+        def residuals(point: Floats) -> Floats:
+            parts = [_soften((np.log(self.predict(point, stack)) - stack.log_ms) / ERROR)]
+            if ratios is not None and len(ratios[0].start):
+                small, dense = ratios
+                predicted = np.log(self.predict(point, small) / self.predict(point, dense))
+                parts.append(_soften((predicted - (small.log_ms - dense.log_ms)) / RATIO_ERROR))
+            return np.concatenate([*parts, (point - self.start) / self.width])
+
+        return np.asarray(least_squares(residuals, self.start, diff_step=1e-3, max_nfev=100).x)
+
+
+def _soften(errors: Floats) -> Floats:
+    """Residuals whose squares grow like the errors themselves where those are large (soft L1)."""
+    return np.sign(errors) * np.sqrt(2 * (np.sqrt(1 + errors**2) - 1))
+
+
+def units(values: Mapping[str, float], rated: Mapping[str, float]) -> list[Unit]:
+    """Build each chip's `Unit` from the fitted parameters."""
+    built = []
+    for chip in CHIPS:
+        speed = values.get(f"speed {chip}", 1.0)
+        built.append(
+            Unit(
+                dispatch_ms=values[f"dispatch_ms {chip}"],
+                launch_ms=values["launch_ms"] / speed,
+                compute_tflops=values["utilisation"] * rated[chip],
+                grouped_efficiency=values["grouped_efficiency"],
+                depthwise_efficiency=values["depthwise_efficiency"],
+                channel_half=values["channel_half"],
+                activation_gbps=values["activation_gbps"] * speed,
+                sequence_traffic=values["sequence_traffic"],
+                stream_gbps=values["stream_gbps"] * speed,
+                compressed_stream_gbps=values["compressed_stream_gbps"] * speed,
+                table_us=values["table_us"],
+                interval_low=1.0,
+                interval_high=1.0,
+                provenance={},
+            )
+        )
+    return built
+
+
+def full_model(rated: Mapping[str, float], constants: Mapping[str, float]) -> Model:
+    """Build the model that the package uses."""
+    parameters = dict(SHARED)
+    parameters |= {f"speed {chip}": prior for chip, prior in SPEED.items()}
+    parameters |= {f"dispatch_ms {chip}": prior for chip, prior in DISPATCH_MS.items()}
+
+    def price(values: dict[str, float], stack: Stack) -> Floats:
+        total = np.zeros(len(stack.start))
+        busy, stream = np.zeros(len(stack.work)), np.zeros(len(stack.work))
+        speed_a17 = values["speed A17 Pro"]
+        known = {**constants, "compressed_stream_gbps": constants["compressed_stream_gbps"] / speed_a17}
+        for number, unit in enumerate(units(values | known, rated)):
+            mine = stack.op_chip == number
+            if not mine.any():
+                continue
+            parts = latency.op_parts(unit, stack.work)
+            busy[mine] = (parts.launch_ms + parts.compute_ms + parts.traffic_ms)[mine]
+            packed = stack.kept * unit.stream_gbps / unit.compressed_stream_gbps
+            stream[mine] = (parts.stream_ms * np.where(stack.kept < 1, packed, 1.0))[mine]
+            total[stack.chip == number] = unit.dispatch_ms
+        return total + overlapped(busy, stream, stack.start)
+
+    return Model(parameters, price)
+
+
+def overlapped(busy: Floats, stream: Floats, start: NDArray[np.int64]) -> Floats:
+    """Total of each row when its weights stream, in order, beside its ops: what `latency.op_times` adds up to."""
+    ends = np.append(start[1:], len(busy))
+    totals = np.empty(len(start))
+    for row, (first, last) in enumerate(zip(start, ends, strict=True)):
+        done, arrived = np.cumsum(busy[first:last]), np.cumsum(stream[first:last])
+        totals[row] = done[-1] + max(0.0, float((arrived - done).max()))
+    return totals
+
+
+def flops_model() -> Model:
+    """Build the first baseline: latency proportional to FLOPs, one rate a chip."""
+    parameters = {f"tflops {chip}": (2.0, 2.0) for chip in CHIPS}
+
+    def price(values: dict[str, float], stack: Stack) -> Floats:
+        rate = np.array([values[f"tflops {chip}"] for chip in CHIPS])[stack.chip]
+        flops: Floats = np.add.reduceat(stack.work.flops.astype(np.float64), stack.start)
+        return flops / (rate * 1e9)
+
+    return Model(parameters, price)
+
+
+def roofline_model() -> Model:
+    """Build the second baseline: dispatch + Σ max(FLOPs / rate, bytes / bandwidth), one speed a chip."""
+    parameters = {"tflops": (5.0, 1.0), "gbps": (50.0, 1.0)}
+    parameters |= {f"speed {chip}": prior for chip, prior in SPEED.items()}
+    parameters |= {f"dispatch_ms {chip}": prior for chip, prior in DISPATCH_MS.items()}
+
+    def price(values: dict[str, float], stack: Stack) -> Floats:
+        work = stack.work
+        nbytes = work.traffic_bytes + work.stream_bytes
+        op_ms = np.maximum(work.flops / (values["tflops"] * 1e9), nbytes / (values["gbps"] * 1e6))
+        speed = np.array([values.get(f"speed {chip}", 1.0) for chip in CHIPS])[stack.chip]
+        dispatch = np.array([values[f"dispatch_ms {chip}"] for chip in CHIPS])[stack.chip]
+        return dispatch + np.add.reduceat(op_ms, stack.start) / speed
+
+    return Model(parameters, price)
+
+
+def cross_validate(
+    model: Model, rows: Sequence[Row], works: Mapping[str, Work], pairs: Sequence[tuple[Row, Row]]
+) -> Floats:
+    """Predict each family by a fit that has seen no row of it, compressed or dense. Milliseconds, one a row."""
+    predicted = np.zeros(len(rows))
+    for family in sorted({row.family for row in rows}):
+        inside = np.array([row.family == family for row in rows])
+        seen = Stack.of([row for row in rows if row.family != family], works)
+        ratios = ratio_stacks([pair for pair in pairs if pair[0].family != family], works)
+        unseen = Stack.of([row for row in rows if row.family == family], works)
+        predicted[inside] = model.predict(model.fit(seen, ratios), unseen)
+    return predicted
+
+
+def ratio_stacks(pairs: Sequence[tuple[Row, Row]], works: Mapping[str, Work]) -> tuple[Stack, Stack] | None:
+    """Stack (compressed, dense) pairs."""
+    if not pairs:
+        return None
+    return Stack.of([small for small, _ in pairs], works), Stack.of([dense for _, dense in pairs], works)
+
+
+def interval(residuals: Floats, families: Sequence[str], rows_of_chip: int) -> tuple[float, float]:
+    """80 % interval as factors of the estimate, from log(measured / cross-validated prediction).
+
+    The quantiles weigh every family alike, since an unseen model is a new family and not a new row. A chip with few
+    rows gets a wider one: its own parameters are less certain by about 1 / rows.
+    """
+    weight = np.array([1 / families.count(family) for family in families])
+    order = np.argsort(residuals)
+    share = (np.cumsum(weight[order]) - weight[order] / 2) / weight.sum()
+    low, high = np.interp([0.1, 0.9], share, residuals[order])
+    wider = np.sqrt(1 + 4 / rows_of_chip)
+    return float(np.exp(min(low * wider, -0.05))), float(np.exp(max(high * wider, 0.05)))
+
+
+def summary(predicted: Floats, measured: Floats) -> dict[str, float]:
+    """MAPE, median error (both %), and Spearman's rank correlation."""
+    from scipy.stats import spearmanr
+
+    error = np.abs(predicted / measured - 1) * 100
+    return {
+        "MAPE %": float(error.mean()),
+        "median %": float(np.median(error)),
+        "p90 %": float(np.quantile(error, 0.9)),
+        "Spearman": float(spearmanr(predicted, measured).statistic),
+    }
+
+
+def stream_constants(rows: Sequence[Row], works: Mapping[str, Work]) -> dict[str, float]:
+    """What the OPT-1.3B table says about compressed weights on A17 Pro.
+
+    At 4 bits and one table a tensor it is compute-bound, so its weights arrive at least that fast. With a table for one
+    or two output channels, time follows the number of tables.
+    """
+    opt = {group_size(row.scheme): row for row in rows if row.family == "opt" and row.scheme.startswith("palettize")}
+    work = works[opt[None].key]
+    elements = float(work.stream_bytes[work.kind == Kind.LINEAR].sum()) / 2
+    channels = float(work.channels_out[work.kind == Kind.LINEAR].sum())
+    return {
+        "compressed_stream_gbps": elements / 2 / opt[None].measured_ms / 1e6,
+        "table_us": float(np.sqrt(opt[1].measured_ms / channels * opt[2].measured_ms / (channels / 2))) * 1e3,
+    }
+
+
+def calibrate() -> str:
+    """Fit, write the TOML files and the report, and return the report."""
+    works = {key: latency.work(program) for key, program in workloads.read().items()}
+    rows, unused = read_rows(set(works))
+    dense = [row for row in rows if row.scheme == "float16"]
+    packed = [row for row in rows if row.scheme != "float16"]
+    of_model = {(row.key, row.chip): row for row in dense}
+    pairs = [(row, of_model[row.key, row.chip]) for row in packed if group_size(row.scheme) is None]
+    constants = stream_constants(rows, works)
+    rated = rated_tflops()
+    model = full_model(rated, constants)
+
+    stack = Stack.of(dense, works)
+    point = model.fit(stack, ratio_stacks(pairs, works))
+    fitted = model.predict(point, stack)
+    validated = cross_validate(model, dense, works, pairs)
+    measured = np.exp(stack.log_ms)
+    families = [row.family for row in dense]
+    residuals = np.log(measured / validated)
+
+    intervals = {chip: interval(residuals, families, sum(row.chip == chip for row in dense)) for chip in CHIPS}
+    covered = []
+    for row, residual in zip(dense, residuals, strict=True):
+        others = np.array([family != row.family for family in families])
+        low, high = interval(
+            residuals[others],
+            [family for family in families if family != row.family],
+            sum(other.chip == row.chip for other in dense),
+        )
+        covered.append(low <= np.exp(residual) <= high)
+
+    baselines = {
+        "FLOPs only": cross_validate(flops_model(), dense, works, []),
+        "plain roofline": cross_validate(roofline_model(), dense, works, []),
+    }
+    values = dict(zip(model.names, np.exp(point).tolist(), strict=True))
+    speed_a17 = values["speed A17 Pro"]
+    known = {**constants, "compressed_stream_gbps": constants["compressed_stream_gbps"] / speed_a17}
+    found = units(values | known, rated)
+    write_devices(found, intervals, dense, values["utilisation"], rated)
+    text = _report(dense, measured, fitted, validated, covered, baselines, values, intervals, unused)
+    text += _compression_report(packed, of_model, works, found)
+    REPORT.write_text(text, encoding="utf-8")
+    return text
+
+
+def _report(
+    rows: Sequence[Row],
+    measured: Floats,
+    fitted: Floats,
+    validated: Floats,
+    covered: Sequence[bool],
+    baselines: Mapping[str, Floats],
+    values: Mapping[str, float],
+    intervals: Mapping[str, tuple[float, float]],
+    unused: Sequence[Row],
+) -> str:
+    """Write the float16 part of the report."""
+    lines = [
+        "# Calibration of the Neural Engine, A14 to A17 Pro",
+        "",
+        "Written by `python -m talaria_nb.devices.calibrate`; not edited by hand.",
+        "",
+        f"{len(rows)} float16 rows of quality A and B, {len({row.family for row in rows})} families, "
+        f"{len(values)} fitted parameters. *Unseen* means predicted by a fit that saw no row of the family.",
+        "",
+        "| | MAPE % | median % | 90th percentile % | Spearman |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    table = {"this model, in sample": fitted, "this model, unseen": validated}
+    table |= {f"{name}, unseen": predicted for name, predicted in baselines.items()}
+    for name, predicted in table.items():
+        figures = summary(predicted, measured)
+        lines.append(f"| {name} | " + " | ".join(f"{figure:.3g}" for figure in figures.values()) + " |")
+    lines += [
+        "",
+        f"The 80 % interval, set without the row's family, covers {100 * np.mean(covered):.0f} % of the unseen rows.",
+        "",
+        "| chip | rows | MAPE % unseen | covered % | interval, × estimate |",
+        "| --- | ---: | ---: | ---: | --- |",
+    ]
+    for chip, (low, high) in intervals.items():
+        mine = np.array([row.chip == chip for row in rows])
+        error = summary(validated[mine], measured[mine])["MAPE %"]
+        lines.append(
+            f"| {chip} | {mine.sum()} | {error:.1f} | {100 * np.mean(np.array(covered)[mine]):.0f} "
+            f"| {low:.2f} to {high:.2f} |"
+        )
+    lines += ["", "| parameter | value |", "| --- | ---: |"]
+    lines += [f"| {name} | {value:.4g} |" for name, value in values.items()]
+    lines += [
+        "",
+        "## Every float16 row",
+        "",
+        "| line | model | chip | family | measured ms | in sample | unseen | unseen / measured | in interval |",
+        "| ---: | --- | --- | --- | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for number in np.lexsort((validated / measured, [list(CHIPS).index(row.chip) for row in rows])):
+        row = rows[number]
+        lines.append(
+            f"| {row.index} | {row.model} | {row.chip} | {row.family} | {measured[number]:.3g} | {fitted[number]:.3g} "
+            f"| {validated[number]:.3g} | {validated[number] / measured[number]:.2f} "
+            f"| {'yes' if covered[number] else '**no**'} |"
+        )
+    lines += ["", "## Rows left out", "", "| line | model | chip | scheme | why |", "| ---: | --- | --- | --- | --- |"]
+    lines += [f"| {row.index} | {row.model} | {row.chip} | {row.scheme} | {row.note} |" for row in unused]
+    return "\n".join(lines) + "\n"
+
+
+def _compression_report(
+    rows: Sequence[Row], dense: Mapping[tuple[str, str], Row], works: Mapping[str, Work], found: Sequence[Unit]
+) -> str:
+    """Write the compressed part of the report: measured and predicted speed-up over float16."""
+    lines = [
+        "",
+        "## Speed-up of compressed weights over float16",
+        "",
+        "All weights compressed alike. Ratios took part in the fit, absolute latencies of these rows did not.",
+        "",
+        "| line | model | chip | scheme | measured | predicted | predicted / measured |",
+        "| ---: | --- | --- | --- | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        unit = found[list(CHIPS).index(row.chip)]
+        work = works[row.key]
+        parts = latency.op_parts(unit, work)
+        busy = parts.launch_ms + parts.compute_ms + parts.traffic_ms
+        packed = parts.stream_ms * bits(row.scheme) / 16 * unit.stream_gbps / unit.compressed_stream_gbps
+        size = group_size(row.scheme)
+        if size is not None:
+            packed = np.maximum(packed, work.channels_out * (packed > 0) / size * unit.table_us * 1e-3)
+        once = np.zeros(1, dtype=np.int64)
+        before = unit.dispatch_ms + overlapped(busy, parts.stream_ms, once)[0]
+        after = unit.dispatch_ms + overlapped(busy, packed, once)[0]
+        real = dense[row.key, row.chip].measured_ms / row.measured_ms
+        lines.append(
+            f"| {row.index} | {row.model} | {row.chip} | {row.scheme} | {real:.2f} | {before / after:.2f} "
+            f"| {before / after / real:.2f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def write_devices(
+    found: Sequence[Unit],
+    intervals: Mapping[str, tuple[float, float]],
+    rows: Sequence[Row],
+    utilisation: float,
+    rated: Mapping[str, float],
+) -> None:
+    """Write the shared TOML file and one for each chip."""
+    fit = f"calibrate.py, fit to {len(rows)} float16 rows of data/device_latency.csv, A14 to A17 Pro"
+    opt = "OPT-1.3B table on A17 Pro (coremltools docs, opt-opt1_3)"
+    shared = {
+        "grouped_efficiency": fit,
+        "depthwise_efficiency": fit,
+        "channel_half": fit,
+        "sequence_traffic": fit,
+        "table_us": f"{opt}, rows with one and two channels a table",
+    }
+    head = "# Written by `python -m talaria_nb.devices.calibrate`.\n\nschema = 1\n"
+    text = head + "".join(_entry(name, getattr(found[0], name), "fitted", source) for name, source in shared.items())
+    (FOLDER / "neural_engine.toml").write_text(text, encoding="utf-8")
+    for (chip, products), unit in zip(CHIPS.items(), found, strict=True):
+        count = sum(row.chip == chip for row in rows)
+        own = f"{fit}; {count} rows are this chip's"
+        low, high = intervals[chip]
+        residual = f"10 % and 90 % quantiles of the cross-validation's residuals, widened for {count} rows of this chip"
+        stream = f"{opt}: at least {found[-1].compressed_stream_gbps:.3g} GB/s at 4 bits; other chips by their speed"
+        entries = (
+            ("dispatch_ms", unit.dispatch_ms, "fitted", own),
+            ("launch_ms", unit.launch_ms, "fitted", own),
+            (
+                "compute_tflops",
+                unit.compute_tflops,
+                "fitted",
+                f"{utilisation:.2f} (fitted, all chips alike) of the rated {rated[chip]:g} TFLOPS in data/device_specs.csv",
+            ),
+            ("activation_gbps", unit.activation_gbps, "fitted", own),
+            ("stream_gbps", unit.stream_gbps, "fitted", own),
+            (
+                "compressed_stream_gbps",
+                unit.compressed_stream_gbps,
+                "fitted" if chip == "A17 Pro" else "borrowed",
+                stream,
+            ),
+            ("interval_low", low, "fitted", residual),
+            ("interval_high", high, "fitted", residual),
+        )
+        names = ", ".join(f'"{name}"' for name in products)
+        text = f'{head}chip = "{chip}"\nproducts = [{names}]\n'
+        text += "".join(_entry(f"neural_engine.{name}", *rest) for name, *rest in entries)
+        (FOLDER / f"{chip.lower().replace(' ', '_')}.toml").write_text(text, encoding="utf-8")
+
+
+def _entry(name: str, value: float, certainty: str, source: str) -> str:
+    return f'\n[{name}]\nvalue = {float(f"{value:.4g}")}\ncertainty = "{certainty}"\nsource = "{source}"\n'
+
+
+def rebuild_workloads() -> None:
+    """Convert every model of the CSV that can be built, and write the cache anew. Says what failed, and why."""
+    from talaria_nb.devices import reference_models
+
+    library = reference_models.define_torchvision_schemas()
+    import torch
+    from tqdm.auto import tqdm
+
+    import talaria_nb
+
+    with LATENCIES.open(encoding="utf-8", newline="") as file:
+        wanted = dict.fromkeys(
+            (line["timm_or_hf_name"], line["input_shape"])
+            for line in csv.DictReader(file)
+            if line["effective_unit"] == "ane"
+            and line["timm_or_hf_name"]
+            and (":" not in line["timm_or_hf_name"] or line["timm_or_hf_name"] in reference_models.SPECIAL)
+        )
+    encoded = {}
+    for name, shape in tqdm(wanted, desc="workloads", unit="model"):
+        torch.manual_seed(0)
+        try:
+            module, example = reference_models.build(name, shape)
+            program = talaria_nb.load(module, (example,), progress=False).program
+        except Exception as error:  # noqa: BLE001 - one model that fails must not cost the others
+            tqdm.write(f"{name}@{shape}: {type(error).__name__}: {error}")
+            continue
+        encoded[f"{name}@{shape}"] = workloads.encode(program)
+        del module, program
+        gc.collect()
+    workloads.write(encoded)
+    del library
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m talaria_nb.devices.calibrate", description=__doc__.split("\n")[0])
+    parser.add_argument("--rebuild-workloads", action="store_true", help="convert the models again first (needs timm)")
+    if parser.parse_args(arguments).rebuild_workloads:
+        rebuild_workloads()
+    print(calibrate())  # noqa: T201 - the report is what the command is for
+
+
+if __name__ == "__main__":
+    main()
