@@ -42,10 +42,11 @@ WATCH = """(explorer) => {
 
 
 class Explorer:
-    """One Explorer, or another view of the same session, inside `frame` (a cell)."""
+    """One Explorer, or another view of its session, inside `frame` (a cell). `ops` are the names of the model's ops."""
 
-    def __init__(self, page: Page, frame: Locator) -> None:
+    def __init__(self, page: Page, frame: Locator, ops: list[str]) -> None:
         self.page = page
+        self.ops = ops
         self.root = frame.locator(".tlr").first
         expect(self.root).to_be_visible(timeout=30_000)
 
@@ -64,7 +65,11 @@ class Explorer:
     def row(self, op: str) -> Locator:
         """Return the row of an op, after searching for it, so that it is among those drawn."""
         self.root.get_by_label("Search ops").fill(op)
-        return self.root.get_by_test_id("op-row").filter(has=self.page.get_by_title(op, exact=True))
+        return self.root.locator(f'[data-testid=op-row][data-op="{self.ops.index(op)}"]')
+
+    def click_row(self, op: str) -> None:
+        """Click an op's row on its name."""
+        self.row(op).locator(".tlr-cell-name").click()
 
     def slider(self, op: str) -> Locator:
         """Return the slider in an op's row."""
@@ -80,7 +85,7 @@ class Explorer:
 
     def names(self, rows: Locator) -> list[str]:
         """Return the ops that rows show."""
-        return [str(cell.get_attribute("title")) for cell in rows.locator(".tlr-cell-name [title]").all()]
+        return [self.ops[int(row.get_attribute("data-op") or -1)] for row in rows.all()]
 
     def box(self, module: str) -> Locator:
         """Return the accessible twin of a module's box in the graph, which lies exactly over it."""
@@ -88,11 +93,13 @@ class Explorer:
 
     def click_box(self, module: str) -> None:
         """Click a module's box on the canvas."""
+        self.box(module).scroll_into_view_if_needed()
         x, y = self._middle(self.box(module))
         self.page.mouse.click(x, y)
 
     def drag(self, slider: Locator, stops: int, *, watch: bool = False) -> list[dict[str, Any]]:
         """Drag a slider's thumb by so many stops to the right, one stop a move, and return what was watched."""
+        slider.scroll_into_view_if_needed()
         thumb, track = slider.locator(".tlr-thumb"), slider.locator(".tlr-bits-track").bounding_box()
         assert track is not None
         x, y = self._middle(thumb)

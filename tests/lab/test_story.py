@@ -51,9 +51,9 @@ def notebook(open_notebook: OpenNotebook) -> Notebook:
 
 
 @pytest.fixture
-def explorer(notebook: Notebook) -> Iterator[Explorer]:
+def explorer(notebook: Notebook, all_ops: list[str]) -> Iterator[Explorer]:
     notebook.run_code(START_OVER)
-    shown = Explorer(notebook.page, notebook.cell(EXPLORE_CELL))
+    shown = Explorer(notebook.page, notebook.cell(EXPLORE_CELL), all_ops)
     shown.show_all()
     expect(shown.selected_rows()).to_have_count(0)
     return shown
@@ -64,9 +64,15 @@ def python(notebook: Notebook, expression: str) -> Any:
 
 
 @pytest.fixture(scope="module")
+def all_ops(notebook: Notebook) -> list[str]:
+    return list(python(notebook, "list(model.ops['name'])"))
+
+
+@pytest.fixture(scope="module")
 def ops(notebook: Notebook) -> dict[str, str]:
-    """Op names by module path, for modules with one op."""
-    return dict(python(notebook, "dict(zip(model.ops['module'], model.ops['name']))"))
+    """Name of the op with weights by its module's path."""
+    weighted = "model.ops[model.ops['weight_bytes'] > 0]"
+    return dict(python(notebook, f"dict(zip({weighted}['module'], {weighted}['name']))"))
 
 
 def test_a_dragged_slider_moves_the_totals_and_reaches_python(
@@ -147,7 +153,7 @@ def test_selecting_in_the_graph_selects_and_shows_the_rows(notebook: Notebook, e
 
 def test_selecting_a_row_marks_the_box(notebook: Notebook, explorer: Explorer, ops: dict[str, str]) -> None:
     op = ops["embeddings.word_embeddings"]
-    explorer.row(op).get_by_title(op).click()
+    explorer.click_row(op)
     expect(explorer.box("embeddings")).to_have_accessible_name(re.compile("partly selected$"))
     assert python(notebook, "session.selection") == [op]
     notebook.run_code("session.selection = ()")
@@ -168,11 +174,11 @@ def test_python_edits_and_selects_in_the_browser(notebook: Notebook, explorer: E
 def test_two_views_in_two_cells_stay_linked(notebook: Notebook, explorer: Explorer, ops: dict[str, str]) -> None:
     op = ops["embeddings.word_embeddings"]
     notebook.run(TABLE_CELL)
-    table = Explorer(notebook.page, notebook.cell(TABLE_CELL))
+    table = Explorer(notebook.page, notebook.cell(TABLE_CELL), explorer.ops)
     float16 = explorer.total("size")
     table.drag(table.slider(op), 3)
-    table.row(op).get_by_title(op).click()
-    explorer = Explorer(notebook.page, notebook.cell(EXPLORE_CELL))
+    table.click_row(op)
+    explorer = Explorer(notebook.page, notebook.cell(EXPLORE_CELL), explorer.ops)
     assert explorer.total("size") < float16
     expect(explorer.slider(op)).to_have_attribute("aria-valuetext", "4 bits, palettize")
     expect(explorer.selected_rows()).to_have_count(1)
