@@ -224,11 +224,11 @@ def stored_weight(program: Program, scheme: Scheme, row: int) -> storage.Stored:
     weights = program.weights
     return storage.stored(
         scheme,
-        name=weights.name[row],
         shape=weights.shape[row],
         dtype=weights.dtype[row],
         channel_axes=weights.channel_axes[row],
         deployment_target=program.deployment_target,
+        readers=len(weights.readers[row]),
         last_in_file=bool(weights.last_in_file[row]),
     )
 
