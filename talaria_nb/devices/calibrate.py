@@ -12,13 +12,14 @@ import argparse
 import csv
 import gc
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from talaria_nb import latency
 from talaria_nb.devices import Unit, workloads
+from talaria_nb.devices.measurements import CHIPS, LATENCIES, Row, bits, group_size, rated_tflops, read_rows
+from talaria_nb.devices.report import REPORT, accuracy, compression, overlapped, write_devices
 from talaria_nb.latency import Kind, Work
 
 if TYPE_CHECKING:
@@ -27,33 +28,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats: TypeAlias = NDArray[np.float64]
-
-FOLDER = Path(__file__).parent
-LATENCIES = FOLDER / "data" / "device_latency.csv"
-SPECS = FOLDER / "data" / "device_specs.csv"
-REPORT = FOLDER / "calibration_report.md"
-
-CHIPS: Mapping[str, tuple[str, ...]] = {
-    "A14": ("iPhone 12 mini", "iPhone 12", "iPhone 12 Pro", "iPhone 12 Pro Max"),
-    "A15": ("iPhone 13 mini", "iPhone 13", "iPhone 13 Pro", "iPhone 13 Pro Max", "iPhone 14", "iPhone 14 Plus"),
-    "A16": ("iPhone 14 Pro", "iPhone 14 Pro Max", "iPhone 15", "iPhone 15 Plus"),
-    "A17 Pro": ("iPhone 15 Pro", "iPhone 15 Pro Max"),
-}
-"""Chips that have rows, and the products that have them (Apple's product pages)."""
-
-REFERENCE = "A15"
-"""The chip with most rows; the others' activation, launch and stream rates are a multiple of its own."""
-
-FAMILIES = {"resnet50": "resnet"}
-"""Families that the CSV names twice."""
-
-LEFT_OUT = {
-    "DistilBERT (baseline HF)": "38 of its ops ran on the CPU",
-}
-"""Models whose rows say nothing about the Neural Engine alone."""
-
-UNUSABLE_SCHEMES = ("int8-linear W8A8", "sparse")
-"""Schemes that this model does not price yet: int8 activations, sparsity."""
 
 ERROR = 0.12
 """Size of an ordinary error of a latency, in log units: what two labs differ by on one model and chip (8 % at the
@@ -77,21 +51,6 @@ SHARED: Mapping[str, tuple[float, float]] = {
 }
 SPEED = {"A14": (0.9, 0.3), "A16": (1.1, 0.3), "A17 Pro": (1.2, 0.3)}
 DISPATCH_MS = {"A14": (0.2, 0.7), "A15": (0.15, 0.7), "A16": (0.1, 0.7), "A17 Pro": (0.1, 0.7)}
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One measured latency with its workload."""
-
-    index: int
-    model: str
-    key: str
-    chip: str
-    family: str
-    scheme: str
-    measured_ms: float
-    source: str
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,60 +82,6 @@ class Stack:
         )
 
 
-def bits(scheme: str) -> float:
-    """Bits of a stored weight under a scheme as the CSV names it."""
-    if scheme.startswith("palettize-"):
-        return float(scheme.removeprefix("palettize-")[0])
-    return 8.0 if scheme.startswith("int8") else 16.0
-
-
-def group_size(scheme: str) -> int | None:
-    """Output channels that share a table under a scheme as the CSV names it; None for one table a tensor."""
-    if "gs=" in scheme:
-        return int(scheme.rpartition("gs=")[2])
-    return 1 if "one LUT per output channel" in scheme else None
-
-
-def read_rows(keys: set[str]) -> tuple[list[Row], list[Row]]:
-    """Read the Neural Engine rows of phones of quality A and B: (usable, left out with the reason in `note`)."""
-    used, unused = [], []
-    with LATENCIES.open(encoding="utf-8", newline="") as file:
-        for index, line in enumerate(csv.DictReader(file)):
-            if line["effective_unit"] != "ane" or line["chip"] not in CHIPS or line["quality"] not in ("A", "B"):
-                continue
-            if not line["latency_ms"]:
-                continue
-            key = f"{line['timm_or_hf_name']}@{line['input_shape']}"
-            note = LEFT_OUT.get(line["model"], "")
-            if key not in keys:
-                note = note or "the model is not among the cached workloads"
-            if line["weight_scheme"].startswith(UNUSABLE_SCHEMES):
-                note = "the scheme is not priced yet"
-            row = Row(
-                index + 2,
-                line["model"],
-                key,
-                line["chip"],
-                FAMILIES.get(line["family"], line["family"]),
-                "float16" if line["weight_scheme"].startswith("float") else line["weight_scheme"],
-                float(line["latency_ms"]),
-                line["source_id"],
-                note,
-            )
-            (unused if note else used).append(row)
-    return used, unused
-
-
-def rated_tflops() -> dict[str, float]:
-    """Read the rated float16 speed of each chip's Neural Engine."""
-    with SPECS.open(encoding="utf-8", newline="") as file:
-        lines = list(csv.DictReader(file))
-    return {
-        chip: next(float(line["ane_tflops_fp16"]) for line in lines if line["chip"].split(" (")[0] == chip)
-        for chip in CHIPS
-    }
-
-
 class Model:
     """A parametric latency model: names, start values, and a price for a stack."""
 
@@ -194,7 +99,7 @@ class Model:
 
     def fit(self, stack: Stack, ratios: tuple[Stack, Stack] | None = None) -> Floats:
         """Fit to log latencies, and to log ratios of (compressed, dense) stacks, with a robust loss."""
-        from scipy.optimize import least_squares
+        from scipy.optimize import least_squares  # type: ignore[import-untyped]  # noqa: PLC0415 - only fitting needs it
 
         def residuals(point: Floats) -> Floats:
             parts = [_soften((np.log(self.predict(point, stack)) - stack.log_ms) / ERROR)]
@@ -209,7 +114,8 @@ class Model:
 
 def _soften(errors: Floats) -> Floats:
     """Residuals whose squares grow like the errors themselves where those are large (soft L1)."""
-    return np.sign(errors) * np.sqrt(2 * (np.sqrt(1 + errors**2) - 1))
+    softened: Floats = np.sign(errors) * np.sqrt(2 * (np.sqrt(1 + errors**2) - 1))
+    return softened
 
 
 def units(values: Mapping[str, float], rated: Mapping[str, float]) -> list[Unit]:
@@ -263,16 +169,6 @@ def full_model(rated: Mapping[str, float], constants: Mapping[str, float]) -> Mo
     return Model(parameters, price)
 
 
-def overlapped(busy: Floats, stream: Floats, start: NDArray[np.int64]) -> Floats:
-    """Total of each row when its weights stream, in order, beside its ops: what `latency.op_times` adds up to."""
-    ends = np.append(start[1:], len(busy))
-    totals = np.empty(len(start))
-    for row, (first, last) in enumerate(zip(start, ends, strict=True)):
-        done, arrived = np.cumsum(busy[first:last]), np.cumsum(stream[first:last])
-        totals[row] = done[-1] + max(0.0, float((arrived - done).max()))
-    return totals
-
-
 def flops_model() -> Model:
     """Build the first baseline: latency proportional to FLOPs, one rate a chip."""
     parameters = {f"tflops {chip}": (2.0, 2.0) for chip in CHIPS}
@@ -293,11 +189,12 @@ def roofline_model() -> Model:
 
     def price(values: dict[str, float], stack: Stack) -> Floats:
         work = stack.work
-        nbytes = work.traffic_bytes + work.stream_bytes
+        nbytes = work.activation_bytes + work.constant_bytes
         op_ms = np.maximum(work.flops / (values["tflops"] * 1e9), nbytes / (values["gbps"] * 1e6))
         speed = np.array([values.get(f"speed {chip}", 1.0) for chip in CHIPS])[stack.chip]
         dispatch = np.array([values[f"dispatch_ms {chip}"] for chip in CHIPS])[stack.chip]
-        return dispatch + np.add.reduceat(op_ms, stack.start) / speed
+        total: Floats = dispatch + np.add.reduceat(op_ms, stack.start) / speed
+        return total
 
     return Model(parameters, price)
 
@@ -327,31 +224,18 @@ def interval(residuals: Floats, families: Sequence[str], rows_of_chip: int) -> t
     """80 % interval as factors of the estimate, from log(measured / cross-validated prediction).
 
     The quantiles weigh every family alike, since an unseen model is a new family and not a new row. A chip with few
-    rows gets a wider one: its own parameters are less certain by about 1 / rows.
+    rows gets a wider one: half as wide again with eight rows, twice as wide with four.
     """
     weight = np.array([1 / families.count(family) for family in families])
     order = np.argsort(residuals)
     share = (np.cumsum(weight[order]) - weight[order] / 2) / weight.sum()
     low, high = np.interp([0.1, 0.9], share, residuals[order])
-    wider = np.sqrt(1 + 4 / rows_of_chip)
+    wider = 1 + 4 / rows_of_chip
     return float(np.exp(min(low * wider, -0.05))), float(np.exp(max(high * wider, 0.05)))
 
 
-def summary(predicted: Floats, measured: Floats) -> dict[str, float]:
-    """MAPE, median error (both %), and Spearman's rank correlation."""
-    from scipy.stats import spearmanr
-
-    error = np.abs(predicted / measured - 1) * 100
-    return {
-        "MAPE %": float(error.mean()),
-        "median %": float(np.median(error)),
-        "p90 %": float(np.quantile(error, 0.9)),
-        "Spearman": float(spearmanr(predicted, measured).statistic),
-    }
-
-
 def stream_constants(rows: Sequence[Row], works: Mapping[str, Work]) -> dict[str, float]:
-    """What the OPT-1.3B table says about compressed weights on A17 Pro.
+    """Read off the OPT-1.3B table how compressed weights stream on A17 Pro.
 
     At 4 bits and one table a tensor it is compute-bound, so its weights arrive at least that fast. With a table for one
     or two output channels, time follows the number of tables.
@@ -406,173 +290,22 @@ def calibrate() -> str:
     known = {**constants, "compressed_stream_gbps": constants["compressed_stream_gbps"] / speed_a17}
     found = units(values | known, rated)
     write_devices(found, intervals, dense, values["utilisation"], rated)
-    text = _report(dense, measured, fitted, validated, covered, baselines, values, intervals, unused)
-    text += _compression_report(packed, of_model, works, found)
+    text = accuracy(dense, measured, fitted, validated, covered, baselines, values, intervals, unused)
+    text += compression(packed, of_model, works, found)
     REPORT.write_text(text, encoding="utf-8")
     return text
 
 
-def _report(
-    rows: Sequence[Row],
-    measured: Floats,
-    fitted: Floats,
-    validated: Floats,
-    covered: Sequence[bool],
-    baselines: Mapping[str, Floats],
-    values: Mapping[str, float],
-    intervals: Mapping[str, tuple[float, float]],
-    unused: Sequence[Row],
-) -> str:
-    """Write the float16 part of the report."""
-    lines = [
-        "# Calibration of the Neural Engine, A14 to A17 Pro",
-        "",
-        "Written by `python -m talaria_nb.devices.calibrate`; not edited by hand.",
-        "",
-        f"{len(rows)} float16 rows of quality A and B, {len({row.family for row in rows})} families, "
-        f"{len(values)} fitted parameters. *Unseen* means predicted by a fit that saw no row of the family.",
-        "",
-        "| | MAPE % | median % | 90th percentile % | Spearman |",
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
-    table = {"this model, in sample": fitted, "this model, unseen": validated}
-    table |= {f"{name}, unseen": predicted for name, predicted in baselines.items()}
-    for name, predicted in table.items():
-        figures = summary(predicted, measured)
-        lines.append(f"| {name} | " + " | ".join(f"{figure:.3g}" for figure in figures.values()) + " |")
-    lines += [
-        "",
-        f"The 80 % interval, set without the row's family, covers {100 * np.mean(covered):.0f} % of the unseen rows.",
-        "",
-        "| chip | rows | MAPE % unseen | covered % | interval, × estimate |",
-        "| --- | ---: | ---: | ---: | --- |",
-    ]
-    for chip, (low, high) in intervals.items():
-        mine = np.array([row.chip == chip for row in rows])
-        error = summary(validated[mine], measured[mine])["MAPE %"]
-        lines.append(
-            f"| {chip} | {mine.sum()} | {error:.1f} | {100 * np.mean(np.array(covered)[mine]):.0f} "
-            f"| {low:.2f} to {high:.2f} |"
-        )
-    lines += ["", "| parameter | value |", "| --- | ---: |"]
-    lines += [f"| {name} | {value:.4g} |" for name, value in values.items()]
-    lines += [
-        "",
-        "## Every float16 row",
-        "",
-        "| line | model | chip | family | measured ms | in sample | unseen | unseen / measured | in interval |",
-        "| ---: | --- | --- | --- | ---: | ---: | ---: | ---: | --- |",
-    ]
-    for number in np.lexsort((validated / measured, [list(CHIPS).index(row.chip) for row in rows])):
-        row = rows[number]
-        lines.append(
-            f"| {row.index} | {row.model} | {row.chip} | {row.family} | {measured[number]:.3g} | {fitted[number]:.3g} "
-            f"| {validated[number]:.3g} | {validated[number] / measured[number]:.2f} "
-            f"| {'yes' if covered[number] else '**no**'} |"
-        )
-    lines += ["", "## Rows left out", "", "| line | model | chip | scheme | why |", "| ---: | --- | --- | --- | --- |"]
-    lines += [f"| {row.index} | {row.model} | {row.chip} | {row.scheme} | {row.note} |" for row in unused]
-    return "\n".join(lines) + "\n"
-
-
-def _compression_report(
-    rows: Sequence[Row], dense: Mapping[tuple[str, str], Row], works: Mapping[str, Work], found: Sequence[Unit]
-) -> str:
-    """Write the compressed part of the report: measured and predicted speed-up over float16."""
-    lines = [
-        "",
-        "## Speed-up of compressed weights over float16",
-        "",
-        "All weights compressed alike. Ratios took part in the fit, absolute latencies of these rows did not.",
-        "",
-        "| line | model | chip | scheme | measured | predicted | predicted / measured |",
-        "| ---: | --- | --- | --- | ---: | ---: | ---: |",
-    ]
-    for row in rows:
-        unit = found[list(CHIPS).index(row.chip)]
-        work = works[row.key]
-        parts = latency.op_parts(unit, work)
-        busy = parts.launch_ms + parts.compute_ms + parts.traffic_ms
-        packed = parts.stream_ms * bits(row.scheme) / 16 * unit.stream_gbps / unit.compressed_stream_gbps
-        size = group_size(row.scheme)
-        if size is not None:
-            packed = np.maximum(packed, work.channels_out * (packed > 0) / size * unit.table_us * 1e-3)
-        once = np.zeros(1, dtype=np.int64)
-        before = unit.dispatch_ms + overlapped(busy, parts.stream_ms, once)[0]
-        after = unit.dispatch_ms + overlapped(busy, packed, once)[0]
-        real = dense[row.key, row.chip].measured_ms / row.measured_ms
-        lines.append(
-            f"| {row.index} | {row.model} | {row.chip} | {row.scheme} | {real:.2f} | {before / after:.2f} "
-            f"| {before / after / real:.2f} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def write_devices(
-    found: Sequence[Unit],
-    intervals: Mapping[str, tuple[float, float]],
-    rows: Sequence[Row],
-    utilisation: float,
-    rated: Mapping[str, float],
-) -> None:
-    """Write the shared TOML file and one for each chip."""
-    fit = f"calibrate.py, fit to {len(rows)} float16 rows of data/device_latency.csv, A14 to A17 Pro"
-    opt = "OPT-1.3B table on A17 Pro (coremltools docs, opt-opt1_3)"
-    shared = {
-        "grouped_efficiency": fit,
-        "depthwise_efficiency": fit,
-        "channel_half": fit,
-        "sequence_traffic": fit,
-        "table_us": f"{opt}, rows with one and two channels a table",
-    }
-    head = "# Written by `python -m talaria_nb.devices.calibrate`.\n\nschema = 1\n"
-    text = head + "".join(_entry(name, getattr(found[0], name), "fitted", source) for name, source in shared.items())
-    (FOLDER / "neural_engine.toml").write_text(text, encoding="utf-8")
-    for (chip, products), unit in zip(CHIPS.items(), found, strict=True):
-        count = sum(row.chip == chip for row in rows)
-        own = f"{fit}; {count} rows are this chip's"
-        low, high = intervals[chip]
-        residual = f"10 % and 90 % quantiles of the cross-validation's residuals, widened for {count} rows of this chip"
-        stream = f"{opt}: at least {found[-1].compressed_stream_gbps:.3g} GB/s at 4 bits; other chips by their speed"
-        entries = (
-            ("dispatch_ms", unit.dispatch_ms, "fitted", own),
-            ("launch_ms", unit.launch_ms, "fitted", own),
-            (
-                "compute_tflops",
-                unit.compute_tflops,
-                "fitted",
-                f"{utilisation:.2f} (fitted, all chips alike) of the rated {rated[chip]:g} TFLOPS in data/device_specs.csv",
-            ),
-            ("activation_gbps", unit.activation_gbps, "fitted", own),
-            ("stream_gbps", unit.stream_gbps, "fitted", own),
-            (
-                "compressed_stream_gbps",
-                unit.compressed_stream_gbps,
-                "fitted" if chip == "A17 Pro" else "borrowed",
-                stream,
-            ),
-            ("interval_low", low, "fitted", residual),
-            ("interval_high", high, "fitted", residual),
-        )
-        names = ", ".join(f'"{name}"' for name in products)
-        text = f'{head}chip = "{chip}"\nproducts = [{names}]\n'
-        text += "".join(_entry(f"neural_engine.{name}", *rest) for name, *rest in entries)
-        (FOLDER / f"{chip.lower().replace(' ', '_')}.toml").write_text(text, encoding="utf-8")
-
-
-def _entry(name: str, value: float, certainty: str, source: str) -> str:
-    return f'\n[{name}]\nvalue = {float(f"{value:.4g}")}\ncertainty = "{certainty}"\nsource = "{source}"\n'
-
-
 def rebuild_workloads() -> None:
     """Convert every model of the CSV that can be built, and write the cache anew. Says what failed, and why."""
-    from talaria_nb.devices import reference_models
+    # Converting needs torch and coremltools, which fitting should not wait for.
+    import torch  # noqa: PLC0415
+    from tqdm.auto import tqdm  # noqa: PLC0415
+
+    from talaria_nb.devices import reference_models  # noqa: PLC0415
+    from talaria_nb.load import load  # noqa: PLC0415
 
     library = reference_models.define_torchvision_schemas()
-    import torch
-    from tqdm.auto import tqdm
-
-    import talaria_nb
 
     with LATENCIES.open(encoding="utf-8", newline="") as file:
         wanted = dict.fromkeys(
@@ -587,7 +320,7 @@ def rebuild_workloads() -> None:
         torch.manual_seed(0)
         try:
             module, example = reference_models.build(name, shape)
-            program = talaria_nb.load(module, (example,), progress=False).program
+            program = load(module, (example,), progress=False).program
         except Exception as error:  # noqa: BLE001 - one model that fails must not cost the others
             tqdm.write(f"{name}@{shape}: {type(error).__name__}: {error}")
             continue

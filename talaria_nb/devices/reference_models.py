@@ -7,7 +7,7 @@ structure is what is needed, and it must not depend on what a transformers relea
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +24,12 @@ def define_torchvision_schemas() -> torch.library.Library:
     torch.library.Library
         Must be kept alive as long as torchvision is used.
     """
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+    for signature in (
+        "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+        "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    ):
+        library.define(signature)  # type: ignore[no-untyped-call]
     return library
 
 
@@ -48,7 +51,8 @@ class _Attention(nn.Module):
         if self.causal:
             scores = scores + torch.full((tokens, tokens), -1e4).triu(1)
         mixed = scores.softmax(-1) @ value
-        return self.out(mixed.transpose(1, 2).reshape(batch, tokens, dim))
+        result: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, tokens, dim))
+        return result
 
 
 class _Block(nn.Module):
@@ -73,9 +77,11 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.pre_norm:
             x = x + self.attention(self.norm1(x))
-            return x + self.mlp(self.norm2(x))
-        x = self.norm1(x + self.attention(x))
-        return self.norm2(x + self.mlp(x))
+            x = x + self.mlp(self.norm2(x))
+        else:
+            x = self.norm1(x + self.attention(x))
+            x = self.norm2(x + self.mlp(x))
+        return x
 
 
 class _Encoder(nn.Module):
@@ -97,7 +103,8 @@ class _Encoder(nn.Module):
         for block in self.blocks:
             x = block(x)
         x = self.norm(x)
-        return self.head(x[:, 0] if self.pool else x)
+        result: Tensor = self.head(x[:, 0] if self.pool else x)
+        return result
 
 
 def clip_text() -> nn.Module:
@@ -115,8 +122,8 @@ def distilbert() -> nn.Module:
 def opt_1_3b() -> nn.Module:
     """OPT-1.3B with 64 tokens: 24 layers of 2048, feed-forward 8192, vocabulary 50272.
 
-    All layers are one module, so that 1.3 billion random numbers need not exist; the workload gives each its own
-    weights again (`unshare`).
+    All layers are one module, so that 1.3 billion random numbers need not exist. The work is the same, because an op
+    counts the weights that it reads whether others read them or not.
     """
     block = _Block(2048, 32, 8192, causal=True, act=nn.ReLU)
     return _Encoder([block] * 24, vocabulary=50272, tokens=64, dim=2048, outputs=50272, pool=False)
@@ -138,7 +145,8 @@ class _AneAttention(nn.Module):
         for query, key, value in zip(queries, keys, values, strict=True):
             scores = torch.einsum("bchq,bkhc->bkhq", query, key) * self.head_dim**-0.5
             mixed.append(torch.einsum("bkhq,bchk->bchq", scores.softmax(1), value))
-        return self.out(torch.cat(mixed, dim=1))
+        result: Tensor = self.out(torch.cat(mixed, dim=1))
+        return result
 
 
 class _ChannelNorm(nn.Module):
@@ -150,7 +158,8 @@ class _ChannelNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         centred = x - x.mean(1, keepdim=True)
-        return centred * ((centred * centred).mean(1, keepdim=True) + 1e-5).rsqrt() * self.weight + self.bias
+        result: Tensor = centred * ((centred * centred).mean(1, keepdim=True) + 1e-5).rsqrt() * self.weight + self.bias
+        return result
 
 
 class _AneBlock(nn.Module):
@@ -162,7 +171,8 @@ class _AneBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm1(x + self.attention(x))
-        return self.norm2(x + self.mlp(x))
+        result: Tensor = self.norm2(x + self.mlp(x))
+        return result
 
 
 class AneDistilBert(nn.Module):
@@ -179,7 +189,8 @@ class AneDistilBert(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         x = self.norm(self.tokens(ids) + self.positions)
         x = self.blocks(x.transpose(1, 2).unsqueeze(2))
-        return self.head(self.pre(x[:, :, :, :1]).relu())
+        result: Tensor = self.head(self.pre(x[:, :, :, :1]).relu())
+        return result
 
 
 class _DptHead(nn.Module):
@@ -227,7 +238,8 @@ class _DptHead(nn.Module):
             x = self.fuse[step](nn.functional.interpolate(x, size=size, mode="bilinear", align_corners=True))
         x = self.head1(x)
         x = nn.functional.interpolate(x, size=(height * 14, width * 14), mode="bilinear", align_corners=True)
-        return self.head3(self.head2(x).relu()).relu()
+        result: Tensor = self.head3(self.head2(x).relu()).relu()
+        return result
 
 
 class DepthAnythingSmall(nn.Module):
@@ -250,11 +262,12 @@ class DepthAnythingSmall(nn.Module):
             x = block(x)
             if index >= 8:
                 features.append(self.norm(x))
-        return self.dpt(features)
+        result: Tensor = self.dpt(features)
+        return result
 
 
 def llama_mlp() -> nn.Module:
-    """Four Llama-2-7B feed-forward layers as 1×1 convolutions; one set of numbers, unshared in the workload."""
+    """Four Llama-2-7B feed-forward layers as 1×1 convolutions; one set of numbers for all four."""
 
     class Mlp(nn.Module):
         def __init__(self) -> None:
@@ -263,7 +276,8 @@ def llama_mlp() -> nn.Module:
             self.down = nn.Conv2d(11008, 4096, 1, bias=False)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.down(nn.functional.silu(self.gate(x)) * self.up(x))
+            result: Tensor = self.down(nn.functional.silu(self.gate(x)) * self.up(x))
+            return result
 
     return nn.Sequential(*[Mlp()] * 4)
 
@@ -299,14 +313,16 @@ def build(name: str, shape: str) -> tuple[nn.Module, Tensor]:
         Column `input_shape`, such as "1x3x224x224"; only read for timm models.
     """
     if name in SPECIAL:
-        module, example = SPECIAL[name]
-        return module().eval(), example()
-    import timm
-    from timm.utils.model import reparameterize_model
+        make, example = SPECIAL[name]
+        return make().eval(), example()
+    # timm is needed here only, and importing it takes seconds.
+    import timm  # noqa: PLC0415
+    from timm.utils.model import reparameterize_model  # noqa: PLC0415
 
     size = tuple(int(part) for part in shape.split("x"))
-    arguments = (
-        {"img_size": size[2:]} if name.startswith(("deit", "vit", "efficientformerv2")) and size[2] != 224 else {}
-    )
+    arguments: dict[str, Any] = {}
+    if size[2] != 224 and name.startswith(("deit", "vit")):
+        arguments["img_size"] = size[2:]
     model = timm.create_model(name, pretrained=False, **arguments).eval()
-    return reparameterize_model(model), torch.zeros(size)
+    fused: nn.Module = reparameterize_model(model)
+    return fused, torch.zeros(size)
