@@ -94,6 +94,12 @@ COLUMNS: dict[str, Column] = {
     "shape": Column("shape", "", "text", "Shape of the weight."),
     "dtype": Column("dtype", "", "text", "MIL dtype of the weight as converted."),
     "elements": Column("elements", "", "exact", "Number of elements of the weight.", numeric=True),
+    "parameter": Column(
+        "parameter",
+        "",
+        "text",
+        "Name of the torch parameter that the weight holds; empty if it was computed from others.",
+    ),
     "readers": Column("readers", "", "text", "Ops that read the weight; a tied weight has several."),
     "modules": Column("modules", "", "text", "Modules whose ops read the weight."),
     "compressible": Column(
@@ -150,7 +156,7 @@ def ops_frame(program: Program, source_map: SourceMap) -> pd.DataFrame:
     )
 
 
-def weights_frame(program: Program) -> pd.DataFrame:
+def weights_frame(program: Program, source_map: SourceMap) -> pd.DataFrame:
     """Build `Model.weights`: one row a weight, in file order, of the uncompressed program."""
     weights = program.weights
     elements = weights.elements
@@ -161,6 +167,7 @@ def weights_frame(program: Program) -> pd.DataFrame:
             "dtype": weights.dtype,
             "elements": elements,
             "weight_bytes": [program.values.bytes_of(int(row)) for row in weights.value],
+            "parameter": [source_map.parameters.get(name, "") for name in weights.name],
             "modules": [", ".join(paths) for paths in program.weight_module_paths],
             "readers": [", ".join(program.ops.name[op] for op in readers) for readers in weights.readers],
             "compressible": (elements > WEIGHT_THRESHOLD) & [axes is not None for axes in weights.channel_axes],

@@ -72,7 +72,7 @@ class Model:
     @cached_property
     def weights(self) -> pd.DataFrame:
         """One row a weight; the columns are described in `talaria_nb.frames.COLUMNS`."""
-        return frames.weights_frame(self.program)
+        return frames.weights_frame(self.program, self.source_map)
 
     def source(self, op_name: str) -> tuple[Frame, ...]:
         """Return the lines of source code that made an op, outermost first; empty where unknown.

@@ -52,10 +52,13 @@ class SourceMap:
         Module path → qualified class name, in the order of first use; always holds the root "".
     origins
         Op name → module path and frames, for the ops whose origin is known.
+    parameters
+        Const name → name of the torch parameter or buffer that it holds, unchanged but for its precision.
     """
 
     class_names: Mapping[str, str] = field(default_factory=lambda: {"": ""})
     origins: Mapping[str, _Origin] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
     def module_path(self, op_name: str) -> str:
         """Return the dotted path of the module that made an op, "" where unknown."""
@@ -105,7 +108,14 @@ def source_map(exported: ExportedProgram, function: Function) -> SourceMap:
         for handle in op.scopes.get(ScopeSource.EXIR_DEBUG_HANDLE, []):
             if handle in node_of:
                 origins[op.name] = origin_of[_leader(node_of[handle], op.op_type)]
-    return SourceMap(class_names, origins)
+    return SourceMap(class_names, origins, _parameters(exported))
+
+
+def _parameters(exported: ExportedProgram) -> dict[str, str]:
+    """List the names that coremltools gives to the constants it makes of parameters and buffers."""
+    signature = exported.graph_signature
+    state = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    return {f"{placeholder}{suffix}": name for placeholder, name in state.items() for suffix in ("", "_to_fp16")}
 
 
 def _leader(node: Node, op_type: str) -> Node:

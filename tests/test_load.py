@@ -55,6 +55,17 @@ def test_a_tied_weight_is_one_weight_with_two_readers() -> None:
     assert len(weights.readers[row]) == 2
 
 
+def test_a_weight_names_its_torch_parameter() -> None:
+    module = models.minilm_module()
+    model = models.minilm()
+    weights = model.weights.set_index("name")["parameter"]
+    linked = weights[weights != ""]
+    assert len(linked) == 37  # all but the two tables that were folded into what they give for these inputs
+    for name, parameter in linked.items():
+        expected = module.get_parameter(parameter).detach().half().numpy()
+        np.testing.assert_array_equal(model.weight_value(name), expected)
+
+
 def test_flops_of_known_layers() -> None:
     ops = models.classifier().ops
     stem = ops[(ops["module"] == "stem") & (ops["op_type"] == "conv")].iloc[0]

@@ -18,7 +18,6 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import models
-
 import talaria_nb as tnb
 from talaria_nb.quiet import quiet
 from talaria_nb.repairs import repair
