@@ -60,7 +60,7 @@ format: $(VENV)/.installed-test js/node_modules/.package-lock.json
 ## screenshots: the README's pictures, from the quick start in real JupyterLab
 .PHONY: screenshots
 screenshots: $(VENV)/.installed-test chromium
-	TALARIA_NB_SCREENSHOTS=docs pytest tests/lab/test_quickstart.py
+	PYTHONPATH=tests python scripts/take_screenshots.py docs
 
 ## build: the wheel and the sdist, in dist/
 .PHONY: build
