@@ -25,7 +25,7 @@ def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as directory, jupyter_lab(Path(directory)) as server, chromium() as browser:
         (server.notebooks / QUICKSTART.name).write_text(QUICKSTART.read_text())
         # Twice the pixels: the README shows them at half their size.
-        context = browser.new_context(viewport={"width": 1600, "height": 1000}, device_scale_factor=2)
+        context = browser.new_context(viewport={"width": 1760, "height": 1000}, device_scale_factor=2)
         notebook = Notebook(server, context.new_page(), QUICKSTART.name)
         for index in range(ids.index(LAST) + 1):
             if cells[index]["cell_type"] == "code":

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BUNDLES = {"talaria_nb/static/session.js", "talaria_nb/static/view.js"}
-SHIPPED = {".py", ".js", ".toml", ".csv", ".json", ".typed"}
+SHIPPED = {".py", ".js", ".toml", ".csv", ".gz", ".json", ".md", ".typed"}
 
 
 def built(target: str, directory: Path, cwd: Path, *, node: bool = True) -> Path:
@@ -40,7 +40,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(names: set[str]) -> None:
     foreign = {name for name in names if not re.match(r"talaria_nb(-[\d.]+\.dist-info)?/", name)}
     assert not foreign
     package = {name for name in names if name.startswith("talaria_nb/")}
-    assert {PurePosixPath(name).suffix or name.rsplit("/", 1)[1] for name in package} <= SHIPPED | {"py.typed"}
+    assert {PurePosixPath(name).suffix for name in package} <= SHIPPED
     on_disk = {path.relative_to(ROOT).as_posix() for path in (ROOT / "talaria_nb").rglob("*") if path.is_file()}
     assert package == {name for name in on_disk if "/__pycache__/" not in name and "/.ipynb_checkpoints/" not in name}
 
