@@ -59,7 +59,7 @@ def convert(module: torch.nn.Module, example_inputs: object, deployment_target: 
     LoadError
         If the inputs are not of these kinds, or the module cannot run on them.
     ConversionError
-        If the module runs, but cannot be exported or converted.
+        If the module runs, but cannot be copied, exported or converted.
     """
     args, kwargs = _as_call(example_inputs)
     twin = _eval_twin(module)
@@ -114,7 +114,14 @@ def _eval_twin(module: torch.nn.Module) -> torch.nn.Module:
                 shared[id(value)] = torch.nn.Parameter(value.detach().float(), requires_grad=False)
             elif isinstance(value, torch.Tensor):
                 shared[id(value)] = value.detach().float() if value.dtype in _HALF else value
-    return copy.deepcopy(module, shared).eval()
+    try:
+        return copy.deepcopy(module, shared).eval()
+    except Exception as error:
+        message = (
+            f"{type(module).__name__} cannot be copied ({_first_line(error)}), and load() works on a copy so as not to "
+            "change your module. Keep what cannot be copied (locks, open files) outside of it."
+        )
+        raise ConversionError(message) from error
 
 
 def _to_float32(value: Any) -> Any:

@@ -20,7 +20,7 @@ from talaria_nb.load import Model
 from talaria_nb.schemes import Float16, LinearQuantize, Scheme, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import coremltools as ct
     from coremltools.optimize.coreml import OptimizationConfig
@@ -195,9 +195,10 @@ class Plan:
         Parameters
         ----------
         where
-            A glob over module paths and weight names ("encoder.layer.3.*", "*query*"), a list of such globs or names,
-            or a boolean mask over `model.weights`. A glob that matches no weight is an error; weights that coremltools
-            could not compress at all (`model.weights.compressible`) are passed over by a glob that matches others too.
+            A glob over module paths and weight names ("encoder.layer.3", "*query*"), a list of such globs or names, or
+            a boolean mask over `model.weights`. A module stands for everything inside it. A glob that matches no weight
+            is an error; weights that coremltools could not compress at all (`model.weights.compressible`) are passed
+            over by a glob that matches others too.
         scheme
             The new scheme.
 
@@ -344,7 +345,7 @@ class Plan:
         return [
             row
             for row, (name, paths) in enumerate(zip(program.weights.name, program.weight_module_paths, strict=True))
-            if any(fnmatch.fnmatchcase(candidate, pattern) for candidate in (name, *paths))
+            if any(fnmatch.fnmatchcase(candidate, pattern) for candidate in (name, *_with_ancestors(paths)))
         ]
 
     def _refusal(self, row: int, scheme: Scheme) -> str | None:
@@ -358,7 +359,15 @@ class Plan:
 
     def _unknown(self, pattern: str) -> str:
         program = self._model.program
-        names = [*program.weights.name, *dict.fromkeys(path for paths in program.weight_module_paths for path in paths)]
+        paths = _with_ancestors(path for paths in program.weight_module_paths for path in paths)
+        names = [*program.weights.name, *dict.fromkeys(paths)]
         near = difflib.get_close_matches(pattern, names, n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]!r}?" if near else " model.weights lists them all."
         return f"No weight or module of {program.name} matches {pattern!r}.{hint}"
+
+
+def _with_ancestors(paths: Iterable[str]) -> Iterator[str]:
+    """Yield module paths and the paths of all modules around them, but for the root."""
+    for path in paths:
+        parts = path.split(".")
+        yield from (".".join(parts[:depth]) for depth in range(len(parts), 0, -1))

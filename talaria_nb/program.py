@@ -251,7 +251,7 @@ class Program:
 
     @cached_property
     def weight_module_paths(self) -> tuple[tuple[str, ...], ...]:
-        """Per weight, the paths of the modules whose ops read it."""
+        """Per weight, the paths of the modules whose ops read it, without the modules around them."""
         return tuple(
             tuple(dict.fromkeys(self.modules.path[self.ops.module[op]] for op in readers))
             for readers in self.weights.readers

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,12 @@ class Unconvertible(nn.Module):
         return torch.linalg.svd(x)[1]
 
 
+class Locked(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(3, 3)
+        self.lock = threading.Lock()
+
+
 class Boundless(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x if x.sum() > 0 else -x
@@ -151,6 +158,7 @@ class Boundless(nn.Module):
         (nn.Linear(2, 2), 5, LoadError, "example_inputs is of type int"),
         (nn.Linear(2, 2), torch.zeros(1, 3), LoadError, r"does not run on these example_inputs \(\(1, 3\) float32\)"),
         (Unconvertible(), torch.zeros(3, 3), ConversionError, "cannot convert Unconvertible"),
+        (Locked(), torch.zeros(3, 3), ConversionError, "Locked cannot be copied"),
         (Boundless(), torch.zeros(3), ConversionError, "cannot trace Boundless"),
     ],
 )

@@ -32,6 +32,22 @@ def test_globs_match_module_paths_and_weight_names() -> None:
     assert plan.set(mask, tnb.Palettize(2)) == plan.set("head", tnb.Palettize(2))
 
 
+def test_a_module_stands_for_everything_inside_it() -> None:
+    plan = tnb.Plan(models.classifier())
+    assert plan.set("blocks", tnb.Palettize(2)) == plan.set("blocks.*.pointwise", tnb.Palettize(2))
+    assert plan.set("blocks.[01]", tnb.Palettize(2)) == plan.set("blocks.[01].pointwise", tnb.Palettize(2))
+
+
+def test_a_model_without_weights_is_priced() -> None:
+    import torch
+
+    plan = tnb.Plan(tnb.load(torch.nn.ReLU(), torch.zeros(2, 3), progress=False))
+    estimate = plan.estimate(DEVICE)
+    assert estimate.bits_per_weight == 0
+    assert estimate.latency_ms > 0
+    assert plan.schemes == {}
+
+
 def test_a_glob_passes_over_what_cannot_be_compressed_at_all() -> None:
     model = models.classifier()
     plan = tnb.Plan(model).set("*", tnb.Palettize(4))
