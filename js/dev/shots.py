@@ -18,7 +18,7 @@ with sync_playwright() as p:
             page.goto(f"http://localhost:5199/dev/index.html?{theme}")
             page.wait_for_selector("[data-testid=op-row]")
             page.screenshot(path=out / f"{width}-{theme}-first.png")
-            for i, name in enumerate(["intermediate_dense", "output_dense", "query"]):
+            for i in range(3):
                 for row in page.get_by_role("slider").all()[: 9 : 2 if i else 1]:
                     row.focus()
                     for _ in range(3 - i % 2):
