@@ -16,7 +16,7 @@ import numpy as np
 
 from talaria_nb import latency, storage
 from talaria_nb.errors import SchemeError
-from talaria_nb.schemes import DEFAULT_MENU, Float16, Scheme, refusal
+from talaria_nb.schemes import DEFAULT_MENU, Float16, Scheme, refusal, starting_schemes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from talaria_nb.program import Program
 
 FLOAT16_COLUMN = 0
-"""Column of `Float16()`, the baseline of every comparison."""
+"""Column of `Float16()`; illegal for a weight that was loaded compressed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +42,8 @@ class CostTable:
         The columns; `schemes[0]` is always `Float16()`.
     refusals
         Sentences that say why a scheme is illegal.
+    start
+        Column of each weight's scheme as the model was loaded, the baseline of every comparison. uint16, (weights,).
     reason
         Row in `refusals` for each weight and scheme, -1 where legal. int16, shape (weights, schemes).
     payload_bytes
@@ -76,6 +78,7 @@ class CostTable:
     compute_unit: str
     schemes: tuple[Scheme, ...]
     refusals: tuple[str, ...]
+    start: NDArray[np.uint16]
     reason: NDArray[np.int16]
     payload_bytes: NDArray[np.float64]
     file_bytes: NDArray[np.float64]
@@ -141,7 +144,8 @@ def cost_table(
     compute_unit
         One of `talaria_nb.devices.COMPUTE_UNITS`.
     schemes
-        The columns wanted; `Float16()` is put first whether it is among them or not.
+        The columns wanted; `Float16()` is put first whether it is among them or not, and schemes that weights were
+        loaded with are added last.
 
     Returns
     -------
@@ -152,9 +156,10 @@ def cost_table(
     DeviceError
         If the compute unit is unknown, or nothing is known about it on this device.
     """
-    menu = tuple(dict.fromkeys((Float16(), *schemes)))
+    loaded = starting_schemes(program)
+    menu = tuple(dict.fromkeys((Float16(), *schemes, *loaded)))
     weights = program.weights
-    reason, refusals = _legality(program, menu)
+    reason, refusals = _legality(program, menu, loaded)
     legal = reason < 0
     shape = (len(weights), len(menu))
     payload, in_file, proto, stream = (np.zeros(shape) for _ in range(4))
@@ -179,6 +184,7 @@ def cost_table(
         compute_unit=compute_unit,
         schemes=menu,
         refusals=refusals,
+        start=np.array([menu.index(scheme) for scheme in loaded], dtype=np.uint16),
         reason=reason,
         payload_bytes=payload,
         file_bytes=in_file,
@@ -222,6 +228,9 @@ def weight_file_bytes(program: Program, schemes: Iterable[Scheme]) -> int:
 def stored_weight(program: Program, scheme: Scheme, row: int) -> storage.Stored:
     """Count the bytes of the weight in one row of `program.weights` under a scheme."""
     weights = program.weights
+    packed = weights.packed.get(row)
+    if packed is not None:  # no other scheme is legal, and these bytes were read, not predicted
+        return storage.Stored(packed.payload_bytes, packed.file_bytes, 0, 0, packed.tables)
     return storage.stored(
         scheme,
         shape=weights.shape[row],
@@ -233,15 +242,23 @@ def stored_weight(program: Program, scheme: Scheme, row: int) -> storage.Stored:
     )
 
 
-def _legality(program: Program, menu: tuple[Scheme, ...]) -> tuple[NDArray[np.int16], tuple[str, ...]]:
-    """Ask `schemes.refusal` once for every distinct shape and scheme."""
+def _legality(
+    program: Program, menu: tuple[Scheme, ...], loaded: tuple[Scheme, ...]
+) -> tuple[NDArray[np.int16], tuple[str, ...]]:
+    """Ask `schemes.refusal` once for every distinct kind of weight and scheme."""
     weights = program.weights
     sentences: dict[str, int] = {}
     reason = np.full((len(weights), len(menu)), -1, dtype=np.int16)
-    kinds = list(zip(weights.shape, weights.channel_axes, strict=True))
+    kinds = list(zip(weights.shape, weights.channel_axes, loaded, strict=True))
     for kind in dict.fromkeys(kinds):
         answers = [
-            refusal(scheme, shape=kind[0], channel_axes=kind[1], deployment_target=program.deployment_target)
+            refusal(
+                scheme,
+                shape=kind[0],
+                channel_axes=kind[1],
+                deployment_target=program.deployment_target,
+                start=kind[2],
+            )
             for scheme in menu
         ]
         codes = [-1 if answer is None else sentences.setdefault(answer, len(sentences)) for answer in answers]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from coremltools.optimize import coreml as cto
 
+from talaria_nb.compressed import PREFIX, dense_value, payload_bytes
 from talaria_nb.costs import stored_weight, weight_file_bytes
 from talaria_nb.errors import ExportError
 from talaria_nb.quiet import quiet
@@ -105,7 +106,7 @@ def compress(plan: Plan, *, progress: bool = True) -> ct.models.MLModel:
     Returns
     -------
     coremltools.models.MLModel
-        A new model; the plan's own is left alone. For an all-float16 plan it is the uncompressed model.
+        A new model; the plan's own is left alone. For a plan that changes nothing it is the model itself.
 
     Raises
     ------
@@ -121,10 +122,11 @@ def compress(plan: Plan, *, progress: bool = True) -> ct.models.MLModel:
         except Exception as error:
             message = f"coremltools failed to {name} {plan.model.program.name}: {error}"
             raise ExportError(message) from error
+    constexprs = _constexprs(mlmodel, plan)
     skipped = [
         weight
         for weight, scheme in plan.schemes.items()
-        if not isinstance(scheme, Float16) and weight not in _constexprs(mlmodel)
+        if not isinstance(scheme, Float16) and weight not in constexprs
     ]
     if skipped:
         message = (
@@ -161,7 +163,7 @@ def verify(plan: Plan, compressed: ct.models.MLModel | None = None, *, progress:
         If compression fails.
     """
     mlmodel = compress(plan, progress=progress) if compressed is None else compressed
-    constexprs = _constexprs(mlmodel)
+    constexprs = _constexprs(mlmodel, plan)
     program = plan.model.program
     rows: list[tuple[str, int, int, float]] = []
     for row, (weight, scheme) in enumerate(plan.schemes.items()):
@@ -171,7 +173,7 @@ def verify(plan: Plan, compressed: ct.models.MLModel | None = None, *, progress:
         if op is None:
             rows.append((scheme.label, predicted, int(original.nbytes), np.inf))
         else:
-            rows.append((scheme.label, predicted, _constexpr_bytes(op), _sqnr_db(original, _dense_value(op))))
+            rows.append((scheme.label, predicted, payload_bytes(op), _sqnr_db(original, dense_value(op))))
     table = pd.DataFrame(
         rows,
         index=pd.Index([*plan.schemes], name="weight"),
@@ -192,12 +194,15 @@ def dequantized_weights(mlmodel: ct.models.MLModel) -> dict[str, np.ndarray]:
     dict of str to numpy.ndarray
         Const name of each compressed weight → its values, float16 or float32, in the weight's own shape.
     """
-    return {weight: _dense_value(op) for weight, op in _constexprs(mlmodel).items()}
+    return {weight: dense_value(op) for weight, op in _constexprs(mlmodel).items()}
 
 
 def _by_pass(plan: Plan) -> dict[Pass, dict[str, Scheme]]:
     passes: dict[Pass, dict[str, Scheme]] = {"palettize": {}, "linear_quantize": {}}
-    for weight, scheme in plan.schemes.items():
+    packed = plan.model.program.weights.packed
+    for row, (weight, scheme) in enumerate(plan.schemes.items()):
+        if row in packed:
+            continue
         if isinstance(scheme, Palettize):
             passes["palettize"][weight] = scheme
         elif isinstance(scheme, LinearQuantize):
@@ -233,28 +238,19 @@ def _one_line(text: str) -> str:
     return " ".join(text.replace("\\", "/").replace('"', "'").split())
 
 
-def _constexprs(mlmodel: ct.models.MLModel) -> dict[str, Operation]:
-    """Find the op that decompresses each weight, by the weight's original const name."""
+def _constexprs(mlmodel: ct.models.MLModel, plan: Plan | None = None) -> dict[str, Operation]:
+    """Find the op that decompresses each weight, by the weight's original const name.
+
+    A weight that the plan's model already holds compressed goes by the name of that op itself.
+    """
+    weights = plan.model.program.weights if plan is not None else None
+    loaded = {weights.name[row] for row in weights.packed} if weights is not None else set()
     found: dict[str, Operation] = {}
     for op in mil_function(mlmodel).operations:
-        if op.op_type.startswith("constexpr_"):
-            found[op.name.removesuffix(_SUFFIX.get(op.op_type, _DEFAULT_SUFFIX))] = op
+        if op.op_type.startswith(PREFIX):
+            stem = op.name.removesuffix(_SUFFIX.get(op.op_type, _DEFAULT_SUFFIX))
+            found[op.name if op.name in loaded else stem] = op
     return found
-
-
-def _constexpr_bytes(op: Operation) -> int:
-    """Count the stored bytes of a constexpr op's operands: packed data, tables, scales, zero points."""
-    total = 0
-    for parameter, var in op.inputs.items():
-        if parameter in ("shape", "axis", "vector_axis"):
-            continue
-        bits = var.dtype.get_bitwidth() if hasattr(var.dtype, "get_bitwidth") else 8 * var.val.dtype.itemsize
-        total += -(-int(np.size(var.val)) * bits // 8)
-    return total
-
-
-def _dense_value(op: Operation) -> np.ndarray:
-    return np.asarray(op.materialized_val_inference())
 
 
 def _sqnr_db(original: np.ndarray, stored: np.ndarray) -> float:

@@ -51,6 +51,13 @@ COLUMNS: dict[str, Column] = {
     ),
     "op_type": Column("op", "", "text", "MIL operation type."),
     "module": Column("module", "", "text", "Path of the PyTorch module whose code made the op."),
+    "module_class": Column("class", "", "text", "Qualified class name of the module whose code made the op."),
+    "parents": Column(
+        "fused from",
+        "",
+        "text",
+        "Modules of everything that was fused into the op, its own first: a conv and its batch norm, for example.",
+    ),
     "source": Column("source", "", "text", "File and line of the user's code that made the op."),
     "output": Column("output", "", "text", "Shape of the op's first output."),
     "output_dtype": Column("dtype", "", "text", "MIL dtype of the op's first output."),
@@ -100,13 +107,21 @@ COLUMNS: dict[str, Column] = {
         "text",
         "Name of the torch parameter that the weight holds; empty if it was computed from others.",
     ),
+    "folded_from": Column(
+        "folded from",
+        "",
+        "text",
+        "Torch parameter from which the weight was computed, such as a conv's weight scaled by its batch norm; empty if "
+        "it holds the parameter itself.",
+    ),
     "readers": Column("readers", "", "text", "Ops that read the weight; a tied weight has several."),
     "modules": Column("modules", "", "text", "Modules whose ops read the weight."),
     "compressible": Column(
         "compressible",
         "",
         "exact",
-        f"Whether coremltools compresses it: more than {WEIGHT_THRESHOLD:,} elements and an unambiguous channel axis.",
+        f"Whether coremltools compresses it: more than {WEIGHT_THRESHOLD:,} elements, an unambiguous channel axis, "
+        "and not compressed already.",
     ),
 }
 
@@ -134,30 +149,32 @@ def shape_text(shape: tuple[int, ...]) -> str:
 
 
 def ops_frame(program: Program, source_map: SourceMap) -> pd.DataFrame:
-    """Build `Model.ops`: one row an op, in execution order, of the uncompressed program."""
+    """Build `Model.ops`: one row an op, in execution order, of the program as it was loaded."""
     work = latency.work(program)
-    values, ops, weights = program.values, program.ops, program.weights
+    values, ops = program.values, program.ops
     start, rows = program.op_weights
-    dense = np.array([values.bytes_of(int(row)) for row in weights.value], dtype=np.int64)
+    loaded = np.array(_loaded_bytes(program), dtype=np.int64)
     first = [outputs[0] if outputs else None for outputs in ops.outputs]
     return pd.DataFrame(
         {
             "name": ops.name,
             "op_type": ops.op_type,
             "module": [program.modules.path[row] for row in ops.module],
+            "module_class": [source_map.class_name(name) for name in ops.name],
+            "parents": [", ".join(parent_modules(source_map, name)) for name in ops.name],
             "source": [source_text(source_map, name) for name in ops.name],
             "input_shapes": [", ".join(shape_text(values.shape[row]) for _, row in inputs) for inputs in ops.inputs],
             "output": ["" if row is None else shape_text(values.shape[row]) for row in first],
             "output_dtype": ["" if row is None else values.dtype[row] for row in first],
             "flops": work.flops,
-            "weight_bytes": [int(dense[rows[a:b]].sum()) for a, b in pairwise(start)],
+            "weight_bytes": [int(loaded[rows[a:b]].sum()) for a, b in pairwise(start)],
             "activation_bytes": work.activation_bytes,
         }
     )
 
 
 def weights_frame(program: Program, source_map: SourceMap) -> pd.DataFrame:
-    """Build `Model.weights`: one row a weight, in file order, of the uncompressed program."""
+    """Build `Model.weights`: one row a weight, in file order, of the program as it was loaded."""
     weights = program.weights
     elements = weights.elements
     return pd.DataFrame(
@@ -166,13 +183,24 @@ def weights_frame(program: Program, source_map: SourceMap) -> pd.DataFrame:
             "shape": [shape_text(shape) for shape in weights.shape],
             "dtype": weights.dtype,
             "elements": elements,
-            "weight_bytes": [program.values.bytes_of(int(row)) for row in weights.value],
+            "weight_bytes": _loaded_bytes(program),
             "parameter": [source_map.parameters.get(name, "") for name in weights.name],
+            "folded_from": [source_map.folded.get(name, "") for name in weights.name],
             "modules": [", ".join(paths) for paths in program.weight_module_paths],
             "readers": [", ".join(program.ops.name[op] for op in readers) for readers in weights.readers],
-            "compressible": (elements > WEIGHT_THRESHOLD) & [axes is not None for axes in weights.channel_axes],
+            "compressible": (elements > WEIGHT_THRESHOLD)
+            & [axes is not None and row not in weights.packed for row, axes in enumerate(weights.channel_axes)],
         }
     )
+
+
+def _loaded_bytes(program: Program) -> list[int]:
+    """Bytes of each weight as it was loaded."""
+    weights = program.weights
+    return [
+        weights.packed[row].payload_bytes if row in weights.packed else program.values.bytes_of(int(value))
+        for row, value in enumerate(weights.value)
+    ]
 
 
 def source_text(source_map: SourceMap, op_name: str) -> str:
@@ -181,3 +209,8 @@ def source_text(source_map: SourceMap, op_name: str) -> str:
     if frame is None:
         return ""
     return f"{frame.file.replace(chr(92), '/').rsplit('/', 1)[-1]}:{frame.line}"
+
+
+def parent_modules(source_map: SourceMap, op_name: str) -> tuple[str, ...]:
+    """List the modules of everything that was fused into an op, its own first, each once."""
+    return tuple(dict.fromkeys(parent.module for parent in source_map.parents(op_name)))

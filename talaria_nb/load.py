@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING
 
 import coremltools as ct
 import torch
-from coremltools.converters.mil.frontend.milproto.load import load as parse_proto
 
-from talaria_nb import frames
+from talaria_nb import compressed, frames, package
 from talaria_nb.convert import convert
 from talaria_nb.errors import LoadError
-from talaria_nb.quiet import quiet
 from talaria_nb.read import mil_function, read_program
 from talaria_nb.schemes import ios_version
 from talaria_nb.source import Frame, SourceMap
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
 
     import numpy as np
     import pandas as pd
-    from coremltools.converters.mil.mil import Program as MILProgram
     from numpy.typing import NDArray
 
     from talaria_nb.program import Program
@@ -42,7 +39,7 @@ class Model:
     program
         The converted program.
     mlmodel
-        The uncompressed coremltools model. Treat it as read-only.
+        The coremltools model, uncompressed unless it was loaded compressed. Treat it as read-only.
     source_map
         Where each op came from.
     module
@@ -88,14 +85,18 @@ class Model:
         return self.source_map.frames(op_name)
 
     def weight_value(self, name: str) -> NDArray[np.floating]:
-        """Return the values of a weight as converted, without copying. float16 or float32, the weight's shape."""
+        """Return the values of a weight as converted, without copying, or decompressed. Float, the weight's shape."""
         values: Mapping[str, NDArray[np.floating]] = self._weight_values
         return values[name]
 
     @cached_property
     def _weight_values(self) -> dict[str, NDArray[np.floating]]:
         wanted = self.program.weight_row
-        return {op.name: op.outputs[0].val for op in mil_function(self.mlmodel).operations if op.name in wanted}
+        return {
+            op.name: compressed.dense_value(op) if op.op_type.startswith(compressed.PREFIX) else op.outputs[0].val
+            for op in mil_function(self.mlmodel).operations
+            if op.name in wanted
+        }
 
 
 def load(
@@ -135,7 +136,8 @@ def load(
     if isinstance(source, ct.models.MLModel):
         return _load_mlmodel(source, name="model")
     if isinstance(source, (str, os.PathLike)):
-        return _load_package(Path(source), progress=progress)
+        path = Path(source)
+        return _load_mlmodel(package.open_package(path, progress=progress), name=path.stem)
     kind = type(source).__name__
     message = (
         f"load() cannot read a value of type {kind}. "
@@ -158,46 +160,21 @@ def _load_module(module: torch.nn.Module, example_inputs: object, deployment_tar
     return Model(program, conversion.mlmodel, conversion.source_map, module, conversion.repairs)
 
 
-def _load_package(path: Path, *, progress: bool) -> Model:
-    if not path.exists():
-        message = f"There is no file {str(path)!r}."
-        raise LoadError(message)
-    if path.suffix != ".mlpackage" or not (path / "Manifest.json").is_file():
-        message = (
-            f"{str(path)!r} is not an .mlpackage (a folder with a Manifest.json). Save it with MLModel.save first."
-        )
-        raise LoadError(message)
-    try:
-        with quiet(progress=progress):
-            mlmodel = ct.models.MLModel(str(path), skip_model_load=True)
-    except Exception as error:
-        message = f"coremltools cannot read {str(path)!r}: {error}. Is the package complete?"
-        raise LoadError(message) from error
-    return _load_mlmodel(mlmodel, name=path.stem)
-
-
 def _load_mlmodel(mlmodel: ct.models.MLModel, *, name: str) -> Model:
-    spec = mlmodel.get_spec()
-    kind = spec.WhichOneof("Type")
-    if kind != "mlProgram":
-        message = (
-            f"{name} is a {kind}, not an ML program. Convert the original model again with convert_to='mlprogram'."
-        )
-        raise LoadError(message)
-    _target_of(spec.specificationVersion, name)
+    package.check(mlmodel, name)
+    version = mlmodel._spec.specificationVersion  # noqa: SLF001 - get_spec() copies it
+    _target_of(version, name)
     if mlmodel._mil_program is None:  # noqa: SLF001 - filled as coremltools itself does after a conversion
-        mlmodel._mil_program = _parse(mlmodel, spec, name)  # noqa: SLF001
+        mlmodel._mil_program = package.parse(mlmodel, name)  # noqa: SLF001
     source_map = SourceMap()
-    return Model(_read(mlmodel, source_map, name), mlmodel, source_map)
-
-
-def _parse(mlmodel: ct.models.MLModel, spec: ct.proto.Model_pb2.Model, name: str) -> MILProgram:
     try:
-        with quiet(progress=False):
-            return parse_proto(spec, spec.specificationVersion, mlmodel.weights_dir)
+        program = _read(mlmodel, source_map, name)
+    except LoadError:
+        raise
     except Exception as error:
-        message = f"The program inside {name} cannot be read: {error}. Is the package complete?"
+        message = f"The program inside {name} cannot be read: {package.first_line(error)}. Is the package complete?"
         raise LoadError(message) from error
+    return Model(program, mlmodel, source_map)
 
 
 def _target_of(specification_version: int, name: str) -> str:
@@ -210,7 +187,9 @@ def _target_of(specification_version: int, name: str) -> str:
 
 
 def _read(mlmodel: ct.models.MLModel, source_map: SourceMap, name: str) -> Program:
-    version = mlmodel.get_spec().specificationVersion
+    spec = mlmodel.get_spec()
+    version = spec.specificationVersion
+    file = Path(mlmodel.weights_dir or "") / "weight.bin"
     return read_program(
         mil_function(mlmodel),
         name=name,
@@ -218,6 +197,7 @@ def _read(mlmodel: ct.models.MLModel, source_map: SourceMap, name: str) -> Progr
         specification_version=version,
         source_map=source_map,
         fixed_package_bytes=_package_bytes_outside_weights(mlmodel),
+        layout=compressed.layout(spec.mlProgram, "main", file.stat().st_size if file.is_file() else 0),
     )
 
 

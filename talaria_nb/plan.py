@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from talaria_nb.costs import FLOAT16_COLUMN, CostTable, cost_table
+from talaria_nb.costs import CostTable, cost_table
 from talaria_nb.devices import Device
 from talaria_nb.devices import device as find_device
 from talaria_nb.errors import PlanError, SchemeError
 from talaria_nb.load import Model
-from talaria_nb.schemes import Float16, LinearQuantize, Scheme, refusal
+from talaria_nb.schemes import Float16, LinearQuantize, Scheme, refusal, starting_schemes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -134,7 +134,8 @@ class Plan:
     Parameters
     ----------
     model
-        The model; the new plan keeps every weight as `Float16()`.
+        The model; the new plan keeps every weight as it was loaded: `Float16()`, or in a package that is already
+        compressed the scheme that it has.
 
     Raises
     ------
@@ -149,7 +150,7 @@ class Plan:
             message = f"Plan() takes what tnb.load() returns, not a value of type {type(model).__name__}."
             raise PlanError(message)
         self._model = model
-        self._schemes: tuple[Scheme, ...] = (Float16(),) * len(model.program.weights)
+        self._schemes: tuple[Scheme, ...] = starting_schemes(model.program)
 
     @property
     def model(self) -> Model:
@@ -261,11 +262,12 @@ class Plan:
         -------
         pandas.DataFrame
             One row an op: name, op_type, module, scheme, bits, weight_bytes, latency_ms and bound under the plan, and
-            float16_weight_bytes and float16_latency_ms; units as in `talaria_nb.frames.COLUMNS`.
+            float16_weight_bytes and float16_latency_ms of the model as it was loaded; units as in
+            `talaria_nb.frames.COLUMNS`.
         """
         table = self.cost_table(device, compute_unit)
         costs = price_ops(table, table.columns_of(self._schemes))
-        dense = price_ops(table, np.full(len(self._schemes), FLOAT16_COLUMN))
+        dense = price_ops(table, table.start)
         program = self._model.program
         start, rows = program.op_weights
         read = [[self._schemes[row] for row in rows[a:b]] for a, b in pairwise(start)]
@@ -350,11 +352,13 @@ class Plan:
 
     def _refusal(self, row: int, scheme: Scheme) -> str | None:
         program = self._model.program
+        packed = program.weights.packed.get(row)
         return refusal(
             scheme,
             shape=program.weights.shape[row],
             channel_axes=program.weights.channel_axes[row],
             deployment_target=program.deployment_target,
+            start=Float16() if packed is None else packed.scheme,
         )
 
     def _unknown(self, pattern: str) -> str:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from talaria_nb.schemes import Scheme
+
 Shape: TypeAlias = tuple[int, ...]
 Attribute: TypeAlias = bool | int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[bool, ...]
 
@@ -108,6 +110,28 @@ class Ops:
         return len(self.name)
 
 
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A weight that the package already holds compressed.
+
+    Attributes
+    ----------
+    scheme
+        How it is stored.
+    payload_bytes
+        Its data, masks, tables and scales.
+    file_bytes
+        Its part of `weight.bin`, records and padding included, without what it shares with other constants.
+    tables
+        Look-up tables; 0 for schemes without any.
+    """
+
+    scheme: Scheme
+    payload_bytes: int
+    file_bytes: int
+    tables: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Weights:
     """Every float constant of rank 2 or more that lies in `weight.bin`: the tensors that a plan may compress.
@@ -127,6 +151,8 @@ class Weights:
         Per weight, rows in `Ops` that read it, in execution order.
     last_in_file
         True for the one weight whose data ends `weight.bin` and hence is not padded there.
+    packed
+        Row → what is known of a weight that the package already holds compressed. Empty for most models.
     """
 
     name: tuple[str, ...]
@@ -136,6 +162,7 @@ class Weights:
     channel_axes: tuple[tuple[int, int] | None, ...]
     readers: tuple[tuple[int, ...], ...]
     last_in_file: NDArray[np.bool_]
+    packed: Mapping[int, Packed] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.name)

@@ -5,6 +5,7 @@ The only file that walks coremltools' program objects. It copies names, shapes a
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from coremltools.converters.mil.mil import types
 from coremltools.converters.mil.mil.types.symbolic import is_symbolic
 from coremltools.optimize._utils import select_input_output_channel_axis
 
-from talaria_nb import storage
+from talaria_nb import compressed, storage
 from talaria_nb.errors import LoadError
 from talaria_nb.program import NO_OP, ROOT, Modules, Ops, Program, Values, Weights
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from coremltools.models import MLModel
     from numpy.typing import NDArray
 
-    from talaria_nb.program import Attribute, Shape
+    from talaria_nb.program import Attribute, Packed, Shape
     from talaria_nb.source import SourceMap
 
 _MAX_ATTRIBUTE_ELEMENTS = 16
@@ -74,6 +75,7 @@ def read_program(
     specification_version: int,
     source_map: SourceMap,
     fixed_package_bytes: int = 0,
+    layout: compressed.Layout | None = None,
 ) -> Program:
     """Read one function of an MIL program.
 
@@ -87,28 +89,29 @@ def read_program(
         Of the model spec: decides which constants lie in `weight.bin`.
     source_map
         Where each op came from; gives the module tree.
+    layout
+        Where the constants lie in `weight.bin`; needed only if some are compressed already.
 
     Raises
     ------
     LoadError
-        If an op is of a kind that is not priced yet: flexible shapes, or weights that are already compressed.
+        If a shape is flexible, or some weights are compressed and no layout is given.
     """
     columns = _Columns([], [], [], [], {})
     inputs = tuple(columns.add(var, NO_OP) for var in function.inputs.values())
     operations = list(_walk(function))
-    runs = [op for op in operations if op.op_type != "const"]
-    in_file = [op for op in operations if op.op_type == "const" and _in_weight_file(op, specification_version)]
+    runs = [op for op in operations if op.op_type != "const" and not op.op_type.startswith(compressed.PREFIX)]
+    in_file = [
+        op
+        for op in operations
+        if op.op_type == "const" and _in_weight_file(op, specification_version) and not _is_operand(op)
+    ]
+    constexprs = [op for op in operations if op.op_type.startswith(compressed.PREFIX)]
 
     op_inputs: list[tuple[tuple[str, int], ...]] = []
     op_outputs: list[tuple[int, ...]] = []
     attributes: list[Mapping[str, Attribute]] = []
     for row, op in enumerate(runs):
-        if op.op_type.startswith("constexpr_"):
-            message = (
-                f"Weight {op.name!r} is already compressed ({op.op_type}). Load the uncompressed package, "
-                "or call coremltools.optimize.coreml.decompress_weights on it first."
-            )
-            raise LoadError(message)
         tensors, scalars = _operands(op)
         op_inputs.append(tuple((parameter, columns.add(var, NO_OP)) for parameter, var in tensors))
         op_outputs.append(tuple(columns.add(var, row) for var in op.outputs))
@@ -117,7 +120,11 @@ def read_program(
     modules = Modules.from_paths(source_map.class_names)
     module_row = {path: row for row, path in enumerate(modules.path)}
     op_modules = [module_row.get(source_map.module_path(op.name), ROOT) for op in runs]
-    weights, weight_of_value = _weights(in_file, columns, op_inputs)
+    shared_bytes, packed, ends_file = _packed(constexprs, in_file, columns, layout, deployment_target)
+    last = in_file[-1] if in_file and ends_file else None
+    listed = {id(op) for op in in_file} | packed.keys()
+    candidates = [op for op in operations if id(op) in listed]
+    weights, weight_of_value = _weights(candidates, last, packed, columns, op_inputs)
     return Program(
         name=name,
         deployment_target=deployment_target,
@@ -140,7 +147,7 @@ def read_program(
         modules=modules,
         inputs=inputs,
         outputs=tuple(columns.add(var, NO_OP) for var in function.outputs),
-        fixed_file_bytes=_fixed_file_bytes(in_file, weights),
+        fixed_file_bytes=_fixed_file_bytes(in_file, last, weights) + shared_bytes,
         fixed_package_bytes=fixed_package_bytes,
     )
 
@@ -179,15 +186,62 @@ def _attribute(value: object) -> Attribute:
     return tuple(array.ravel().tolist())
 
 
+def _is_operand(op: Operation) -> bool:
+    """Whether a const is nothing but a part of compressed weights."""
+    var = op.outputs[0]
+    readers = var.child_ops
+    return bool(readers) and not var.consuming_blocks and all(r.op_type.startswith(compressed.PREFIX) for r in readers)
+
+
+def _packed(
+    constexprs: list[Operation],
+    in_file: list[Operation],
+    columns: _Columns,
+    layout: compressed.Layout | None,
+    deployment_target: str,
+) -> tuple[int, dict[int, Packed], bool]:
+    """Describe the weights that are compressed already.
+
+    Returns
+    -------
+    tuple of (bytes, dict of int to Packed, bool)
+        Bytes of `weight.bin` that belong to several weights or to none that is listed; the weights by the id of their
+        op; and whether one of the constants in `in_file` ends the file.
+    """
+    if not constexprs:
+        return 0, {}, True
+    if layout is None:
+        message = f"Weight {constexprs[0].name!r} is already compressed, and its package is not at hand. Save it first."
+        raise LoadError(message)
+    plain = {offset for op in in_file for offset in layout.records(op.outputs[0].name)}
+    ends_file = not layout.extent or max(layout.extent) in plain
+    roots = [op for op in constexprs if id(op.outputs[0]) in columns.row_of and _is_weight(op)]
+    records = [layout.records(op.outputs[0].name) for op in roots]
+    owners = Counter(offset for found in records for offset in found)
+    in_function = {offset for offsets in layout.offsets.values() for offset in offsets}
+    own = [{offset for offset in found if owners[offset] == 1 and offset not in plain} for found in records]
+    shared = in_function - plain - set().union(*own)
+    header = 0 if in_file else storage.FILE_HEADER_BYTES
+    packed = {
+        id(op): compressed.packed(op, owned, layout.extent, _channel_axes(op), deployment_target)
+        for op, owned in zip(roots, own, strict=True)
+    }
+    return header + sum(layout.extent[offset] for offset in shared), packed, ends_file
+
+
 def _weights(
-    in_file: list[Operation], columns: _Columns, op_inputs: list[tuple[tuple[str, int], ...]]
+    candidates: list[Operation],
+    last: Operation | None,
+    packed: Mapping[int, Packed],
+    columns: _Columns,
+    op_inputs: list[tuple[tuple[str, int], ...]],
 ) -> tuple[Weights, NDArray[np.int32]]:
-    """Pick the constants that a plan may compress and link them to their readers."""
+    """Pick the constants that a plan may compress, and those that came compressed, and link them to their readers."""
     readers: dict[int, dict[int, None]] = {}
     for op, inputs in enumerate(op_inputs):
         for _, value in inputs:
             readers.setdefault(value, {})[op] = None
-    chosen = [op for op in in_file if _is_weight(op) and id(op.outputs[0]) in columns.row_of]
+    chosen = [op for op in candidates if _is_weight(op) and id(op.outputs[0]) in columns.row_of]
     values = [columns.row_of[id(op.outputs[0])] for op in chosen]
     weight_of_value = np.full(len(columns.name), -1, dtype=np.int32)
     weight_of_value[values] = np.arange(len(values), dtype=np.int32)
@@ -198,7 +252,8 @@ def _weights(
         value=np.array(values, dtype=np.int32),
         channel_axes=tuple(_channel_axes(op) for op in chosen),
         readers=tuple(tuple(readers[value]) for value in values),
-        last_in_file=np.array([op is in_file[-1] for op in chosen], dtype=np.bool_),
+        last_in_file=np.array([op is last for op in chosen], dtype=np.bool_),
+        packed={row: packed[id(op)] for row, op in enumerate(chosen) if id(op) in packed},
     )
     return weights, weight_of_value
 
@@ -214,7 +269,7 @@ def _channel_axes(op: Operation) -> tuple[int, int] | None:
     return None if input_axis is None or output_axis is None else (input_axis, output_axis)
 
 
-def _fixed_file_bytes(in_file: list[Operation], weights: Weights) -> int:
+def _fixed_file_bytes(in_file: list[Operation], last: Operation | None, weights: Weights) -> int:
     """Bytes of `weight.bin` outside the weights: the header and every other stored tensor."""
     if not in_file:
         return 0
@@ -223,7 +278,7 @@ def _fixed_file_bytes(in_file: list[Operation], weights: Weights) -> int:
     for op in in_file:
         if op.name not in names:
             nbytes = int(np.asarray(op.outputs[0].val).nbytes)
-            total += storage.RECORD_BYTES + (nbytes if op is in_file[-1] else storage.padded(nbytes))
+            total += storage.RECORD_BYTES + (nbytes if op is last else storage.padded(nbytes))
     return total
 
 

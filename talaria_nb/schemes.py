@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from talaria_nb.errors import SchemeError
 
 if TYPE_CHECKING:
-    from talaria_nb.program import Shape
+    from talaria_nb.program import Program, Shape
 
 PaletteGranularity: TypeAlias = Literal["per_tensor", "per_grouped_channel"]
 LinearGranularity: TypeAlias = Literal["per_tensor", "per_channel", "per_block"]
@@ -223,6 +223,38 @@ class LinearQuantize(Scheme):
         return f"linear, {grain}{mode}"
 
 
+@dataclass(frozen=True, slots=True)
+class AsStored(Scheme):
+    """Keep a weight as the loaded package holds it, compressed in a way that no other scheme here says.
+
+    Parameters
+    ----------
+    how
+        The steps of its decompression in words: "palette + sparse".
+    nbits
+        Width of one stored element.
+    """
+
+    how: str
+    nbits: int
+
+    @property
+    def bits(self) -> int:
+        return self.nbits
+
+    @property
+    def key(self) -> str:
+        return f"{self.family}:{self.nbits}"
+
+    @property
+    def family(self) -> str:
+        return f"stored:{self.how.replace(' ', '')}"
+
+    @property
+    def family_label(self) -> str:
+        return f"{self.how}, as stored"
+
+
 def _is_positive_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
@@ -246,8 +278,19 @@ def ios_version(deployment_target: str) -> int:
     return int(deployment_target.removeprefix("iOS"))
 
 
+def starting_schemes(program: Program) -> tuple[Scheme, ...]:
+    """Return how each weight of a program is stored as it was loaded, in file order."""
+    packed = program.weights.packed
+    return tuple(packed[row].scheme if row in packed else Float16() for row in range(len(program.weights)))
+
+
 def refusal(
-    scheme: Scheme, *, shape: Shape, channel_axes: tuple[int, int] | None, deployment_target: str
+    scheme: Scheme,
+    *,
+    shape: Shape,
+    channel_axes: tuple[int, int] | None,
+    deployment_target: str,
+    start: Scheme = Float16(),
 ) -> str | None:
     """Say why coremltools cannot store a weight under a scheme.
 
@@ -261,6 +304,9 @@ def refusal(
         (input axis, output axis) as coremltools infers them, or None where the weight's consumers disagree.
     deployment_target
         "iOS16" or newer.
+    start
+        How the loaded model holds the weight; see `starting_schemes`. A compressed weight can only stay as it is:
+        compressing it once more would add to its error, and its own values are lost.
 
     Returns
     -------
@@ -268,8 +314,11 @@ def refusal(
         One sentence, or None if the scheme is legal. Every rule is what coremltools 9 does in
         `optimize/coreml/_quantization_passes.py`: it refuses old targets and skips the rest *silently*.
     """
-    if isinstance(scheme, Float16):
+    if scheme == start:
         return None
+    loaded_otherwise = _loaded_otherwise(scheme, start)
+    if loaded_otherwise is not None:
+        return loaded_otherwise
     elements = prod(shape)
     if elements <= WEIGHT_THRESHOLD:
         return f"It has {elements:,} elements; coremltools compresses weights with more than {WEIGHT_THRESHOLD:,}."
@@ -279,6 +328,12 @@ def refusal(
     if too_new is not None and ios_version(deployment_target) < _IOS18:
         return f"{too_new} need iOS18; this model targets {deployment_target}."
     return _indivisible(scheme, shape, channel_axes)
+
+
+def _loaded_otherwise(scheme: Scheme, start: Scheme) -> str | None:
+    if not isinstance(start, Float16):
+        return f"The package already holds it as {start.label}; load the uncompressed model to choose anything else."
+    return "Only a weight that was loaded so can be stored so." if isinstance(scheme, AsStored) else None
 
 
 def _needs_ios18(scheme: Scheme) -> str | None:

@@ -82,6 +82,7 @@ def pack_costs(table: CostTable) -> Wire:
             for scheme in table.schemes
         ],
         "families": [{"key": key, "label": label} for key, label in families],
+        "start": _pack(table.start, "<u2"),
         "legal": _pack(table.reason < 0, "u1"),
         "reason": _pack(table.reason, "<i2"),
         "reasons": list(table.refusals),

@@ -20,6 +20,7 @@ from talaria_nb.wire import pack_costs
 
 FIXTURES = Path(__file__).parent / "fixtures"
 _DTYPES = {
+    "start": "<u2",
     "legal": "u1",
     "reason": "<i2",
     "shared": "<i2",
@@ -62,6 +63,7 @@ def random_table(rng: np.random.Generator, *, ops: int, weights: int) -> CostTab
         compute_unit="all",
         schemes=schemes,
         refusals=("It cannot be.",),
+        start=np.zeros(weights, dtype=np.uint16),
         reason=reason,
         payload_bytes=payload,
         file_bytes=(payload + 64) * legal,

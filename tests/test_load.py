@@ -204,7 +204,7 @@ def test_a_neural_network_is_refused(tmp_path: Path) -> None:
     builder.add_activation("relu", "RELU", "x", "y")
     path = tmp_path / "old.mlmodel"
     ct.models.MLModel(builder.spec, skip_model_load=True).save(str(path))
-    with pytest.raises(LoadError, match=r"not an \.mlpackage"):
+    with pytest.raises(LoadError, match=r"old\.mlmodel is a neuralNetwork, .*convert_to='mlprogram'"):
         tnb.load(path)
     with pytest.raises(LoadError, match="is a neuralNetwork, not an ML program"):
         tnb.load(ct.models.MLModel(builder.spec, skip_model_load=True))

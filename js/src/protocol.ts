@@ -59,6 +59,8 @@ export interface Costs {
   computeUnit: string;
   schemes: SchemeInfo[];
   families: { key: string; label: string }[];
+  /** each weight's scheme as the model was loaded: the baseline */
+  start: Uint16Array;
   legal: Uint8Array;
   reason: Int16Array;
   reasons: string[];
@@ -208,6 +210,7 @@ export function decodeCosts(value: unknown): Costs {
       nbits: number(s.nbits),
     })),
     families: wires(raw.families).map((f) => ({ key: text(f.key), label: text(f.label) })),
+    start: u16(raw.start),
     legal: u8(raw.legal),
     reason: i16(raw.reason),
     reasons: texts(raw.reasons),

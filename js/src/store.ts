@@ -18,7 +18,7 @@ import {
   type Program,
   type ResponseMessage,
 } from "./protocol";
-import { type Assignment, FLOAT16 } from "./schemes";
+import type { Assignment } from "./schemes";
 
 /** Edits wait this long for the next one before they are sent. */
 const SEND_DELAY_MS = 150;
@@ -85,7 +85,7 @@ export class Store {
 
   /** per-op results of the current plan; overwritten in place, read after `totals` */
   live: Priced;
-  /** the same for float16 throughout */
+  /** the same for the model as it was loaded */
   base: Priced;
 
   private readonly client = randomId();
@@ -267,7 +267,7 @@ export class Store {
 
   private repriceAll(): void {
     const costs = this.costs.peek();
-    price(costs, new Uint16Array(costs.elements.length).fill(FLOAT16), this.base);
+    price(costs, costs.start, this.base);
     this.baseline.value = totalsOf(this.base);
     this.reprice();
   }

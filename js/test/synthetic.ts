@@ -288,6 +288,7 @@ function costsWire(device: string, ops: Op[], weights: Weight[]): Wire {
     compute_unit: "Neural Engine",
     schemes,
     families: FAMILIES.map(({ key, label }) => ({ key, label })),
+    start: view(new Uint16Array(weights.length)),
     legal: view(legal),
     reason: view(reason),
     reasons: REASONS,
