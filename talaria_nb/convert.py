@@ -16,7 +16,7 @@ from talaria_nb.errors import ConversionError, LoadError
 from talaria_nb.quiet import quiet
 from talaria_nb.read import mil_function
 from talaria_nb.repairs import repair
-from talaria_nb.source import SourceMap, number_nodes, source_map
+from talaria_nb.source import SourceMap, number_nodes, source_map, whole_stacks
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -130,7 +130,8 @@ def _to_float32(value: Any) -> Any:
 
 def _export(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
     try:
-        exported: torch.export.ExportedProgram = torch.export.export(module, args, kwargs).run_decompositions({})
+        with whole_stacks():
+            exported: torch.export.ExportedProgram = torch.export.export(module, args, kwargs).run_decompositions({})
     except Exception as error:
         name = type(module).__name__
         try:
