@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from coremltools.converters.mil.mil import types
+from coremltools.proto import MIL_pb2
 
 from talaria_nb import storage
 from talaria_nb.errors import SchemeError
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from coremltools.converters.mil.mil import Operation
-    from coremltools.proto import MIL_pb2
     from numpy.typing import NDArray
 
 PREFIX = "constexpr_"
@@ -46,6 +46,29 @@ _DATA = ("indices", "indices_nonzero_data", "quantized_data", "data", "nonzero_d
 """Operands that hold the elements of a weight, by preference."""
 
 
+BITS: Mapping[int, int] = {
+    MIL_pb2.BOOL: 8,
+    MIL_pb2.FLOAT16: 16,
+    MIL_pb2.FLOAT32: 32,
+    MIL_pb2.FLOAT64: 64,
+    MIL_pb2.INT4: 4,
+    MIL_pb2.INT8: 8,
+    MIL_pb2.INT16: 16,
+    MIL_pb2.INT32: 32,
+    MIL_pb2.INT64: 64,
+    MIL_pb2.UINT1: 1,
+    MIL_pb2.UINT2: 2,
+    MIL_pb2.UINT3: 3,
+    MIL_pb2.UINT4: 4,
+    MIL_pb2.UINT6: 6,
+    MIL_pb2.UINT8: 8,
+    MIL_pb2.UINT16: 16,
+    MIL_pb2.UINT32: 32,
+    MIL_pb2.UINT64: 64,
+}
+"""Bits of one element of each dtype of the proto."""
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Where the constants of one function lie in `weight.bin`.
@@ -57,12 +80,15 @@ class Layout:
     operands
         Names that each const or constexpr op reads, by its first output.
     extent
-        Bytes from each record to the next, or to the end of the file.
+        Bytes from each record to the next, or to the end of the file, in all functions.
+    data_bytes
+        Bytes of data of each record, without record and padding.
     """
 
     offsets: Mapping[str, tuple[int, ...]]
     operands: Mapping[str, tuple[str, ...]]
     extent: Mapping[int, int]
+    data_bytes: Mapping[int, int]
 
     def records(self, name: str) -> set[int]:
         """Return the offsets of everything that the constant `name` is made of."""
@@ -91,11 +117,12 @@ def layout(spec: MIL_pb2.Program, function: str, file_bytes: int) -> Layout:
     """
     offsets: dict[str, tuple[int, ...]] = {}
     operands: dict[str, tuple[str, ...]] = {}
-    everything: set[int] = set()
+    data_bytes: dict[int, int] = {}
     for name, body in spec.functions.items():
         for op in _constants(body.block_specializations[body.opset].operations):
-            own = tuple(value.blobFileValue.offset for value in _values(op) if value.HasField("blobFileValue"))
-            everything.update(own)
+            blobs = [value for value in _values(op) if value.HasField("blobFileValue")]
+            own = tuple(value.blobFileValue.offset for value in blobs)
+            data_bytes.update(zip(own, map(stored_bytes, blobs), strict=True))
             if name == function and op.outputs:
                 offsets[op.outputs[0].name] = own
                 operands[op.outputs[0].name] = tuple(
@@ -107,9 +134,16 @@ def layout(spec: MIL_pb2.Program, function: str, file_bytes: int) -> Layout:
                 for output in op.outputs[1:]:
                     offsets[output.name] = own
                     operands[output.name] = operands[op.outputs[0].name]
-    ordered = [*sorted(everything), file_bytes]
+    ordered = [*sorted(data_bytes), file_bytes]
     extent = {start: end - start for start, end in pairwise(ordered)}
-    return Layout(offsets, operands, extent)
+    return Layout(offsets, operands, extent, data_bytes)
+
+
+def stored_bytes(value: MIL_pb2.Value) -> int:
+    """Count the bytes of a value's data from its type."""
+    tensor = value.type.tensorType
+    elements = prod(dim.constant.size for dim in tensor.dimensions)
+    return -(-int(elements) * BITS[tensor.dataType] // 8)
 
 
 def _constants(operations: Sequence[MIL_pb2.Operation]) -> Iterator[MIL_pb2.Operation]:

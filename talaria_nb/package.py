@@ -8,6 +8,7 @@ package is one sentence of a `LoadError`, found before memory or files outside o
 from __future__ import annotations
 
 import json
+import os
 import struct
 from contextlib import contextmanager
 from math import prod
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import coremltools as ct
 from coremltools.converters.mil.frontend.milproto.load import load as parse_proto
 from coremltools.converters.mil.mil import Operation, types
-from coremltools.proto import MIL_pb2
 
+from talaria_nb.compressed import BITS
 from talaria_nb.errors import LoadError
 from talaria_nb.quiet import quiet
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from coremltools.converters.mil.mil import Program as MILProgram
+    from coremltools.proto import MIL_pb2
 
 _MAX_ELEMENTS = 2**40
 """More elements than any device's memory holds: a shape with more is not meant."""
@@ -39,27 +41,6 @@ _RECORD = struct.Struct("<IIQQ")
 _SENTINEL = 0xDEADBEEF
 _RECORD_BYTES = 64
 """A record of `weight.bin`: sentinel, type, bytes of data, offset of data (coremltools' MIL blob storage format)."""
-
-_BITS = {
-    MIL_pb2.BOOL: 8,
-    MIL_pb2.FLOAT16: 16,
-    MIL_pb2.FLOAT32: 32,
-    MIL_pb2.FLOAT64: 64,
-    MIL_pb2.INT4: 4,
-    MIL_pb2.INT8: 8,
-    MIL_pb2.INT16: 16,
-    MIL_pb2.INT32: 32,
-    MIL_pb2.INT64: 64,
-    MIL_pb2.UINT1: 1,
-    MIL_pb2.UINT2: 2,
-    MIL_pb2.UINT3: 3,
-    MIL_pb2.UINT4: 4,
-    MIL_pb2.UINT6: 6,
-    MIL_pb2.UINT8: 8,
-    MIL_pb2.UINT16: 16,
-    MIL_pb2.UINT32: 32,
-    MIL_pb2.UINT64: 64,
-}
 
 _INSTEAD = {
     "neuralNetwork": "convert the original model again with convert_to='mlprogram'",
@@ -127,8 +108,8 @@ def check(mlmodel: ct.models.MLModel, name: str) -> None:
             _check_shape(given.type, f"input {given.name!r}", name)
 
 
-def parse(mlmodel: ct.models.MLModel, name: str) -> MILProgram:
-    """Read the program of a checked model, as coremltools holds it in memory.
+def parse(mlmodel: ct.models.MLModel, name: str, *, only: str | None = None) -> MILProgram:
+    """Read the program of a checked model, or one function of it, as coremltools holds it in memory.
 
     Raises
     ------
@@ -136,6 +117,11 @@ def parse(mlmodel: ct.models.MLModel, name: str) -> MILProgram:
         If coremltools cannot.
     """
     spec = mlmodel._spec  # noqa: SLF001 - get_spec() copies it
+    if only is not None and len(spec.mlProgram.functions) > 1:
+        spec = mlmodel.get_spec()
+        for other in list(spec.mlProgram.functions):
+            if other != only:
+                del spec.mlProgram.functions[other]
     try:
         with quiet(progress=False), _bounded_folding():
             return parse_proto(spec, spec.specificationVersion, mlmodel.weights_dir)
@@ -178,7 +164,7 @@ def _check_manifest(path: Path) -> None:
     for place in places:
         if not _lies_in(data, place):
             _damaged(path, f"its Manifest.json points out of the package, to {place!r:.80}")
-    if not (data / root).is_file():
+    if not os.path.isfile(data / root):  # noqa: PTH113 - Path.is_file raises for names that are too long
         _damaged(path, f"the model that its Manifest.json names, {root!r:.80}, is missing")
     for file in data.rglob("*"):
         if file.is_symlink() and not _lies_in(data, file):
@@ -267,7 +253,7 @@ def _check_blob(
     if start + nbytes > size or start < blob.offset:
         _misplaced(name, what, f"reach past the end of {path.name!r}")
     tensor = value.type.tensorType
-    bits = _BITS.get(tensor.dataType)
+    bits = BITS.get(tensor.dataType)
     if bits is None or -(-prod(_dimensions(value.type)) * bits // 8) != nbytes:
         _misplaced(name, what, f"are {nbytes:,} bytes in {path.name!r}, which is not what their shape needs")
 
