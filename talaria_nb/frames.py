@@ -16,6 +16,9 @@ from talaria_nb import latency
 from talaria_nb.schemes import WEIGHT_THRESHOLD
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from talaria_nb.functions import FunctionBytes
     from talaria_nb.program import Program
     from talaria_nb.source import SourceMap
 
@@ -192,6 +195,13 @@ def weights_frame(program: Program, source_map: SourceMap) -> pd.DataFrame:
             & [axes is not None and row not in weights.packed for row, axes in enumerate(weights.channel_axes)],
         }
     )
+
+
+def functions_frame(functions: Sequence[FunctionBytes]) -> pd.DataFrame:
+    """Build `Model.functions`."""
+    index = pd.Index([entry.name for entry in functions], name="function")
+    rows = [(entry.weight_file_bytes, entry.shared_bytes) for entry in functions]
+    return pd.DataFrame(rows, index=index, columns=("weight_file_bytes", "shared_bytes"))
 
 
 def _loaded_bytes(program: Program) -> list[int]:

@@ -11,20 +11,21 @@ from typing import TYPE_CHECKING
 import coremltools as ct
 import torch
 
-from talaria_nb import compressed, frames, package
+from talaria_nb import compressed, frames, functions, package
 from talaria_nb.convert import convert
 from talaria_nb.errors import LoadError
 from talaria_nb.read import mil_function, read_program
 from talaria_nb.schemes import ios_version
-from talaria_nb.source import Frame, SourceMap
+from talaria_nb.source import Frame, SourceMap, package_source_map
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
 
+    from talaria_nb.functions import FunctionBytes
     from talaria_nb.program import Program
 
 _OLDEST_TARGET = 16
@@ -46,6 +47,8 @@ class Model:
         The torch module that was given to `load`, or None.
     repairs
         What was rewritten for coremltools before conversion, one sentence each.
+    function_bytes
+        What the weights of every function of the package take; see `functions`.
     """
 
     program: Program
@@ -53,6 +56,7 @@ class Model:
     source_map: SourceMap
     module: torch.nn.Module | None = None
     repairs: tuple[str, ...] = ()
+    function_bytes: tuple[FunctionBytes, ...] = ()
 
     def __repr__(self) -> str:
         program = self.program
@@ -70,6 +74,15 @@ class Model:
     def weights(self) -> pd.DataFrame:
         """One row a weight; the columns are described in `talaria_nb.frames.COLUMNS`."""
         return frames.weights_frame(self.program, self.source_map)
+
+    @cached_property
+    def functions(self) -> pd.DataFrame:
+        """One row a function of the package, and one for all together.
+
+        Index: function names, then "all together". Columns, in bytes: weight_file_bytes, `weight.bin` of a package of
+        that function alone; shared_bytes, the part of it that other functions use too, which is stored once.
+        """
+        return frames.functions_frame(self.function_bytes or functions.function_bytes(self.mlmodel))
 
     def source(self, op_name: str) -> tuple[Frame, ...]:
         """Return the lines of source code that made an op, outermost first; empty where unknown.
@@ -104,6 +117,8 @@ def load(
     example_inputs: object = None,
     *,
     deployment_target: str = "iOS18",
+    function: str | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
     progress: bool = True,
 ) -> Model:
     """Load a PyTorch module or a Core ML package, ready to explore.
@@ -117,6 +132,13 @@ def load(
         For a module: one tensor, a tuple of positional inputs, or a mapping of keyword inputs.
     deployment_target
         For a module: "iOS16", "iOS17", "iOS18" or newer. A package keeps its own.
+    function
+        For a package with several functions: which to load, by default the package's own default. It is loaded as a
+        package of its own, so sizes are of that function alone; `model.functions` has them all.
+    shapes
+        For a package with flexible input shapes: the size to price, such as {"x": (1, 3, 256, 256)}; by default the
+        size that the package declares as its default. The model that is loaded is fixed at that size; the configs of
+        a plan fit the flexible package as well.
     progress
         Whether to show conversion progress.
 
@@ -132,12 +154,15 @@ def load(
         If the module runs but cannot be converted.
     """
     if isinstance(source, torch.nn.Module):
+        if function is not None or shapes is not None:
+            message = "function= and shapes= are for packages; a torch module is loaded at the size of example_inputs."
+            raise LoadError(message)
         return _load_module(source, example_inputs, _checked_target(deployment_target), progress=progress)
     if isinstance(source, ct.models.MLModel):
-        return _load_mlmodel(source, name="model")
+        return _load_mlmodel(source, function, shapes, name="model")
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
-        return _load_mlmodel(package.open_package(path, progress=progress), name=path.stem)
+        return _load_mlmodel(package.open_package(path, progress=progress), function, shapes, name=path.stem)
     kind = type(source).__name__
     message = (
         f"load() cannot read a value of type {kind}. "
@@ -160,13 +185,15 @@ def _load_module(module: torch.nn.Module, example_inputs: object, deployment_tar
     return Model(program, conversion.mlmodel, conversion.source_map, module, conversion.repairs)
 
 
-def _load_mlmodel(mlmodel: ct.models.MLModel, *, name: str) -> Model:
+def _load_mlmodel(
+    mlmodel: ct.models.MLModel, function: str | None, shapes: Mapping[str, Sequence[int]] | None, *, name: str
+) -> Model:
     package.check(mlmodel, name)
     version = mlmodel._spec.specificationVersion  # noqa: SLF001 - get_spec() copies it
     _target_of(version, name)
-    if mlmodel._mil_program is None:  # noqa: SLF001 - filled as coremltools itself does after a conversion
-        mlmodel._mil_program = package.parse(mlmodel, name)  # noqa: SLF001
-    source_map = SourceMap()
+    source = mlmodel
+    mlmodel = functions.one_function(source, function, shapes, name)
+    source_map = package_source_map(source.package_path)
     try:
         program = _read(mlmodel, source_map, name)
     except LoadError:
@@ -174,7 +201,7 @@ def _load_mlmodel(mlmodel: ct.models.MLModel, *, name: str) -> Model:
     except Exception as error:
         message = f"The program inside {name} cannot be read: {package.first_line(error)}. Is the package complete?"
         raise LoadError(message) from error
-    return Model(program, mlmodel, source_map)
+    return Model(program, mlmodel, source_map, function_bytes=functions.function_bytes(source))
 
 
 def _target_of(specification_version: int, name: str) -> str:

@@ -283,9 +283,10 @@ def _fixed_file_bytes(in_file: list[Operation], last: Operation | None, weights:
 
 
 def _static_shape(var: Var) -> Shape:
-    if not types.is_tensor(var.sym_type):
+    kind = var.sym_type.wrapped_type() if types.is_state(var.sym_type) else var.sym_type
+    if not types.is_tensor(kind):
         return ()
-    shape = tuple(var.shape)
+    shape = tuple(kind.get_shape())
     if any(is_symbolic(dim) for dim in shape):
         message = (
             f"Value {var.name!r} has the flexible shape {tuple(map(str, shape))}. "
