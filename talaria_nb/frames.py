@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from talaria_nb import latency
+from talaria_nb.lint import Finding
 from talaria_nb.schemes import WEIGHT_THRESHOLD
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ COLUMNS: dict[str, Column] = {
         "name", "", "text", "Name of the op or weight in the Core ML program, as coremltools and Xcode show it."
     ),
     "op_type": Column("op", "", "text", "MIL operation type."),
-    "module": Column("module", "", "text", "Path of the PyTorch module whose code made the op."),
+    "module": Column(
+        "module", "", "text", "Path of the PyTorch module whose code made the op, or which the row is about."
+    ),
     "module_class": Column("class", "", "text", "Qualified class name of the module whose code made the op."),
     "parents": Column(
         "fused from",
@@ -114,9 +117,27 @@ COLUMNS: dict[str, Column] = {
         "folded from",
         "",
         "text",
-        "Torch parameter from which the weight was computed, such as a conv's weight scaled by its batch norm; empty if "
-        "it holds the parameter itself.",
+        "Torch parameter from which the weight was computed, such as a conv's weight scaled by its batch norm; empty "
+        "if it holds the parameter itself.",
     ),
+    "block": Column("block", "", "exact", "Number of the block: equal for modules that are built alike.", numeric=True),
+    "representative": Column("built like", "", "text", "Path of the first module that is built alike."),
+    "count": Column("count", "", "exact", "How many modules are built alike, this one included.", numeric=True),
+    "op_count": Column("ops", "", "exact", "Ops of the module and of all modules inside it.", numeric=True),
+    "kind": Column("kind", "", "text", "What was found; `talaria_nb.lint.RULES` holds all kinds."),
+    "severity": Column(
+        "severity",
+        "",
+        "text",
+        "high: likely off the Neural Engine; medium: bytes for nothing; low: good to know.",
+    ),
+    "ops": Column("ops", "", "text", "Names of the ops that the finding is about."),
+    "what": Column("what", "", "text", "What is there."),
+    "bytes": Column(
+        "at stake", "bytes", "exact", "Bytes moved or stored that the remedy would save, at most.", numeric=True
+    ),
+    "remedy": Column("remedy", "", "text", "What to change in the model."),
+    "reference": Column("reference", "", "text", "Where the rule comes from."),
     "readers": Column("readers", "", "text", "Ops that read the weight; a tied weight has several."),
     "modules": Column("modules", "", "text", "Modules whose ops read the weight."),
     "compressible": Column(
@@ -197,11 +218,35 @@ def weights_frame(program: Program, source_map: SourceMap) -> pd.DataFrame:
     )
 
 
+def blocks_frame(program: Program, source_map: SourceMap) -> pd.DataFrame:
+    """Build `Model.blocks`: one row a module that has ops, parents before children."""
+    blocks, modules = program.blocks, program.modules
+    tree = blocks.tree
+    rows = tree.preorder[tree.stop[tree.preorder] > tree.start[tree.preorder]]
+    flops = np.concatenate([[0], np.cumsum(latency.work(program).flops[tree.order])])
+    return pd.DataFrame(
+        {
+            "module": [modules.path[row] for row in rows],
+            "module_class": [source_map.class_names.get(modules.path[row], "") for row in rows],
+            "block": blocks.block[rows],
+            "representative": [modules.path[row] for row in blocks.representative[rows]],
+            "count": blocks.count[rows],
+            "op_count": tree.stop[rows] - tree.start[rows],
+            "flops": flops[tree.stop[rows]] - flops[tree.start[rows]],
+        }
+    )
+
+
 def functions_frame(functions: Sequence[FunctionBytes]) -> pd.DataFrame:
     """Build `Model.functions`."""
     index = pd.Index([entry.name for entry in functions], name="function")
     rows = [(entry.weight_file_bytes, entry.shared_bytes) for entry in functions]
     return pd.DataFrame(rows, index=index, columns=("weight_file_bytes", "shared_bytes"))
+
+
+def findings_frame(found: Sequence[Finding]) -> pd.DataFrame:
+    """Build `Model.findings`: one row a finding, the gravest first."""
+    return pd.DataFrame([asdict(finding) for finding in found], columns=[field.name for field in fields(Finding)])
 
 
 def _loaded_bytes(program: Program) -> list[int]:

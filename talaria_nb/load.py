@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import coremltools as ct
 import torch
 
-from talaria_nb import compressed, frames, functions, package
+from talaria_nb import compressed, frames, functions, lint, package
 from talaria_nb.convert import convert
 from talaria_nb.errors import LoadError
 from talaria_nb.read import mil_function, read_program
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     import pandas as pd
+    from coremltools.converters.mil.mil import Operation
     from numpy.typing import NDArray
 
     from talaria_nb.functions import FunctionBytes
@@ -76,6 +77,11 @@ class Model:
         return frames.weights_frame(self.program, self.source_map)
 
     @cached_property
+    def blocks(self) -> pd.DataFrame:
+        """One row a module that has ops: which modules are built alike. See `talaria_nb.frames.COLUMNS`."""
+        return frames.blocks_frame(self.program, self.source_map)
+
+    @cached_property
     def functions(self) -> pd.DataFrame:
         """One row a function of the package, and one for all together.
 
@@ -83,6 +89,11 @@ class Model:
         that function alone; shared_bytes, the part of it that other functions use too, which is stored once.
         """
         return frames.functions_frame(self.function_bytes or functions.function_bytes(self.mlmodel))
+
+    @cached_property
+    def findings(self) -> pd.DataFrame:
+        """One row a finding: what costs more than it has to. See `talaria_nb.lint` and `talaria_nb.frames.COLUMNS`."""
+        return frames.findings_frame(lint.findings(self.program, self.weight_value))
 
     def source(self, op_name: str) -> tuple[Frame, ...]:
         """Return the lines of source code that made an op, outermost first; empty where unknown.
@@ -98,18 +109,30 @@ class Model:
         return self.source_map.frames(op_name)
 
     def weight_value(self, name: str) -> NDArray[np.floating]:
-        """Return the values of a weight as converted, without copying, or decompressed. Float, the weight's shape."""
-        values: Mapping[str, NDArray[np.floating]] = self._weight_values
-        return values[name]
+        """Return the values of a weight as converted, without copying, or decompressed. Float, the weight's shape.
+
+        Raises
+        ------
+        LoadError
+            If the model has no such weight, or its compressed data contradict each other.
+        """
+        op = self._weight_ops.get(name)
+        if op is None:
+            message = f"{self.program.name} has no weight named {name!r}. model.weights lists them all."
+            raise LoadError(message)
+        if not op.op_type.startswith(compressed.PREFIX):
+            values: NDArray[np.floating] = op.outputs[0].val
+            return values
+        try:
+            return compressed.dense_value(op)
+        except Exception as error:
+            message = f"Weight {name!r} cannot be decompressed: {package.first_line(error)}. Is the package complete?"
+            raise LoadError(message) from error
 
     @cached_property
-    def _weight_values(self) -> dict[str, NDArray[np.floating]]:
+    def _weight_ops(self) -> dict[str, Operation]:
         wanted = self.program.weight_row
-        return {
-            op.name: compressed.dense_value(op) if op.op_type.startswith(compressed.PREFIX) else op.outputs[0].val
-            for op in mil_function(self.mlmodel).operations
-            if op.name in wanted
-        }
+        return {op.name: op for op in mil_function(self.mlmodel).operations if op.name in wanted}
 
 
 def load(

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from talaria_nb.blocks import Blocks, find_blocks
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -283,6 +285,11 @@ class Program:
             tuple(dict.fromkeys(self.modules.path[self.ops.module[op]] for op in readers))
             for readers in self.weights.readers
         )
+
+    @cached_property
+    def blocks(self) -> Blocks:
+        """The tree of modules over ops, and which modules are built alike."""
+        return find_blocks(self)
 
     @cached_property
     def fingerprint(self) -> str:
