@@ -73,6 +73,8 @@ def survives(damage: Callable[[Path], None], template: int = 0) -> str | None:
             model = tnb.load(path, progress=False)
             tnb.Plan(model).estimate("iPhone 13")
             repr(model.ops), repr(model.weights)
+            for name in model.program.weights.name:
+                model.weight_value(name)
             message = None
         except LoadError as error:
             message = str(error)

@@ -436,3 +436,16 @@ def test_states_need_ios18() -> None:
     """Without states the cache would be lost silently from one prediction to the next."""
     with pytest.raises(LoadError, match=r"Cached changes its buffer 'cache' as it runs, .* iOS18"):
         tnb.load(Cached().eval(), torch.zeros(1, 1, 64), deployment_target="iOS17", progress=False)
+
+
+def test_masks_that_contradict_their_data_are_refused(tmp_path: Path) -> None:
+    """What only shows when a weight is decompressed is one sentence, too."""
+    path = saved(compressed("prune", "iOS18"), tmp_path)
+    model = tnb.load(path, progress=False)
+    name = next(name for name, scheme in tnb.Plan(model).schemes.items() if isinstance(scheme, AsStored))
+    mask = model._weight_ops[name].mask
+    mask._sym_val.val = np.zeros_like(mask.val)
+    with pytest.raises(LoadError, match="cannot be decompressed"):
+        model.weight_value(name)
+    with pytest.raises(LoadError, match="has no weight named 'nothing'"):
+        model.weight_value("nothing")
