@@ -449,3 +449,18 @@ def test_masks_that_contradict_their_data_are_refused(tmp_path: Path) -> None:
         model.weight_value(name)
     with pytest.raises(LoadError, match="has no weight named 'nothing'"):
         model.weight_value("nothing")
+
+
+def test_an_exported_program_of_any_size_is_priced_at_the_one_asked_for() -> None:
+    sizes = {2: torch.export.Dim("height", min=32, max=256), 3: torch.export.Dim("width", min=32, max=256)}
+    with quiet(progress=False):
+        exported = torch.export.export(AnySize().eval(), (torch.zeros(1, 3, 64, 64),), dynamic_shapes={"x": sizes})
+    before = str(exported.graph)
+    model = tnb.load(exported, shapes={"x": (1, 3, 96, 96)}, progress=False)
+    assert input_shape(model) == (1, 3, 96, 96)
+    assert str(exported.graph) == before
+    convs = model.ops[model.ops["op_type"] == "conv"]
+    assert convs["module"].tolist() == ["first", "second"]
+    assert all(source.startswith("test_packages.py:") for source in convs["source"])
+    with pytest.raises(LoadError, match="512 is not within 32 to 256"):
+        tnb.load(exported, shapes={"x": (1, 3, 512, 96)}, progress=False)
