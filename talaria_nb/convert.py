@@ -1,11 +1,15 @@
-"""torch.nn.Module → MIL, by torch.export and coremltools."""
+"""torch.nn.Module → MIL, by torch.export or else torch.jit.trace, and coremltools."""
 
 from __future__ import annotations
 
 import copy
+import dataclasses
+import re
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import coremltools as ct
 import torch
@@ -15,9 +19,17 @@ from coremltools.converters.mil.mil.scope import ScopeSource
 from talaria_nb.errors import ConversionError, LoadError
 from talaria_nb.quiet import quiet
 from talaria_nb.read import mil_function
-from talaria_nb.repairs import repair
+from talaria_nb.repairs import decomposition, missing, repair
+from talaria_nb.schemes import ios_version
 from talaria_nb.source import SourceMap, number_nodes, source_map, whole_stacks
+from talaria_nb.trace import convert_traced
 
+if TYPE_CHECKING:
+    from torch.fx import Node
+
+_TORCH = str(Path(torch.__file__).parent)
+_FRAME = re.compile(r'File "([^\n]+)", line (\d+)')
+_STATES_SINCE = 18
 _HALF = (torch.float16, torch.bfloat16)
 
 
@@ -32,12 +44,15 @@ class Conversion:
     source_map
         Where each op came from.
     repairs
-        What had to be rewritten before coremltools could convert the model; empty for most.
+        What had to be rewritten before coremltools could convert the model, one sentence each; empty for most.
+    road
+        "export" for torch.export, "trace" for torch.jit.trace, after which ops know their module but no source line.
     """
 
     mlmodel: ct.models.MLModel
     source_map: SourceMap
     repairs: tuple[str, ...]
+    road: str = "export"
 
 
 def convert(module: torch.nn.Module, example_inputs: object, deployment_target: str, *, progress: bool) -> Conversion:
@@ -62,26 +77,150 @@ def convert(module: torch.nn.Module, example_inputs: object, deployment_target: 
         If the module runs, but cannot be copied, exported or converted.
     """
     args, kwargs = _as_call(example_inputs)
+    name = type(module).__name__
     twin = _eval_twin(module)
     if any(parameter.dtype in _HALF for parameter in module.parameters()):
         args, kwargs = _to_float32(args), _to_float32(kwargs)
+    _plain_outputs(twin)
     with quiet(progress=progress):
-        exported = _export(twin, args, kwargs)
-        repairs = repair(exported)
+        try:
+            return convert_exported(_export(twin, args, kwargs), deployment_target, name)
+        except ConversionError as by_export:
+            try:
+                mlmodel, origins = convert_traced(
+                    twin, args, kwargs, deployment_target, lambda out: _tensors(out, set())
+                )
+            except Exception:  # noqa: BLE001 - whatever it is, the first road's error says more
+                raise by_export from by_export.__cause__
+            return Conversion(mlmodel, origins, (f"torch.jit.trace instead of torch.export: {by_export}",), "trace")
+
+
+def _check_states(exported: torch.export.ExportedProgram, deployment_target: str, name: str) -> None:
+    """Refuse buffers that change as a model runs where Core ML has no states: their changes would be lost silently."""
+    changed = list(dict.fromkeys(exported.graph_signature.buffers_to_mutate.values()))
+    if changed and ios_version(deployment_target) < _STATES_SINCE:
+        message = (
+            f"{name} changes its buffer {changed[0]!r} as it runs, which needs a Core ML state and so iOS18; "
+            f"load it with deployment_target='iOS18', or give the buffer as an input and an output."
+        )
+        raise LoadError(message)
+
+
+def convert_program(exported: torch.export.ExportedProgram, deployment_target: str, *, progress: bool) -> Conversion:
+    """Convert a program that the user exported; it is not changed. Raises as `convert_exported`."""
+    with quiet(progress=progress):
+        return convert_exported(exported.run_decompositions({}), deployment_target, "the exported program")
+
+
+def convert_exported(exported: torch.export.ExportedProgram, deployment_target: str, name: str) -> Conversion:
+    """Convert an exported program, repaired as far as needed.
+
+    Parameters
+    ----------
+    exported
+        Without in-place operators (`run_decompositions({})`). Changed in place.
+    deployment_target
+        "iOS16" or newer.
+    name
+        What to call the model in errors.
+
+    Raises
+    ------
+    ConversionError
+        If coremltools cannot convert it, with the operator, module and source line where it failed.
+    """
+    _check_states(exported, deployment_target, name)
+    decompose: set[Any] = set()
+    repairs: dict[str, None] = {}
+    while True:
+        repaired = repair(exported, decompose)
+        exported = repaired.exported
+        repairs |= dict.fromkeys(repaired.repairs)
+        lacking = missing(exported)
+        if lacking:
+            op, node = next(iter(lacking.items()))
+            raise ConversionError(_failure(name, node, f"coremltools has no translation for {op}"))
         number_nodes(exported)
         try:
             mlmodel = ct.convert(exported, minimum_deployment_target=ct.target[deployment_target], skip_model_load=True)
+            break
         except Exception as error:
-            message = (
-                f"coremltools cannot convert {type(module).__name__}: {_first_line(error)}. "
-                "Replace that operation in the model, or convert a part of the model without it."
-            )
-            raise ConversionError(message) from error
+            culprit = _culprit(error, exported)
+            if culprit is None or culprit.target in decompose or decomposition(culprit.target) is None:
+                raise ConversionError(_failure(name, culprit, _first_line(error))) from error
+            decompose.add(culprit.target)
     function = mil_function(mlmodel)
     origins = source_map(exported, function)
     # Keep MLModel.save from writing a file of debug handles, which mean nothing outside of this conversion.
     function._essential_scope_sources.remove(ScopeSource.EXIR_DEBUG_HANDLE)  # noqa: SLF001
-    return Conversion(mlmodel, origins, repairs)
+    return Conversion(mlmodel, origins, tuple(repairs))
+
+
+def _culprit(error: Exception, exported: torch.export.ExportedProgram) -> Node | None:
+    """Find the node at which coremltools failed; only its stack frames tell."""
+    names = [
+        node.name
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+        if frame.f_code.co_name == "convert_single_node" and (node := frame.f_locals.get("node")) is not None
+    ]
+    return next((node for node in exported.graph.nodes if names and node.name == names[-1]), None)
+
+
+def _failure(name: str, node: Node | None, reason: str) -> str:
+    """Say what failed, where, and what would help."""
+    where = ""
+    if node is not None:
+        stack = list((node.meta.get("nn_module_stack") or {}).values())
+        module = stack[-1][0].partition("@")[0] if stack else ""
+        frames = _FRAME.findall(node.meta.get("stack_trace") or "")
+        line = next((f", {file}:{number}" for file, number in reversed(frames) if not file.startswith(_TORCH)), "")
+        where = f" at operator {node.target} (module {module or 'itself'}{line})"
+    return (
+        f"coremltools cannot convert {name}{where}: {reason}. "
+        "Replace that operation in the model, or convert a part of the model without it."
+    )
+
+
+def _plain_outputs(twin: torch.nn.Module) -> None:
+    """Let a copied module return containers of tensors that torch can export, whatever it returned."""
+    config = getattr(twin, "config", None)
+    if config is not None and getattr(config, "use_cache", False):
+        config.use_cache = False  # the cache is an output that no one asked for; it is a copy of the user's config
+
+    def flatten(_module: object, _args: object, output: Any) -> Any:
+        if not pytree.tree_all_only(object, _exportable, output) or not isinstance(output, _CONTAINERS):
+            return tuple(_tensors(output, set()))
+        return output
+
+    twin.register_forward_hook(flatten)
+
+
+_CONTAINERS = (torch.Tensor, tuple, list, dict)
+
+
+def _exportable(leaf: object) -> bool:
+    return leaf is None or isinstance(leaf, torch.Tensor)
+
+
+def _tensors(value: Any, seen: set[int]) -> list[torch.Tensor]:
+    """List the tensors in any nest of containers, dataclasses and plain objects, in order."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if id(value) in seen:
+        return []
+    seen.add(id(value))
+    if isinstance(value, Mapping):
+        parts = list(value.values())
+    elif isinstance(value, (tuple, list)):
+        parts = list(value)
+    elif hasattr(value, "__dict__") and not isinstance(value, (type, torch.nn.Module)):
+        parts = list(vars(value).values())
+    else:
+        slots = getattr(type(value), "__slots__", ())
+        parts = (
+            [getattr(value, slot) for slot in slots if hasattr(value, slot)] if dataclasses.is_dataclass(value) else []
+        )
+    return [tensor for part in parts for tensor in _tensors(part, seen)]
 
 
 def _as_call(example_inputs: object) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -12,7 +12,7 @@ import coremltools as ct
 import torch
 
 from talaria_nb import compressed, frames, functions, lint, package
-from talaria_nb.convert import convert
+from talaria_nb.convert import Conversion, convert, convert_program
 from talaria_nb.errors import LoadError
 from talaria_nb.read import mil_function, read_program
 from talaria_nb.schemes import ios_version
@@ -46,8 +46,8 @@ class Model:
         Where each op came from.
     module
         The torch module that was given to `load`, or None.
-    repairs
-        What was rewritten for coremltools before conversion, one sentence each.
+    conversion
+        For models that came from torch: the road taken ("export" or "trace") and what was repaired; else None.
     function_bytes
         What the weights of every function of the package take; see `functions`.
     """
@@ -56,7 +56,7 @@ class Model:
     mlmodel: ct.models.MLModel
     source_map: SourceMap
     module: torch.nn.Module | None = None
-    repairs: tuple[str, ...] = ()
+    conversion: Conversion | None = None
     function_bytes: tuple[FunctionBytes, ...] = ()
 
     def __repr__(self) -> str:
@@ -65,6 +65,11 @@ class Model:
             f"<talaria_nb.Model {program.name}: {len(program.ops):,} ops, {len(program.weights):,} weights, "
             f"{program.deployment_target}>"
         )
+
+    @property
+    def repairs(self) -> tuple[str, ...]:
+        """What was repaired for coremltools during conversion, one sentence each."""
+        return self.conversion.repairs if self.conversion else ()
 
     @cached_property
     def ops(self) -> pd.DataFrame:
@@ -136,7 +141,7 @@ class Model:
 
 
 def load(
-    source: torch.nn.Module | ct.models.MLModel | str | os.PathLike[str],
+    source: torch.nn.Module | torch.export.ExportedProgram | ct.models.MLModel | str | os.PathLike[str],
     example_inputs: object = None,
     *,
     deployment_target: str = "iOS18",
@@ -149,8 +154,8 @@ def load(
     Parameters
     ----------
     source
-        A `torch.nn.Module` (converted as it would run in eval mode; never changed), a coremltools `MLModel`, or the
-        path of an .mlpackage with an ML program of iOS16 or newer.
+        A `torch.nn.Module` (converted as it would run in eval mode; never changed), an `ExportedProgram`, a
+        coremltools `MLModel`, or the path of an .mlpackage with an ML program of iOS16 or newer.
     example_inputs
         For a module: one tensor, a tuple of positional inputs, or a mapping of keyword inputs.
     deployment_target
@@ -159,9 +164,10 @@ def load(
         For a package with several functions: which to load, by default the package's own default. It is loaded as a
         package of its own, so sizes are of that function alone; `model.functions` has them all.
     shapes
-        For a package with flexible input shapes: the size to price, such as {"x": (1, 3, 256, 256)}; by default the
-        size that the package declares as its default. The model that is loaded is fixed at that size; the configs of
-        a plan fit the flexible package as well.
+        For a package or an exported program with flexible input shapes: the size to price, such as
+        {"x": (1, 3, 256, 256)}; by default the size that the package declares as its default, which for an exported
+        program is the smallest. The model that is loaded is fixed at that size; the configs of a plan fit the flexible
+        package as well.
     progress
         Whether to show conversion progress.
 
@@ -181,6 +187,8 @@ def load(
             message = "function= and shapes= are for packages; a torch module is loaded at the size of example_inputs."
             raise LoadError(message)
         return _load_module(source, example_inputs, _checked_target(deployment_target), progress=progress)
+    if isinstance(source, torch.export.ExportedProgram):
+        return _load_exported(source, _checked_target(deployment_target), shapes, progress=progress)
     if isinstance(source, ct.models.MLModel):
         return _load_mlmodel(source, function, shapes, name="model")
     if isinstance(source, (str, os.PathLike)):
@@ -189,7 +197,7 @@ def load(
     kind = type(source).__name__
     message = (
         f"load() cannot read a value of type {kind}. "
-        "Give a torch.nn.Module, a coremltools MLModel, or the path of an .mlpackage."
+        "Give a torch.nn.Module, an ExportedProgram, a coremltools MLModel, or the path of an .mlpackage."
     )
     raise LoadError(message)
 
@@ -205,7 +213,20 @@ def _checked_target(deployment_target: str) -> str:
 def _load_module(module: torch.nn.Module, example_inputs: object, deployment_target: str, *, progress: bool) -> Model:
     conversion = convert(module, example_inputs, deployment_target, progress=progress)
     program = _read(conversion.mlmodel, conversion.source_map, type(module).__name__)
-    return Model(program, conversion.mlmodel, conversion.source_map, module, conversion.repairs)
+    return Model(program, conversion.mlmodel, conversion.source_map, module, conversion)
+
+
+def _load_exported(
+    exported: torch.export.ExportedProgram,
+    deployment_target: str,
+    shapes: Mapping[str, Sequence[int]] | None,
+    *,
+    progress: bool,
+) -> Model:
+    conversion = convert_program(exported, deployment_target, progress=progress)
+    mlmodel = functions.one_function(conversion.mlmodel, None, shapes, "the exported program")
+    program = _read(mlmodel, conversion.source_map, "exported program")
+    return Model(program, mlmodel, conversion.source_map, None, conversion)
 
 
 def _load_mlmodel(

@@ -31,7 +31,7 @@ ROUNDS = 5
 def bare(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Export and convert with nothing around it."""
     exported = torch.export.export(module, args, kwargs).run_decompositions({})
-    repair(exported)
+    exported = repair(exported).exported
     ct.convert(exported, minimum_deployment_target=ct.target.iOS18, skip_model_load=True)
 
 
