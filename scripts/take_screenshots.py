@@ -38,7 +38,6 @@ def main(folder: Path) -> None:
             notebook.theme(theme)
             notebook.page.wait_for_timeout(1000)
             explorer.root.screenshot(path=folder / f"explorer-{name}.png")
-            notebook.page.screenshot(path=folder / f"jupyterlab-{name}.png")
         notebook.close()
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def quiet(*, progress: bool) -> Iterator[None]:
-    """Silence warnings about coremltools' and torch's own insides, and without `progress` their progress bars too."""
+    """Silence warnings about coremltools' and torch's own insides; `progress` says whether their progress bars show."""
     logger = logging.getLogger("coremltools")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -29,16 +29,13 @@ def quiet(*, progress: bool) -> Iterator[None]:
 
 @contextmanager
 def _progress_bars(*, shown: bool) -> Iterator[None]:
-    """Switch off tqdm where a library offers no way to."""
-    if shown:
-        yield
-        return
+    """Let the bars of libraries vanish when they are full, or not come up at all, which they offer no way to."""
     original = tqdm.__init__
 
-    def silent(self: tqdm[Any], *args: Any, **kwargs: Any) -> None:
-        original(self, *args, **{**kwargs, "disable": True})
+    def tidy(self: tqdm[Any], *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **{**kwargs, "leave": False, "disable": not shown})
 
-    tqdm.__init__ = silent
+    tqdm.__init__ = tidy
     try:
         yield
     finally:

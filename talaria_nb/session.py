@@ -215,11 +215,15 @@ class Session(anywidget.AnyWidget):
         shell = get_ipython()
         if shell is not None:
             shell.user_ns[EXPORTED_VARIABLE] = configs
-        where = f"They are in this notebook as {EXPORTED_VARIABLE}." if shell is not None else ""
         passes = " and ".join(name for name, _ in configs)
-        message = f"{passes or 'No pass'}: {len(configs)} coremltools config{'s' * (len(configs) != 1)}. {where}"
-        variables = [EXPORTED_VARIABLE] if shell is not None else []
-        return {"ok": True, "message": message, "code": self.plan.to_python(), "variables": variables}
+        what = f"configs to {passes}, in this order" if passes else "an empty list, for the plan changes nothing"
+        where = f"This notebook now has {EXPORTED_VARIABLE}: {what}. " if shell is not None else ""
+        return {
+            "ok": True,
+            "message": f"{where}The code below does the same with coremltools alone.",
+            "code": self.plan.to_python(),
+            "variables": [EXPORTED_VARIABLE] if shell is not None else [],
+        }
 
     def _apply(self, history: History, edit: Mapping[str, Any]) -> History:
         if edit["kind"] == "undo":

@@ -9,7 +9,7 @@ import pytest
 
 from talaria_nb import latency
 from talaria_nb.devices import UNIT_PARAMETERS, chip_files, device, workloads
-from talaria_nb.devices.measurements import CHIPS, Row, bits, group_size, rated_tflops, read_rows
+from talaria_nb.devices.measurements import CHIPS, Row, bits, group_size, ratings, read_rows
 from talaria_nb.schemes import Float16, Palettize
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def test_opt_table(works: Mapping[str, Work], programs: Mapping[str, Program]) -
 
 
 def test_measurements_and_specs_agree_on_chips() -> None:
-    assert set(rated_tflops()) == set(CHIPS)
+    assert set(ratings()) == set(CHIPS)
     assert {path.stem for path in chip_files()} == {chip.lower().replace(" ", "_") for chip in CHIPS}
 
 

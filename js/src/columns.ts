@@ -62,7 +62,7 @@ export const TABLE_COLUMNS: readonly TableColumn[] = [
     key: "latency",
     title: "latency ms",
     meta: ["latency", "latency_ms"],
-    width: 116,
+    width: 140,
     optional: 0,
     numeric: true,
   },
@@ -73,7 +73,7 @@ const NAME_IDEAL = 184;
 
 /** In a narrow table the fixed columns give some of their width to the name. */
 const TIGHT_BELOW = 700;
-const TIGHT: Partial<Record<ColumnKey, number>> = { scheme: 92, bits: 112, size: 128, latency: 124 };
+const TIGHT: Partial<Record<ColumnKey, number>> = { scheme: 92, bits: 112, size: 128, latency: 140 };
 
 /** The columns that fit, in their order. */
 export function columnsFor(width: number): TableColumn[] {

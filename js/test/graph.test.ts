@@ -65,6 +65,22 @@ describe("opening view", () => {
     ]);
   });
 
+  test("loose ops beside it do not keep the module that holds most of the model closed", () => {
+    const p = tiny(
+      [
+        ["", -1],
+        ["embed", 0],
+        ["layers", 0],
+        ["layers.0", 2],
+        ["layers.1", 2],
+      ],
+      [0, 0, 0, 0, 1, 3, 3, 3, 4, 4, 4],
+    );
+    const t = buildTree(p);
+    const modules = buildScene(p, t, openingModules(t)).items.filter((i) => i.kind === "module");
+    expect(modules.map((i) => i.label)).toEqual(["embed", "layers", "0", "1"]);
+  });
+
   test("a program without modules shows its ops", () => {
     const p = tiny([["", -1]], [0, 0, 0], [0, 1, 1, 2]);
     const t = buildTree(p);

@@ -12,13 +12,14 @@ import argparse
 import csv
 import gc
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, TypeAlias
+from operator import attrgetter
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
 from talaria_nb import latency
 from talaria_nb.devices import Unit, workloads
-from talaria_nb.devices.measurements import CHIPS, LATENCIES, Row, bits, group_size, rated_tflops, read_rows
+from talaria_nb.devices.measurements import CHIPS, LATENCIES, Rating, Row, bits, group_size, ratings, read_rows
 from talaria_nb.devices.report import REPORT, accuracy, compression, overlapped, write_devices
 from talaria_nb.latency import Kind, Work
 
@@ -118,7 +119,7 @@ def _soften(errors: Floats) -> Floats:
     return softened
 
 
-def units(values: Mapping[str, float], rated: Mapping[str, float]) -> list[Unit]:
+def units(values: Mapping[str, float], rated: Mapping[str, Rating]) -> list[Unit]:
     """Build each chip's `Unit` from the fitted parameters."""
     built = []
     for chip in CHIPS:
@@ -127,14 +128,14 @@ def units(values: Mapping[str, float], rated: Mapping[str, float]) -> list[Unit]
             Unit(
                 dispatch_ms=values[f"dispatch_ms {chip}"],
                 launch_ms=values["launch_ms"] / speed,
-                compute_tflops=values["utilisation"] * rated[chip],
+                compute_tflops=values["utilisation"] * rated[chip].tflops,
                 grouped_efficiency=values["grouped_efficiency"],
                 depthwise_efficiency=values["depthwise_efficiency"],
                 channel_half=values["channel_half"],
                 activation_gbps=values["activation_gbps"] * speed,
                 sequence_traffic=values["sequence_traffic"],
                 stream_gbps=values["stream_gbps"] * speed,
-                compressed_stream_gbps=values["compressed_stream_gbps"] * speed,
+                compressed_stream_gbps=rated[chip].dram_gbps,
                 table_us=values["table_us"],
                 interval_low=1.0,
                 interval_high=1.0,
@@ -144,7 +145,7 @@ def units(values: Mapping[str, float], rated: Mapping[str, float]) -> list[Unit]
     return built
 
 
-def full_model(rated: Mapping[str, float], constants: Mapping[str, float]) -> Model:
+def full_model(rated: Mapping[str, Rating], table_us: float) -> Model:
     """Build the model that the package uses."""
     parameters = dict(SHARED)
     parameters |= {f"speed {chip}": prior for chip, prior in SPEED.items()}
@@ -153,9 +154,7 @@ def full_model(rated: Mapping[str, float], constants: Mapping[str, float]) -> Mo
     def price(values: dict[str, float], stack: Stack) -> Floats:
         total = np.zeros(len(stack.start))
         busy, stream = np.zeros(len(stack.work)), np.zeros(len(stack.work))
-        speed_a17 = values["speed A17 Pro"]
-        known = {**constants, "compressed_stream_gbps": constants["compressed_stream_gbps"] / speed_a17}
-        for number, unit in enumerate(units(values | known, rated)):
+        for number, unit in enumerate(units({**values, "table_us": table_us}, rated)):
             mine = stack.op_chip == number
             if not mine.any():
                 continue
@@ -200,15 +199,20 @@ def roofline_model() -> Model:
 
 
 def cross_validate(
-    model: Model, rows: Sequence[Row], works: Mapping[str, Work], pairs: Sequence[tuple[Row, Row]]
+    model: Model,
+    rows: Sequence[Row],
+    works: Mapping[str, Work],
+    pairs: Sequence[tuple[Row, Row]],
+    by: Literal["family", "source"] = "family",
 ) -> Floats:
-    """Predict each family by a fit that has seen no row of it, compressed or dense. Milliseconds, one a row."""
+    """Predict each family, or each lab, by a fit that has seen no row of it. Milliseconds, one a row."""
+    group = attrgetter(by)
     predicted = np.zeros(len(rows))
-    for family in sorted({row.family for row in rows}):
-        inside = np.array([row.family == family for row in rows])
-        seen = Stack.of([row for row in rows if row.family != family], works)
-        ratios = ratio_stacks([pair for pair in pairs if pair[0].family != family], works)
-        unseen = Stack.of([row for row in rows if row.family == family], works)
+    for held_out in sorted({group(row) for row in rows}):
+        inside = np.array([group(row) == held_out for row in rows])
+        seen = Stack.of([row for row in rows if group(row) != held_out], works)
+        ratios = ratio_stacks([pair for pair in pairs if group(pair[0]) != held_out], works)
+        unseen = Stack.of([row for row in rows if group(row) == held_out], works)
         predicted[inside] = model.predict(model.fit(seen, ratios), unseen)
     return predicted
 
@@ -223,10 +227,12 @@ def ratio_stacks(pairs: Sequence[tuple[Row, Row]], works: Mapping[str, Work]) ->
 def interval(residuals: Floats, families: Sequence[str], rows_of_chip: int) -> tuple[float, float]:
     """80 % interval as factors of the estimate, from log(measured / cross-validated prediction).
 
-    The quantiles weigh every family alike, since an unseen model is a new family and not a new row. A chip with few
-    rows gets a wider one: half as wide again with eight rows, twice as wide with four.
+    A user's model is of a family that the fit has not seen, and a user's phone is a lab that it has not seen. So the
+    residuals of both cross-validations count, `residuals` has a row for each, and every family weighs alike. A chip
+    with few rows gets a wider interval: half as wide again with eight rows, twice as wide with four.
     """
-    weight = np.array([1 / families.count(family) for family in families])
+    weight = np.tile([1 / families.count(family) for family in families], len(residuals))
+    residuals = residuals.ravel()
     order = np.argsort(residuals)
     share = (np.cumsum(weight[order]) - weight[order] / 2) / weight.sum()
     low, high = np.interp([0.1, 0.9], share, residuals[order])
@@ -234,20 +240,15 @@ def interval(residuals: Floats, families: Sequence[str], rows_of_chip: int) -> t
     return float(np.exp(min(low * wider, -0.05))), float(np.exp(max(high * wider, 0.05)))
 
 
-def stream_constants(rows: Sequence[Row], works: Mapping[str, Work]) -> dict[str, float]:
-    """Read off the OPT-1.3B table how compressed weights stream on A17 Pro.
+def table_time(rows: Sequence[Row], works: Mapping[str, Work]) -> float:
+    """Read off the OPT-1.3B table what one look-up table costs on A17 Pro, in microseconds.
 
-    At 4 bits and one table a tensor it is compute-bound, so its weights arrive at least that fast. With a table for one
-    or two output channels, time follows the number of tables.
+    With a table for one or two output channels, time follows the number of tables.
     """
     opt = {group_size(row.scheme): row for row in rows if row.family == "opt" and row.scheme.startswith("palettize")}
     work = works[opt[None].key]
-    elements = float(work.stream_bytes[work.kind == Kind.LINEAR].sum()) / 2
     channels = float(work.channels_out[work.kind == Kind.LINEAR].sum())
-    return {
-        "compressed_stream_gbps": elements / 2 / opt[None].measured_ms / 1e6,
-        "table_us": float(np.sqrt(opt[1].measured_ms / channels * opt[2].measured_ms / (channels / 2))) * 1e3,
-    }
+    return float(np.sqrt(opt[1].measured_ms / channels * opt[2].measured_ms / (channels / 2))) * 1e3
 
 
 def calibrate() -> str:
@@ -258,9 +259,9 @@ def calibrate() -> str:
     packed = [row for row in rows if row.scheme != "float16"]
     of_model = {(row.key, row.chip): row for row in dense}
     pairs = [(row, of_model[row.key, row.chip]) for row in packed if group_size(row.scheme) is None]
-    constants = stream_constants(rows, works)
-    rated = rated_tflops()
-    model = full_model(rated, constants)
+    table_us = table_time(rows, works)
+    rated = ratings()
+    model = full_model(rated, table_us)
 
     stack = Stack.of(dense, works)
     point = model.fit(stack, ratio_stacks(pairs, works))
@@ -268,29 +269,29 @@ def calibrate() -> str:
     validated = cross_validate(model, dense, works, pairs)
     measured = np.exp(stack.log_ms)
     families = [row.family for row in dense]
-    residuals = np.log(measured / validated)
+    other_labs = cross_validate(model, dense, works, pairs, by="source")
+    residuals = np.log(measured / np.array([validated, other_labs]))
 
     intervals = {chip: interval(residuals, families, sum(row.chip == chip for row in dense)) for chip in CHIPS}
-    covered = []
-    for row, residual in zip(dense, residuals, strict=True):
+    covered = np.zeros(residuals.shape, dtype=np.bool_)
+    for number, row in enumerate(dense):
         others = np.array([family != row.family for family in families])
         low, high = interval(
-            residuals[others],
+            residuals[:, others],
             [family for family in families if family != row.family],
             sum(other.chip == row.chip for other in dense),
         )
-        covered.append(low <= np.exp(residual) <= high)
+        factor = np.exp(residuals[:, number])
+        covered[:, number] = (low <= factor) & (factor <= high)
 
     baselines = {
         "FLOPs only": cross_validate(flops_model(), dense, works, []),
         "plain roofline": cross_validate(roofline_model(), dense, works, []),
     }
     values = dict(zip(model.names, np.exp(point).tolist(), strict=True))
-    speed_a17 = values["speed A17 Pro"]
-    known = {**constants, "compressed_stream_gbps": constants["compressed_stream_gbps"] / speed_a17}
-    found = units(values | known, rated)
+    found = units({**values, "table_us": table_us}, rated)
     write_devices(found, intervals, dense, values["utilisation"], rated)
-    text = accuracy(dense, measured, fitted, validated, covered, baselines, values, intervals, unused)
+    text = accuracy(dense, measured, fitted, validated, other_labs, covered, baselines, values, intervals, unused)
     text += compression(packed, of_model, works, found)
     REPORT.write_text(text, encoding="utf-8")
     return text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,11 +97,20 @@ def read_rows(keys: set[str]) -> tuple[list[Row], list[Row]]:
     return used, unused
 
 
-def rated_tflops() -> dict[str, float]:
-    """Read the rated float16 speed of each chip's Neural Engine."""
+class Rating(NamedTuple):
+    """What makers and press print about a chip."""
+
+    tflops: float
+    """Neural Engine, float16."""
+    dram_gbps: float
+
+
+def ratings() -> dict[str, Rating]:
+    """Read the rated speeds of each chip from `device_specs.csv`."""
     with SPECS.open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))
-    return {
-        chip: next(float(line["ane_tflops_fp16"]) for line in lines if line["chip"].split(" (")[0] == chip)
-        for chip in CHIPS
-    }
+    found = {}
+    for chip in CHIPS:
+        line = next(line for line in lines if line["chip"].split(" (")[0] == chip)
+        found[chip] = Rating(float(line["ane_tflops_fp16"]), float(line["dram_gbps"]))
+    return found

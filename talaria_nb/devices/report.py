@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from talaria_nb import latency
-from talaria_nb.devices.measurements import CHIPS, Row, bits, group_size
+from talaria_nb.devices.measurements import CHIPS, Rating, Row, bits, group_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,34 +52,41 @@ def accuracy(
     measured: Floats,
     fitted: Floats,
     validated: Floats,
-    covered: Sequence[bool],
+    other_labs: Floats,
+    covered: NDArray[np.bool_],
     baselines: Mapping[str, Floats],
     values: Mapping[str, float],
     intervals: Mapping[str, tuple[float, float]],
     unused: Sequence[Row],
 ) -> str:
     """Write the float16 part of the report."""
+    count = len({row.family for row in rows})
     lines = [
         "# Calibration of the Neural Engine, A14 to A17 Pro",
         "",
         "Written by `python -m talaria_nb.devices.calibrate`; not edited by hand.",
         "",
         (
-            f"{len(rows)} float16 rows of quality A and B, {len({row.family for row in rows})} families, {len(values)} "
-            "fitted parameters. *Unseen* means predicted by a fit that saw no row of the family."
+            f"{len(rows)} float16 rows of quality A and B, {count} families, {len(values)} fitted "
+            "parameters. *Unseen* means predicted by a fit that saw no row of the family, *other lab* by one that "
+            "saw none of the source."
         ),
         "",
         "| | MAPE % | median % | 90th percentile % | Spearman |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     table = {"this model, in sample": fitted, "this model, unseen": validated}
+    table["this model, other lab"] = other_labs
     table |= {f"{name}, unseen": predicted for name, predicted in baselines.items()}
     for name, predicted in table.items():
         figures = summary(predicted, measured)
         lines.append(f"| {name} | " + " | ".join(f"{figure:.3g}" for figure in figures.values()) + " |")
     lines += [
         "",
-        f"The 80 % interval, set without the row's family, covers {100 * np.mean(covered):.0f} % of the unseen rows.",
+        (
+            f"The 80 % interval, set without the row's family, covers {100 * np.mean(covered[0]):.0f} % of the rows "
+            f"unseen by family and {100 * np.mean(covered[1]):.0f} % of those unseen by lab."
+        ),
         "",
         "| chip | rows | MAPE % unseen | covered % | interval, × estimate |",
         "| --- | ---: | ---: | ---: | --- |",
@@ -88,8 +95,7 @@ def accuracy(
         mine = np.array([row.chip == chip for row in rows])
         error = summary(validated[mine], measured[mine])["MAPE %"]
         lines.append(
-            f"| {chip} | {mine.sum()} | {error:.1f} | {100 * np.mean(np.array(covered)[mine]):.0f} "
-            f"| {low:.2f} to {high:.2f} |"
+            f"| {chip} | {mine.sum()} | {error:.1f} | {100 * np.mean(covered[0, mine]):.0f} | {low:.2f} to {high:.2f} |"
         )
     lines += ["", "| parameter | value |", "| --- | ---: |"]
     lines += [f"| {name} | {value:.4g} |" for name, value in values.items()]
@@ -106,7 +112,7 @@ def accuracy(
         lines.append(
             f"| {row.index} | {row.model} | {row.chip} | {row.family} | {measured[number]:.3g} | {fitted[number]:.3g} "
             f"| {validated[number]:.3g} | {validated[number] / measured[number]:.2f} "
-            f"| {'yes' if covered[number] else '**no**'} |"
+            f"| {'yes' if covered[0, number] else '**no**'} |"
         )
     lines += ["", "## Rows left out", "", "| line | model | chip | scheme | why |", "| ---: | --- | --- | --- | --- |"]
     lines += [f"| {row.index} | {row.model} | {row.chip} | {row.scheme} | {row.note} |" for row in unused]
@@ -151,7 +157,7 @@ def write_devices(
     intervals: Mapping[str, tuple[float, float]],
     rows: Sequence[Row],
     utilisation: float,
-    rated: Mapping[str, float],
+    rated: Mapping[str, Rating],
 ) -> None:
     """Write the shared TOML file and one for each chip."""
     fit = f"calibrate.py, fit to {len(rows)} float16 rows of data/device_latency.csv, A14 to A17 Pro"
@@ -170,8 +176,10 @@ def write_devices(
         count = sum(row.chip == chip for row in rows)
         own = f"{fit}; {count} rows are this chip's"
         low, high = intervals[chip]
-        residual = f"10 % and 90 % quantiles of the cross-validation's residuals, widened for {count} rows of this chip"
-        stream = f"{opt}: at least {found[-1].compressed_stream_gbps:.3g} GB/s at 4 bits; other chips by their speed"
+        residual = (
+            f"10 % and 90 % quantiles of cross-validation residuals (by family, by lab); {count} rows of this chip"
+        )
+        stream = "rated DRAM bandwidth in data/device_specs.csv; OPT-1.3B at 4 bits on A17 Pro needs at least 44.6 GB/s"
         entries = (
             ("dispatch_ms", unit.dispatch_ms, "fitted", own),
             ("launch_ms", unit.launch_ms, "fitted", own),
@@ -179,14 +187,14 @@ def write_devices(
                 "compute_tflops",
                 unit.compute_tflops,
                 "fitted",
-                f"{utilisation:.2f} (fitted, all chips) of the rated {rated[chip]:g} TFLOPS in data/device_specs.csv",
+                f"{utilisation:.2f} (fitted) of the rated {rated[chip].tflops:g} TFLOPS in data/device_specs.csv",
             ),
             ("activation_gbps", unit.activation_gbps, "fitted", own),
             ("stream_gbps", unit.stream_gbps, "fitted", own),
             (
                 "compressed_stream_gbps",
                 unit.compressed_stream_gbps,
-                "fitted" if chip == "A17 Pro" else "borrowed",
+                "rated",
                 stream,
             ),
             ("interval_low", low, "fitted", residual),

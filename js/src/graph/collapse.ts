@@ -96,24 +96,24 @@ function unwrapped(tree: ModuleTree, module: number): number {
   return m;
 }
 
-const OPENING_BOXES = 4;
+const OPENING_MODULES = 4;
 const OPENING_LIMIT = 48;
 
 /**
- * Modules to open at first, so that one sees several boxes and no wall of them: while few boxes are there and
- * one module holds most of the ops, that module is opened.
+ * Modules to open at first, so that one sees several modules and no wall of boxes: while few modules are there and
+ * one of them holds most of the ops, it is opened.
  */
 export function openingModules(tree: ModuleTree): Set<number> {
   const expanded = new Set<number>();
   let visible = topLevel(tree, 0);
   let loose = tree.ops[unwrapped(tree, 0)]!.length;
   for (;;) {
-    if (visible.length + loose >= OPENING_BOXES && visible.length > 1) break;
+    if (visible.length >= OPENING_MODULES) break;
     const largest = visible.reduce((a, b) => (tree.opCount[b]! > tree.opCount[a]! ? b : a), visible[0] ?? -1);
     if (largest < 0 || tree.opCount[largest]! * 2 < tree.opModule.length) break;
     const inner = topLevel(tree, largest);
     const innerOps = tree.ops[largest]!.length;
-    if (inner.length === 0 || visible.length + inner.length + innerOps > OPENING_LIMIT) break;
+    if (inner.length === 0 || visible.length + inner.length + loose + innerOps > OPENING_LIMIT) break;
     expanded.add(largest);
     visible = [...visible.filter((m) => m !== largest), ...inner];
     loose += innerOps;

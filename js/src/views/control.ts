@@ -34,7 +34,7 @@ export function controlFor(store: Store, weights: ArrayLike<number>): Control {
     at,
     mean: positionOf(stops, now.meanBits),
     short: info ? String(info.nbits) : "mixed",
-    valueText: info ? `${info.nbits} bits, ${info.familyLabel}` : `mixed, ${mean}`,
+    valueText: info ? `${format.plural(info.nbits, "bit")}, ${info.familyLabel}` : `mixed, ${mean}`,
     editable: now.editable,
   };
 }

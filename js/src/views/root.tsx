@@ -72,6 +72,8 @@ export function Root({ store, view, height }: RootProps): VNode {
     <div
       ref={root}
       class={`tlr tlr-view-${view}`}
+      // A click on anything that takes no focus itself gives it to the view, not to the notebook's cell: keys go on here.
+      tabIndex={-1}
       // Without this the notebook's own one-letter commands would act on keys pressed in here.
       data-lm-suppress-shortcuts="true"
       style={tall === undefined ? {} : { height: `${tall}px` }}

@@ -48,7 +48,9 @@ export function Sliders({ store }: { store: Store }): VNode {
           end={() => store.endGesture()}
         />
         <span class="tlr-bits-value">{nothing ? "–" : control.short}</span>
-        {!nothing && control.at >= 0 && <span class="tlr-muted">bits</span>}
+        {!nothing && control.at >= 0 && (
+          <span class="tlr-muted">{control.short === "1" ? "bit" : "bits"}</span>
+        )}
       </span>
       <span class="tlr-note" role="status">
         {message(store, nothing)}

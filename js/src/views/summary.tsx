@@ -17,19 +17,19 @@ export function Summary({ store }: { store: Store }): VNode {
     <section class="tlr-summary" aria-label="Totals">
       <Figure
         name="Size"
-        certainty="exact"
+        certainty="of the package"
         test="total-size"
         raw={now.sizeBytes}
         value={format.bytesChange(was.sizeBytes, now.sizeBytes)}
         change={format.percentChange(was.sizeBytes, now.sizeBytes)}
         better={now.sizeBytes < was.sizeBytes}
         words={`${format.bytes(now.sizeBytes)}, ${format.changeInWords(was.sizeBytes, now.sizeBytes, "smaller", "larger")} than float16`}
-        below={`weight.bin ${format.bytes(now.weightFileBytes)}`}
+        below={`weight.bin ${format.bytes(now.weightFileBytes)}, exact`}
         title={[
           column(program, "size_bytes", "weight_bytes", "size")?.description ??
             "Size of the whole package on disk.",
-          `weight.bin: ${format.exactBytes(now.weightFileBytes)}`,
-          `package: ${format.exactBytes(now.sizeBytes)}; float16: ${format.exactBytes(was.sizeBytes)}`,
+          `weight.bin: exactly ${format.exactBytes(now.weightFileBytes)}`,
+          `package: about ${format.exactBytes(now.sizeBytes)}, the program estimated within a thousandth; float16: ${format.exactBytes(was.sizeBytes)}`,
         ].join("\n")}
       >
         <div class="tlr-meter">
@@ -91,7 +91,7 @@ function Figure(props: FigureProps): VNode {
   return (
     <div class="tlr-figure" title={props.title}>
       <div class="tlr-figure-name">
-        {props.name} <span class={`tlr-certainty is-${props.certainty}`}>{props.certainty}</span>
+        {props.name} <span class="tlr-certainty">{props.certainty}</span>
       </div>
       <div class="tlr-figure-value">
         <span data-testid={props.test} data-value={props.raw}>

@@ -83,7 +83,7 @@ function Figures({
   const now = none ? NOTHING : sum(store, weights, ops, store.scheme, store.live);
   const [a, b] = [format.milliseconds(was.ms), format.milliseconds(now.ms)];
   const text: Record<string, string> = {
-    bits: now.bits > 0 ? `${format.bits(now.bits)} bits mean` : "",
+    bits: now.bits > 0 ? `${format.bits(now.bits)} bits` : "",
     size: format.bytesChange(was.bytes, now.bytes),
     latency: `${format.ABOUT}${a === b ? b : `${a} ${format.ARROW} ${b}`}`,
   };

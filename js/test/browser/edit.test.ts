@@ -168,7 +168,7 @@ describe("the slider", () => {
     expect(s.getAttribute("aria-valuetext")).toBe("8 bits, palettize");
     press(s, "End");
     await frame();
-    expect(s.getAttribute("aria-valuetext")).toBe("1 bits, palettize");
+    expect(s.getAttribute("aria-valuetext")).toBe("1 bit, palettize");
     press(s, "ArrowLeft");
     await frame();
     expect(s.getAttribute("aria-valuetext")).toBe("2 bits, palettize");
