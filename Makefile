@@ -1,7 +1,7 @@
 # talaria-nb. `make` lists what there is to do.
 #
 # Everything lands in .venv and js/node_modules; a second run does only what changed. PYTHON picks the interpreter
-# (3.11 or newer), PYTEST_ARGS goes to pytest: make pytest PYTEST_ARGS="-m 'not slow' -k plan"
+# (3.11 or newer), PYTEST_ARGS goes to pytest: make pytest PYTEST_ARGS="-k plan"
 
 PYTHON ?= python3
 PYTEST_ARGS ?=

@@ -15,6 +15,7 @@ import coremltools as ct
 import torch
 import torch.utils._pytree as pytree
 from coremltools.converters.mil.mil.scope import ScopeSource
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from talaria_nb.errors import ConversionError, LoadError
 from talaria_nb.quiet import quiet
@@ -282,6 +283,12 @@ def _export(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
                 "Give inputs that model(*inputs) accepts."
             )
             raise LoadError(message) from run_error
+        if isinstance(error, GuardOnDataDependentSymNode):
+            message = (
+                f"{name} decides by the values of its tensors what to do next, and a trace would keep only what these "
+                f"example_inputs lead to: {_first_line(error)}. Write it with torch.where or torch.cond."
+            )
+            raise LoadError(message) from error
         message = f"torch.export cannot trace {name}: {_first_line(error)}."
         raise ConversionError(message) from error
     return exported

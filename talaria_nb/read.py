@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from talaria_nb.source import SourceMap
 
 _MAX_ATTRIBUTE_ELEMENTS = 16
-"""Constants up to this size are read as attributes (strides, pads, permutations); larger ones stay values."""
+"""Scalars and lists up to this size are read as attributes (strides, pads, permutations); all else stays a value."""
 
 _FLOAT_DTYPES = ("fp16", "fp32")
 
@@ -171,7 +171,8 @@ def _operands(op: Operation) -> tuple[list[tuple[str, Var]], dict[str, Attribute
     for parameter, value in op.inputs.items():
         for var in value if isinstance(value, (list, tuple)) else (value,):
             constant = var.op is not None and var.op.op_type == "const"
-            if constant and np.size(var.val) <= _MAX_ATTRIBUTE_ELEMENTS and not isinstance(value, (list, tuple)):
+            small = constant and np.ndim(var.val) <= 1 and np.size(var.val) <= _MAX_ATTRIBUTE_ELEMENTS
+            if small and not isinstance(value, (list, tuple)):
                 attributes[parameter] = _attribute(var.val)
             else:
                 tensors.append((parameter, var))

@@ -67,6 +67,13 @@ def test_a_weight_names_its_torch_parameter() -> None:
         np.testing.assert_array_equal(model.weight_value(name), expected)
 
 
+def test_a_tiny_weight_is_still_a_weight() -> None:
+    model = tnb.load(nn.Linear(4, 4).eval(), torch.zeros(2, 4), progress=False)
+    [linear] = model.ops[model.ops["op_type"] == "linear"].to_dict("records")
+    assert linear["flops"] == pytest.approx(2 * 2 * 4 * 4, rel=0.3)  # some count the bias too
+    assert linear["weight_bytes"] == 2 * 4 * 4
+
+
 def test_flops_of_known_layers() -> None:
     ops = models.classifier().ops
     stem = ops[(ops["module"] == "stem") & (ops["op_type"] == "conv")].iloc[0]
@@ -125,6 +132,11 @@ class Locked(nn.Linear):
         self.lock = threading.Lock()
 
 
+class Boundless(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if x.sum() > 0 else -x
+
+
 @pytest.mark.parametrize(
     ("source", "inputs", "error", "says"),
     [
@@ -136,6 +148,7 @@ class Locked(nn.Linear):
         (nn.Linear(2, 2), torch.zeros(1, 3), LoadError, r"does not run on these example_inputs \(\(1, 3\) float32\)"),
         (Unconvertible(), torch.zeros(3, 3), ConversionError, "cannot convert Unconvertible"),
         (Locked(), torch.zeros(3, 3), ConversionError, "Locked cannot be copied"),
+        (Boundless(), torch.zeros(3), LoadError, "Boundless decides by the values of its tensors"),
     ],
 )
 def test_bad_input_is_answered_in_one_sentence(

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 import talaria_nb as tnb
 from talaria_nb.convert import convert
+from talaria_nb.errors import ConversionError
 from talaria_nb.quiet import quiet
 from talaria_nb.repairs import repair
 
@@ -102,21 +103,28 @@ def test_an_exported_program_is_loaded_and_left_alone() -> None:
     assert model.repairs
 
 
-class DataDependent(nn.Module):
+class TwoLinears(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.linear = nn.Linear(4, 8)
+        self.first = nn.Linear(4, 8)
+        self.second = nn.Linear(8, 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.linear(x) if x.shape[0] == int(x.size(0)) and bool((x < 99).all()) else x.repeat(1, 2)
+        return self.second(torch.relu(self.first(x)))
 
 
-def test_what_cannot_be_exported_is_traced() -> None:
-    model = tnb.load(DataDependent(), X, progress=False)
+def test_what_cannot_be_exported_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        message = "torch.export cannot trace TwoLinears: it is made to fail."
+        raise ConversionError(message)
+
+    monkeypatch.setattr("talaria_nb.convert._export", fail)
+    model = tnb.load(TwoLinears(), X, progress=False)
     assert model.conversion is not None
     assert model.conversion.road == "trace"
+    assert "it is made to fail" in model.repairs[0]
     linear = model.ops[model.ops["op_type"] == "linear"]
-    assert linear["module"].tolist() == ["linear"]
+    assert linear["module"].tolist() == ["first", "second"]
 
 
 class Inner(nn.Module):
