@@ -17,6 +17,7 @@ import numpy as np
 from talaria_nb import latency, storage
 from talaria_nb.errors import SchemeError
 from talaria_nb.schemes import DEFAULT_MENU, Float16, Scheme, refusal, starting_schemes
+from talaria_nb.work import count_work
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -177,7 +178,7 @@ def cost_table(
         proto[rows, column] = [entry.proto_bytes for entry in entries]
         tables = np.array([entry.tables for entry in entries], dtype=np.float64)
         stream[rows, column] = latency.stream_ms(device, compute_unit, scheme, payload[rows, column], tables=tables)
-    times = latency.op_times(program, latency.work(program), device, compute_unit)
+    times = latency.op_times(program, count_work(program), device, compute_unit)
     start, rows_read = program.op_weights
     return CostTable(
         device=device.name,

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from talaria_nb import latency
 from talaria_nb.lint import Finding
 from talaria_nb.schemes import WEIGHT_THRESHOLD
+from talaria_nb.work import count_work
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -174,7 +174,7 @@ def shape_text(shape: tuple[int, ...]) -> str:
 
 def ops_frame(program: Program, source_map: SourceMap) -> pd.DataFrame:
     """Build `Model.ops`: one row an op, in execution order, of the program as it was loaded."""
-    work = latency.work(program)
+    work = count_work(program)
     values, ops = program.values, program.ops
     start, rows = program.op_weights
     loaded = np.array(_loaded_bytes(program), dtype=np.int64)
@@ -223,7 +223,7 @@ def blocks_frame(program: Program, source_map: SourceMap) -> pd.DataFrame:
     blocks, modules = program.blocks, program.modules
     tree = blocks.tree
     rows = tree.preorder[tree.stop[tree.preorder] > tree.start[tree.preorder]]
-    flops = np.concatenate([[0], np.cumsum(latency.work(program).flops[tree.order])])
+    flops = np.concatenate([[0], np.cumsum(count_work(program).flops[tree.order])])
     return pd.DataFrame(
         {
             "module": [modules.path[row] for row in rows],

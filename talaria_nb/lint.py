@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from talaria_nb import latency
 from talaria_nb.program import NO_OP
 from talaria_nb.schemes import WEIGHT_THRESHOLD
+from talaria_nb.work import ELEMENTWISE, Work, count_work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -139,8 +139,8 @@ class Facts:
         self.outputs = frozenset(program.outputs)
 
     @cached_property
-    def work(self) -> latency.Work:
-        return latency.work(self.program)
+    def work(self) -> Work:
+        return count_work(self.program)
 
     @cached_property
     def readers(self) -> list[int]:
@@ -304,7 +304,7 @@ def _integer_arithmetic(facts: Facts) -> Iterator[Hit]:
     ops = facts.program.ops
     for op, op_type in enumerate(ops.op_type):
         wide = [value for value in ops.outputs[op] if facts.dtype(value) in ("int32", "uint32", "int64", "uint64")]
-        arithmetic = op_type in latency.ELEMENTWISE and op_type != "cast"
+        arithmetic = op_type in ELEMENTWISE and op_type != "cast"
         if wide and arithmetic and any(facts.program.values.shape[value] for value in wide):
             yield Hit((op,), f"{op_type} in {facts.dtype(wide[0])}", facts.moved(op))
 

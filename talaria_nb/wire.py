@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from talaria_nb import latency
 from talaria_nb.frames import COLUMNS, TABLE_COLUMNS, shape_text, source_text
+from talaria_nb.work import count_work
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -26,7 +26,7 @@ def pack_program(model: Model) -> Wire:
     """Pack what the views show of a model and no edit changes."""
     program = model.program
     ops, values, weights, modules = program.ops, program.values, program.weights, program.modules
-    work = latency.work(program)
+    work = count_work(program)
     return {
         "name": program.name,
         "deployment_target": program.deployment_target,

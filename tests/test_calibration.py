@@ -11,13 +11,14 @@ from talaria_nb import latency
 from talaria_nb.devices import UNIT_PARAMETERS, chip_files, device, workloads
 from talaria_nb.devices.measurements import CHIPS, Row, bits, group_size, ratings, read_rows
 from talaria_nb.schemes import Float16, Palettize
+from talaria_nb.work import count_work
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from talaria_nb.latency import Work
     from talaria_nb.program import Program
     from talaria_nb.schemes import Scheme
+    from talaria_nb.work import Work
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def programs() -> Mapping[str, Program]:
 
 @pytest.fixture(scope="module")
 def works(programs: Mapping[str, Program]) -> Mapping[str, Work]:
-    return {key: latency.work(program) for key, program in programs.items()}
+    return {key: count_work(program) for key, program in programs.items()}
 
 
 @pytest.fixture(scope="module")

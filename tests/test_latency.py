@@ -16,9 +16,9 @@ import talaria_nb as tnb
 from models import Classifier, UNet
 from talaria_nb import latency
 from talaria_nb.devices import device
-from talaria_nb.latency import Kind
 from talaria_nb.program import NO_OP, Modules, Ops, Program, Values, Weights
 from talaria_nb.schemes import Float16, LinearQuantize, Palettize
+from talaria_nb.work import Kind, Work, count_work
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,11 +88,11 @@ def one(
     out: Shape,
     constants: Mapping[str, Shape] | None = None,
     **attributes: Attribute,
-) -> latency.Work:
+) -> Work:
     """Work of a program of one op whose operands are named by their parameters."""
     constants = constants or {}
     operands = {name: name for name in (*inputs, *constants)}
-    return latency.work(
+    return count_work(
         program_of([(op_type, operands, out)], inputs=inputs, constants=constants, attributes={0: attributes})
     )
 
@@ -108,7 +108,7 @@ def total(
 ) -> float:
     """Price a program as the cost table does, every weight under one scheme."""
     phone = phone or PHONE
-    times = latency.op_times(program, latency.work(program), phone)
+    times = latency.op_times(program, count_work(program), phone)
     payload = program.weights.elements * bits / 8
     stream = latency.stream_ms(phone, "all", scheme, payload, tables=tables)
     start, rows = program.op_weights
@@ -257,7 +257,7 @@ def test_products_agree_with_torchs_own_counter(module: type[nn.Module], shape: 
     model, example = module().eval(), torch.zeros(shape)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(example)
-    work = latency.work(tnb.load(model, (example,), progress=False).program)
+    work = count_work(tnb.load(model, (example,), progress=False).program)
     assert work.flops[np.isin(work.kind, PRODUCTS)].sum() == counter.get_total_flops()
 
 
@@ -269,7 +269,7 @@ def test_timm_models_agree_with_torchs_own_counter(name: str) -> None:
     # The counter does not know the fused attention kernel of CPUs.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
         model(example)
-    work = latency.work(tnb.load(model, (example,), progress=False).program)
+    work = count_work(tnb.load(model, (example,), progress=False).program)
     # Where attention is one op, its softmax is counted here and not there.
     assert work.flops[np.isin(work.kind, PRODUCTS)].sum() == pytest.approx(counter.get_total_flops(), rel=0.01)
 
@@ -283,7 +283,7 @@ def test_bytes_are_those_of_the_tensors() -> None:
 
 def test_a_value_read_twice_moves_once() -> None:
     program = program_of([("mul", {"x": "x", "y": "x"}, (4, 8))], inputs={"x": (4, 8)})
-    assert latency.work(program).activation_bytes.tolist() == [2 * 2 * 32]
+    assert count_work(program).activation_bytes.tolist() == [2 * 2 * 32]
 
 
 def test_a_lookup_moves_the_rows_it_reads_not_its_table() -> None:
@@ -304,7 +304,7 @@ def test_elementwise_ops_ride_with_their_producer() -> None:
         inputs={"x": (1, 64, 8, 8)},
         constants={"w": (64, 64, 1, 1)},
     )
-    work = latency.work(program)
+    work = count_work(program)
     tensor = 2 * 64 * 64
     assert work.kind.tolist() == [Kind.CONV, Kind.FUSED, Kind.FUSED, Kind.PASS, Kind.PASS]
     assert work.traffic_bytes.tolist()[:3] == [2 * tensor, 0, tensor]
@@ -322,14 +322,14 @@ def test_unknown_ops_are_data_movement_and_flagged() -> None:
 
 def test_a_program_without_ops_costs_the_dispatch() -> None:
     program = program_of([], inputs={"x": (1,)})
-    times = latency.op_times(program, latency.work(program), PHONE)
+    times = latency.op_times(program, count_work(program), PHONE)
     assert times.dispatch_ms > 0
     assert len(times.launch_ms) == 0
 
 
 def test_every_number_is_finite_and_times_are_not_negative() -> None:
     program = tnb.load(Classifier(), (torch.zeros(1, 3, 64, 64),), progress=False).program
-    times = latency.op_times(program, latency.work(program), PHONE)
+    times = latency.op_times(program, count_work(program), PHONE)
     for column in (times.launch_ms, times.compute_ms, times.activation_ms):
         assert np.isfinite(column).all()
     assert (times.launch_ms >= 0).all()
@@ -402,12 +402,12 @@ def test_weights_arrive_while_earlier_ops_run() -> None:
 
 def test_work_of_another_program_is_refused() -> None:
     with pytest.raises(ValueError, match="has 3 ops"):
-        latency.op_times(chain(2, rows=1, width=8), latency.work(chain(3, rows=1, width=8)), PHONE)
+        latency.op_times(chain(2, rows=1, width=8), count_work(chain(3, rows=1, width=8)), PHONE)
 
 
 def test_ten_thousand_ops_are_priced_at_once() -> None:
     program = chain(10_000, rows=8, width=64)
-    work = latency.work(program)
+    work = count_work(program)
     program.op_weights  # noqa: B018 - cached with the program, not part of pricing
     best = min(_timed(lambda: latency.op_times(program, work, PHONE)) for _ in range(5))
     assert best < 0.05

@@ -21,7 +21,7 @@ from talaria_nb import latency
 from talaria_nb.devices import Unit, workloads
 from talaria_nb.devices.measurements import CHIPS, LATENCIES, Rating, Row, bits, group_size, ratings, read_rows
 from talaria_nb.devices.report import REPORT, accuracy, compression, overlapped, write_devices
-from talaria_nb.latency import Kind, Work
+from talaria_nb.work import Kind, Work, count_work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -253,7 +253,7 @@ def table_time(rows: Sequence[Row], works: Mapping[str, Work]) -> float:
 
 def calibrate() -> str:
     """Fit, write the TOML files and the report, and return the report."""
-    works = {key: latency.work(program) for key, program in workloads.read().items()}
+    works = {key: count_work(program) for key, program in workloads.read().items()}
     rows, unused = read_rows(set(works))
     dense = [row for row in rows if row.scheme == "float16"]
     packed = [row for row in rows if row.scheme != "float16"]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from talaria_nb.devices import Unit
-    from talaria_nb.latency import Work
+    from talaria_nb.work import Work
 
     Floats: TypeAlias = NDArray[np.float64]
 
