@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+import talaria_nb.quiet  # noqa: F401 - before any test: it imports coremltools without its warnings
+
 # Where `make test` puts timm and torchvision.
 sys.path.append(str(Path(sys.prefix) / "vision"))
 

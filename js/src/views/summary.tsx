@@ -29,7 +29,7 @@ export function Summary({ store }: { store: Store }): VNode {
           column(program, "size_bytes", "weight_bytes", "size")?.description ??
             "Size of the whole package on disk.",
           `weight.bin: exactly ${format.exactBytes(now.weightFileBytes)}`,
-          `package: about ${format.exactBytes(now.sizeBytes)}, the program estimated within a thousandth; float16: ${format.exactBytes(was.sizeBytes)}`,
+          `package: about ${format.exactBytes(now.sizeBytes)}, the program's part estimated; float16: ${format.exactBytes(was.sizeBytes)}`,
         ].join("\n")}
       >
         <div class="tlr-meter">
