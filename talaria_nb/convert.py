@@ -18,11 +18,13 @@ from coremltools.converters.mil.mil.scope import ScopeSource
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from talaria_nb.errors import ConversionError, LoadError
+from talaria_nb.lineage import exported_lineage, link, number_nodes
 from talaria_nb.quiet import quiet
 from talaria_nb.read import mil_function
+from talaria_nb.regions import inline_regions
 from talaria_nb.repairs import decomposition, missing, repair
 from talaria_nb.schemes import ios_version
-from talaria_nb.source import SourceMap, number_nodes, source_map, whole_stacks
+from talaria_nb.source import SourceMap, whole_stacks
 from talaria_nb.trace import convert_traced
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ class Conversion:
     repairs
         What had to be rewritten before coremltools could convert the model, one sentence each; empty for most.
     road
-        "export" for torch.export, "trace" for torch.jit.trace, after which ops know their module but no source line.
+        "export" for torch.export, "trace" for torch.jit.trace.
     """
 
     mlmodel: ct.models.MLModel
@@ -110,7 +112,7 @@ def _check_states(exported: torch.export.ExportedProgram, deployment_target: str
 def convert_program(exported: torch.export.ExportedProgram, deployment_target: str, *, progress: bool) -> Conversion:
     """Convert a program that the user exported; it is not changed. Raises as `convert_exported`."""
     with quiet(progress=progress):
-        return convert_exported(exported.run_decompositions({}), deployment_target, "the exported program")
+        return convert_exported(_flat(exported), deployment_target, "the exported program")
 
 
 def convert_exported(exported: torch.export.ExportedProgram, deployment_target: str, name: str) -> Conversion:
@@ -151,7 +153,7 @@ def convert_exported(exported: torch.export.ExportedProgram, deployment_target: 
                 raise ConversionError(_failure(name, culprit, _first_line(error))) from error
             decompose.add(culprit.target)
     function = mil_function(mlmodel)
-    origins = source_map(exported, function)
+    origins = link(exported_lineage(exported), function)
     # Keep MLModel.save from writing a file of debug handles, which mean nothing outside of this conversion.
     function._essential_scope_sources.remove(ScopeSource.EXIR_DEBUG_HANDLE)  # noqa: SLF001
     return Conversion(mlmodel, origins, tuple(repairs))
@@ -271,7 +273,7 @@ def _to_float32(value: Any) -> Any:
 def _export(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
     try:
         with whole_stacks():
-            exported: torch.export.ExportedProgram = torch.export.export(module, args, kwargs).run_decompositions({})
+            exported = _flat(torch.export.export(module, args, kwargs))
     except Exception as error:
         name = type(module).__name__
         try:
@@ -292,6 +294,12 @@ def _export(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
         message = f"torch.export cannot trace {name}: {_first_line(error)}."
         raise ConversionError(message) from error
     return exported
+
+
+def _flat(exported: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """Write out what an exported program leaves to run time: regions and operators that work in place."""
+    flat: torch.export.ExportedProgram = inline_regions(exported).run_decompositions({})
+    return flat
 
 
 def _describe(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import linecache
+import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import coremltools as ct
 import numpy as np
 import torch
 import torch.utils._pytree as pytree
+from coremltools.converters.mil.frontend.torch.torchscript_utils import _expand_and_optimize_ir
 from coremltools.converters.mil.mil.scope import ScopeSource
 
 from talaria_nb import translations  # noqa: F401 - importing it registers them
+from talaria_nb.lineage import Lineage, Step, link
 from talaria_nb.read import mil_function
-from talaria_nb.source import Origin, SourceMap
+from talaria_nb.source import Frame, Origin, SourceMap, is_of_model, is_of_torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from coremltools.converters.mil.mil import Block, Function
+    from collections.abc import Callable, Hashable, Iterator
 
 _DTYPES = {torch.int64: np.int32, torch.int32: np.int32, torch.bool: np.bool_, torch.float64: np.float32}
+_FRAME = re.compile(r"^(?P<file>.+)\((?P<line>\d+)\): (?P<function>.*)$", re.MULTILINE)
+"""One frame as TorchScript keeps it."""
+_MODULE_MARK = "<module of the model>"
+"""File name of the frames that `_marked` puts around each module; their function is "." and the module's path."""
+_SHAPES = frozenset(["size", "dim", "numel", "len"])
+"""ATen names of nodes whose results depend on shapes only: they are constants after conversion."""
 
 
 class _Flat(torch.nn.Module):
@@ -60,41 +69,109 @@ def convert_traced(
         "iOS16" or newer.
     flatten
         Lists the tensors of the module's output.
-
-    Returns
-    -------
-    tuple of (MLModel, SourceMap)
-        The source map knows modules, but no lines: TorchScript keeps none that coremltools passes on.
     """
     leaves, spec = pytree.tree_flatten((args, kwargs))
     tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-    with torch.no_grad():
+    with torch.no_grad(), _marked(module):
         flat = _Flat(module, spec, leaves, flatten)
         traced = torch.jit.trace(flat, tuple(tensors), check_trace=False, strict=False)  # type: ignore[no-untyped-call]
     inputs = [ct.TensorType(shape=tensor.shape, dtype=_DTYPES.get(tensor.dtype, np.float32)) for tensor in tensors]
     target = ct.target[deployment_target]
     mlmodel = ct.convert(traced, inputs=inputs, minimum_deployment_target=target, skip_model_load=True)
-    return mlmodel, _modules(mil_function(mlmodel), module)
+    return mlmodel, link(_lineage(traced, module), mil_function(mlmodel))
 
 
-def _modules(function: Function, module: torch.nn.Module) -> SourceMap:
-    """Read the module of each op from coremltools' scopes, dropping paths that the module does not have."""
+@contextmanager
+def _marked(module: torch.nn.Module) -> Iterator[None]:
+    """Put a frame that names the module around every module's forward, while it runs inside.
+
+    TorchScript keeps the whole Python stack of each node, but only the last part of its module's path, so that modules
+    in different lists look the same; the stack then holds the path as well.
+    """
+    own: list[tuple[torch.nn.Module, Any]] = []
+    for path, each in module.named_modules():
+        if not isinstance(each, torch.jit.ScriptModule):
+            own.append((each, vars(each).get("forward")))
+            each.forward = _in_frame(path, each.forward)
+    try:
+        yield
+    finally:
+        for each, forward in own:
+            del each.forward
+            if forward is not None:
+                each.forward = forward
+
+
+def _in_frame(path: str, forward: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return forward(*args, **kwargs)
+
+    call.__code__ = call.__code__.replace(co_filename=_MODULE_MARK, co_name=f".{path}")
+    return call
+
+
+def _lineage(traced: torch.jit.ScriptModule, module: torch.nn.Module) -> Lineage:
+    """Describe what was traced, as coremltools reads it: an op's last scope is the name of its node's first output."""
+    graph, parameters, _ = _expand_and_optimize_ir(traced)
     classes = {path: f"{type(each).__module__}.{type(each).__qualname__}" for path, each in module.named_modules()}
-    origins: dict[str, tuple[Origin, ...]] = {}
+    state = dict([*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)])
+    steps: dict[Hashable, Step] = {}
 
-    def visit(block: Block) -> None:
-        for op in block.operations:
-            for nested in op.blocks:
-                visit(nested)
-            names = op.scopes.get(ScopeSource.TORCHSCRIPT_MODULE_NAME, [])
-            if op.op_type == "const" or not names:
-                continue
-            path = ".".join(str(name) for name in names if name)
-            path = path.removeprefix("module").removeprefix(".")
-            while path not in classes:
-                path = path.rpartition(".")[0]
-            origins[op.name] = (Origin(path, op.op_type, ()),)
+    def add(name: str, step: Step) -> None:
+        steps[name.replace(" ", "")] = step  # as coremltools writes its scopes
 
-    visit(function)
-    used = {origin.module for (origin,) in origins.values()}
-    return SourceMap({path: name for path, name in classes.items() if path == "" or path in used}, origins)
+    used: dict[str, str] = {}
+    unknown = Origin("", "", ())
+    for value in graph.inputs():
+        add(value.debugName(), Step(-1, unknown, (), runs=False, from_input=True))
+    for rank, node in enumerate(graph.nodes()):
+        kind, _, operator = node.kind().partition("::")
+        names = [value.debugName() for value in node.outputs()]
+        held = names[0].removeprefix("module.") if names and names[0] in parameters else ""
+        reads = [] if operator in _SHAPES or (kind == "prim" and operator == "GetAttr") else node.inputs()
+        before = tuple(steps[name] for value in reads if (name := value.debugName().replace(" ", "")) in steps)
+        path, frames = _place(node.sourceRange())
+        used |= {above: classes[above] for above in _ancestry(path)}
+        step = Step(
+            rank,
+            Origin(path, operator.strip("_"), frames),
+            before,
+            runs=kind == "aten",
+            from_input=any(each.from_input for each in before),
+            shape=_shape(node),
+            parameter=held if held in state else "",
+        )
+        for name in names:
+            add(name, step)
+    return Lineage(
+        steps,
+        lambda op: op.scopes.get(ScopeSource.TORCHSCRIPT_MODULE_NAME, [])[-1:],
+        {"": classes[""], **used},
+        lambda name: state[name].detach(),
+        {},
+    )
+
+
+def _place(stack: str) -> tuple[str, tuple[Frame, ...]]:
+    """Read the module and the frames from the Python stack of a node, which has the innermost frame first."""
+    path, frames = None, []
+    for match in reversed(list(_FRAME.finditer(stack))):
+        file, line, function = match["file"], int(match["line"]), match["function"]
+        if file == _MODULE_MARK:
+            path = function[1:]
+        elif path is not None and is_of_model(file, function):
+            code = linecache.getline(file, line).strip()
+            frames.append(Frame(file, line, function, code, is_user=not is_of_torch(file)))
+    return path or "", tuple(frames)
+
+
+def _ancestry(path: str) -> list[str]:
+    parts = path.split(".") if path else []
+    return [".".join(parts[:depth]) for depth in range(len(parts) + 1)]
+
+
+def _shape(node: torch.Node) -> tuple[int, ...] | None:
+    outputs = list(node.outputs())
+    kind = outputs[0].type() if len(outputs) == 1 else None
+    sizes = kind.sizes() if isinstance(kind, torch.TensorType) else None
+    return None if sizes is None else tuple(sizes)

@@ -14,6 +14,8 @@ from torch import nn
 
 import models
 import talaria_nb as tnb
+from talaria_nb.quiet import quiet
+from talaria_nb.regions import inline_regions
 from talaria_nb.source import HANDLE_FILE, package_source_map
 
 if TYPE_CHECKING:
@@ -85,22 +87,37 @@ RIGHT = [
 ]
 
 
+ROADS = ("export", "trace")
+
+
 @cache
-def everything() -> tnb.Model:
+def everything(road: str = "export") -> tnb.Model:
     torch.manual_seed(0)
     module = Everything()
     for tensor in (module.norm.weight, module.norm.bias, module.norm.running_mean, module.norm.running_var):
         assert isinstance(tensor, torch.Tensor)
         nn.init.uniform_(tensor, 0.5, 1.5)
-    return tnb.load(module, torch.zeros(1, 3, 8, 8), progress=False)
+    return load(module, torch.zeros(1, 3, 8, 8), road)
+
+
+def load(module: nn.Module, example_inputs: object, road: str) -> tnb.Model:
+    """Load a module by torch.export, or as if torch.export had failed."""
+    with pytest.MonkeyPatch.context() as patch:
+        if road == "trace":
+            patch.setattr("talaria_nb.convert.inline_regions", lambda _: 1 / 0)
+        model = tnb.load(module, example_inputs, progress=False)
+    assert model.conversion is not None
+    assert model.conversion.road == road
+    return model
 
 
 def frame_lines(model: tnb.Model, op: str) -> list[str]:
     return [LINES[frame.line - 1] for frame in model.source(op) if frame.file == __file__]
 
 
-def test_every_op_points_at_the_right_module_and_line() -> None:
-    model = everything()
+@pytest.mark.parametrize("road", ROADS)
+def test_every_op_points_at_the_right_module_and_line(road: str) -> None:
+    model = everything(road)
     wanted = list(RIGHT)
     for row in model.ops.itertuples():
         lines = frame_lines(model, row.name)
@@ -117,8 +134,9 @@ def test_every_op_points_at_the_right_module_and_line() -> None:
     assert [entry for entry in wanted if entry[1] != "cast"] == []
 
 
-def test_source_tells_users_lines_from_torchs() -> None:
-    model = everything()
+@pytest.mark.parametrize("road", ROADS)
+def test_source_tells_users_lines_from_torchs(road: str) -> None:
+    model = everything(road)
     for op in model.ops["name"]:
         frames = model.source(op)
         assert any(frame.is_user for frame in frames)
@@ -130,16 +148,18 @@ def test_source_tells_users_lines_from_torchs() -> None:
     ]
 
 
-def test_ops_know_the_class_of_their_module() -> None:
-    ops = everything().ops
+@pytest.mark.parametrize("road", ROADS)
+def test_ops_know_the_class_of_their_module(road: str) -> None:
+    ops = everything(road).ops
     classes = dict(zip(ops["module"], ops["module_class"], strict=True))
     assert classes["nested.1.0"].endswith("test_source.Head")
     assert classes["conv"] == "torch.nn.modules.conv.Conv2d"
     assert all(classes.values())
 
 
-def test_a_conv_keeps_its_batch_norm_as_second_parent() -> None:
-    model = everything()
+@pytest.mark.parametrize("road", ROADS)
+def test_a_conv_keeps_its_batch_norm_as_second_parent(road: str) -> None:
+    model = everything(road)
     [conv] = model.ops.loc[model.ops["op_type"] == "conv", "name"]
     parents = model.source_map.parents(conv)
     assert [parent.module for parent in parents] == ["conv", "norm"]
@@ -158,8 +178,9 @@ class Patterns(nn.Module):
         return torch.sigmoid(x) * x
 
 
-def test_fused_activations_keep_their_parts_and_others_gain_none() -> None:
-    model = tnb.load(Patterns(), torch.zeros(2, 8), progress=False)
+@pytest.mark.parametrize("road", ROADS)
+def test_fused_activations_keep_their_parts_and_others_gain_none(road: str) -> None:
+    model = load(Patterns(), torch.zeros(2, 8), road)
     operators = {
         row.op_type: [parent.operator for parent in model.source_map.parents(row.name)]
         for row in model.ops.itertuples()
@@ -168,8 +189,9 @@ def test_fused_activations_keep_their_parts_and_others_gain_none() -> None:
     assert operators == {"linear": ["linear"], "silu": ["mul", "sigmoid"]}
 
 
-def test_folded_constants_belong_to_the_convs_parameter() -> None:
-    model = everything()
+@pytest.mark.parametrize("road", ROADS)
+def test_folded_constants_belong_to_the_convs_parameter(road: str) -> None:
+    model = everything(road)
     weights = model.weights.set_index("folded_from")
     assert weights.loc["conv.weight", "parameter"] == ""
     held = model.weights[model.weights["parameter"] != ""]
@@ -189,8 +211,9 @@ class Turned(nn.Module):
         return x @ self.table.T
 
 
-def test_a_transposed_parameter_is_still_held() -> None:
-    model = tnb.load(Turned(), torch.zeros(2, 8), progress=False)
+@pytest.mark.parametrize("road", ROADS)
+def test_a_transposed_parameter_is_still_held(road: str) -> None:
+    model = load(Turned(), torch.zeros(2, 8), road)
     assert (model.weights["parameter"] + model.weights["folded_from"]).tolist() == ["table"]
 
 
@@ -198,6 +221,53 @@ def test_rows_of_an_embedding_that_no_input_chooses_are_folded_from_it() -> None
     model = models.minilm()
     folded = model.weights.loc[model.weights["parameter"] == "", "folded_from"]
     assert sorted(folded) == ["embeddings.position_embeddings.weight", "embeddings.token_type_embeddings.weight"]
+
+
+class Regions(nn.Module):
+    """Gradients and autocast switched on and off, inside of each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    @torch.no_grad()
+    def helper(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y = x.sin()  # sin
+        return y, y.cos()  # cos
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y, z = self.helper(x)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = self.linear(y)  # linear
+            with torch.no_grad():
+                y = y.exp()  # exp
+        with torch.autocast("cpu", enabled=False):
+            return torch.tanh(y.float()), z  # tanh
+
+
+def test_ops_inside_of_regions_keep_their_lines() -> None:
+    model = tnb.load(Regions(), torch.zeros(2, 8), progress=False)
+    computing = [row for row in model.ops.itertuples() if row.op_type != "cast"]
+    assert [row.op_type for row in computing] == ["sin", "cos", "linear", "exp", "tanh"]
+    for row in computing:
+        assert frame_lines(model, row.name)[-1].endswith(f"# {row.op_type}")
+
+
+def test_regions_are_written_out_without_a_change_of_values() -> None:
+    module, x = Regions().eval(), torch.randn(2, 8)
+    exported = torch.export.export(module, (x,))
+    before = str(exported.graph)
+    with quiet(progress=False):
+        inlined = inline_regions(exported)
+        results = inlined.module()(x)
+    assert str(exported.graph) == before
+    assert "wrap_with" in before
+    assert "wrap_with" not in str(inlined.graph)
+    y, z = module.helper(x)
+    wanted = module.linear(y).exp().tanh(), z  # without autocast
+    torch.testing.assert_close(results, wanted)
+    plain = torch.export.export(module.linear, (x,))
+    assert inline_regions(plain) is plain
 
 
 def share_with_user_frame(model: tnb.Model, names: Iterable[str]) -> float:
