@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import coremltools as ct
 import torch
 import torch.utils._pytree as pytree
 from coremltools.converters.mil.mil.scope import ScopeSource
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
+from talaria_nb import coreml
 from talaria_nb.errors import ConversionError, LoadError
 from talaria_nb.lineage import exported_lineage, link, number_nodes
+from talaria_nb.progress import stage
 from talaria_nb.quiet import quiet
 from talaria_nb.read import mil_function
 from talaria_nb.regions import inline_regions
@@ -28,6 +29,7 @@ from talaria_nb.source import SourceMap, whole_stacks
 from talaria_nb.trace import convert_traced
 
 if TYPE_CHECKING:
+    import coremltools as ct
     from torch.fx import Node
 
 _TORCH = str(Path(torch.__file__).parent)
@@ -89,6 +91,7 @@ def convert(module: torch.nn.Module, example_inputs: object, deployment_target: 
         try:
             return convert_exported(_export(twin, args, kwargs), deployment_target, name)
         except ConversionError as by_export:
+            stage("Tracing")
             try:
                 mlmodel, origins = convert_traced(
                     twin, args, kwargs, deployment_target, lambda out: _tensors(out, set())
@@ -136,6 +139,7 @@ def convert_exported(exported: torch.export.ExportedProgram, deployment_target: 
     decompose: set[Any] = set()
     repairs: dict[str, None] = {}
     while True:
+        stage("Repairing")
         repaired = repair(exported, decompose)
         exported = repaired.exported
         repairs |= dict.fromkeys(repaired.repairs)
@@ -145,7 +149,7 @@ def convert_exported(exported: torch.export.ExportedProgram, deployment_target: 
             raise ConversionError(_failure(name, node, f"coremltools has no translation for {op}"))
         number_nodes(exported)
         try:
-            mlmodel = ct.convert(exported, minimum_deployment_target=ct.target[deployment_target], skip_model_load=True)
+            mlmodel = coreml.convert(exported, deployment_target)
             break
         except Exception as error:
             culprit = _culprit(error, exported)
@@ -273,6 +277,7 @@ def _to_float32(value: Any) -> Any:
 def _export(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
     try:
         with whole_stacks():
+            stage("Exporting")
             exported = _flat(torch.export.export(module, args, kwargs))
     except Exception as error:
         name = type(module).__name__
@@ -298,6 +303,7 @@ def _export(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
 
 def _flat(exported: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
     """Write out what an exported program leaves to run time: regions and operators that work in place."""
+    stage("Decomposing")
     flat: torch.export.ExportedProgram = inline_regions(exported).run_decompositions({})
     return flat
 

@@ -13,7 +13,7 @@ from coremltools.converters.mil.mil import types
 from coremltools.converters.mil.mil.passes.pass_pipeline import PassPipelineManager
 from coremltools.converters.mil.mil.types.symbolic import is_symbolic
 
-from talaria_nb import compressed, package, storage
+from talaria_nb import compressed, coreml, package, storage
 from talaria_nb.errors import LoadError
 from talaria_nb.quiet import quiet
 
@@ -226,14 +226,17 @@ def _rebuilt(
                 )
                 PassPipelineManager.apply_pipeline(alone, pipeline)
             alone.skip_all_passes = True
-            return mil_convert(
-                alone,
-                convert_from="milinternal",
-                convert_to="mlprogram",
-                specification_version=version,
-                compute_units=ct.ComputeUnit.CPU_ONLY,
-                model_description=description,
-                skip_model_load=True,
+            return coreml.make(
+                lambda package_dir: mil_convert(
+                    alone,
+                    convert_from="milinternal",
+                    convert_to="mlprogram",
+                    specification_version=version,
+                    compute_units=ct.ComputeUnit.CPU_ONLY,
+                    model_description=description,
+                    package_dir=package_dir,
+                    skip_model_load=True,
+                )
             )
     except Exception as error:
         at = f" at {shapes}" if shapes else ""

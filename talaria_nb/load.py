@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from talaria_nb import compressed, frames, functions, lint, package
 from talaria_nb.convert import Conversion, convert, convert_program
 from talaria_nb.errors import LoadError
+from talaria_nb.progress import bar, stage
 from talaria_nb.read import mil_function, read_program
 from talaria_nb.schemes import ios_version
 from talaria_nb.source import Frame, SourceMap, package_source_map
@@ -169,7 +171,7 @@ def load(
         program is the smallest. The model that is loaded is fixed at that size; the configs of a plan fit the flexible
         package as well.
     progress
-        Whether to show conversion progress.
+        Whether to show a bar with the stage that is running.
 
     Returns
     -------
@@ -182,6 +184,31 @@ def load(
     ConversionError
         If the module runs but cannot be converted.
     """
+    try:
+        with bar(shown=progress):
+            return _load(source, example_inputs, deployment_target, function, shapes, progress=progress)
+    except KeyboardInterrupt as interrupt:
+        _let_go(interrupt)
+        raise
+
+
+def _let_go(error: BaseException) -> None:
+    """Free what an error's tracebacks hold, for notebooks keep the last one: weights, temporary folders."""
+    cause: BaseException | None = error
+    while cause is not None:
+        traceback.clear_frames(cause.__traceback__)
+        cause = cause.__context__
+
+
+def _load(
+    source: object,
+    example_inputs: object,
+    deployment_target: str,
+    function: str | None,
+    shapes: Mapping[str, Sequence[int]] | None,
+    *,
+    progress: bool,
+) -> Model:
     if isinstance(source, torch.nn.Module):
         if function is not None or shapes is not None:
             message = "function= and shapes= are for packages; a torch module is loaded at the size of example_inputs."
@@ -258,6 +285,7 @@ def _target_of(specification_version: int, name: str) -> str:
 
 
 def _read(mlmodel: ct.models.MLModel, source_map: SourceMap, name: str) -> Program:
+    stage("Reading the program")
     spec = mlmodel.get_spec()
     version = spec.specificationVersion
     file = Path(mlmodel.weights_dir or "") / "weight.bin"

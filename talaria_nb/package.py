@@ -21,6 +21,7 @@ from coremltools.converters.mil.mil import Operation, types
 
 from talaria_nb.compressed import BITS
 from talaria_nb.errors import LoadError
+from talaria_nb.progress import stage
 from talaria_nb.quiet import quiet
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def open_package(path: Path, *, progress: bool) -> ct.models.MLModel:
         )
         raise LoadError(message)
     _check_manifest(path)
+    stage("Opening the package")
     try:
         with quiet(progress=progress):
             return ct.models.MLModel(str(path), skip_model_load=True)
@@ -122,6 +124,7 @@ def parse(mlmodel: ct.models.MLModel, name: str, *, only: str | None = None) -> 
         for other in list(spec.mlProgram.functions):
             if other != only:
                 del spec.mlProgram.functions[other]
+    stage("Parsing the program")
     try:
         with quiet(progress=False), _bounded_folding():
             return parse_proto(spec, spec.specificationVersion, mlmodel.weights_dir)

@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from talaria_nb import progress as progress_bar
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 @contextmanager
 def quiet(*, progress: bool) -> Iterator[None]:
-    """Silence warnings about coremltools' and torch's own insides; `progress` says whether their progress bars show."""
+    """Silence coremltools' and torch's warnings about their own insides.
+
+    `progress` says whether their progress bars show: as part of the bar of `talaria_nb.progress` where there is one.
+    """
     logger = logging.getLogger("coremltools")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -32,8 +37,10 @@ def _progress_bars(*, shown: bool) -> Iterator[None]:
     """Let the bars of libraries vanish when they are full, or not come up at all, which they offer no way to."""
     original = tqdm.__init__
 
-    def tidy(self: tqdm[Any], *args: Any, **kwargs: Any) -> None:
-        original(self, *args, **{**kwargs, "leave": False, "disable": not shown})
+    def tidy(self: tqdm[Any], iterable: Iterable[Any] | None = None, *args: Any, **kwargs: Any) -> None:
+        followed = progress_bar.follow(kwargs.get("desc") or "", iterable or ()) if shown else None
+        kwargs |= {"leave": False, "disable": not shown or followed is not None}
+        original(self, iterable if followed is None else followed, *args, **kwargs)
 
     tqdm.__init__ = tidy
     try:

@@ -14,7 +14,10 @@ import torch.utils._pytree as pytree
 from coremltools.converters.mil.frontend.torch.torchscript_utils import _expand_and_optimize_ir
 from coremltools.converters.mil.mil.scope import ScopeSource
 
-from talaria_nb import translations  # noqa: F401 - importing it registers them
+from talaria_nb import (
+    coreml,
+    translations,  # noqa: F401 - importing it registers them
+)
 from talaria_nb.lineage import Lineage, Step, link
 from talaria_nb.read import mil_function
 from talaria_nb.source import Frame, Origin, SourceMap, is_of_model, is_of_torch
@@ -76,8 +79,7 @@ def convert_traced(
         flat = _Flat(module, spec, leaves, flatten)
         traced = torch.jit.trace(flat, tuple(tensors), check_trace=False, strict=False)  # type: ignore[no-untyped-call]
     inputs = [ct.TensorType(shape=tensor.shape, dtype=_DTYPES.get(tensor.dtype, np.float32)) for tensor in tensors]
-    target = ct.target[deployment_target]
-    mlmodel = ct.convert(traced, inputs=inputs, minimum_deployment_target=target, skip_model_load=True)
+    mlmodel = coreml.convert(traced, deployment_target, inputs=inputs)
     return mlmodel, link(_lineage(traced, module), mil_function(mlmodel))
 
 

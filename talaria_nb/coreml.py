@@ -1,0 +1,116 @@
+"""coremltools' conversion without what it leaves behind.
+
+By itself coremltools keeps the package of every model it makes until the interpreter exits, remembers names and values
+of a conversion that did not end, and takes 30 bytes an element to see whether a weight fits float16.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import coremltools as ct
+import numpy as np
+from coremltools.converters.mil.converter import _reset_conversion_state
+from coremltools.converters.mil.mil.passes.defs.quantization import FP16ComputePrecision
+from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from coremltools.converters.mil.mil import Operation, Var
+
+_MAX_FLOAT16 = 65504
+_MAX_CHECKED = 400
+"""coremltools looks for values that vanish in float16 in constants with fewer elements only."""
+
+
+def convert(source: object, deployment_target: str, **options: object) -> ct.models.MLModel:
+    """Convert with coremltools; see `make`.
+
+    Parameters
+    ----------
+    source
+        An exported program or a traced module.
+    deployment_target
+        "iOS16" or newer.
+    options
+        As `coremltools.convert` takes them.
+    """
+    target = ct.target[deployment_target]
+    return make(
+        lambda package_dir: ct.convert(
+            source, minimum_deployment_target=target, package_dir=package_dir, skip_model_load=True, **options
+        )
+    )
+
+
+def make(convert: Callable[[str], ct.models.MLModel]) -> ct.models.MLModel:
+    """Let coremltools make a model whose package lives as long as the model.
+
+    Parameters
+    ----------
+    convert
+        Makes the model, given a `package_dir`.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="talaria-nb-"))
+    try:
+        with _forgotten_on_failure(), _lean_casts():
+            mlmodel = convert(str(folder / "model.mlpackage"))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    weakref.finalize(mlmodel, shutil.rmtree, folder, ignore_errors=True)
+    return mlmodel
+
+
+@contextmanager
+def _forgotten_on_failure() -> Iterator[None]:
+    """Make coremltools forget a conversion that fails or is interrupted; it does so by itself after one that ends."""
+    try:
+        yield
+    except BaseException:
+        _reset_conversion_state()
+        for each in ("common::add_fp16_cast", "common::add_int16_cast"):
+            PASS_REGISTRY[each]._cache_vars.clear()  # noqa: SLF001 - it would hold all weights
+        raise
+
+
+@contextmanager
+def _lean_casts() -> Iterator[None]:
+    """Let coremltools' cast to float16 look at large constants in place.
+
+    Whether a value overflows it asks of copies of all of them and of their indices, which for the embedding of a
+    language model takes gigabytes and longer than all the rest. Where everything is in range, a maximum and a minimum
+    tell; the others are left to it.
+    """
+    overflows, underflows = FP16ComputePrecision.fp16_overflow, FP16ComputePrecision._check_underflow_to_zero  # noqa: SLF001
+
+    def overflow(op: Operation) -> bool:
+        given = op.inputs.values()
+        each = [var for value in given for var in (value if isinstance(value, (list, tuple)) else (value,))]
+        return not all(map(_fits_float16, each)) and bool(overflows(op))
+
+    def underflow(self: FP16ComputePrecision, cast: Var, original: Var) -> None:
+        if np.size(original.val) < _MAX_CHECKED:
+            underflows(self, cast, original)
+
+    FP16ComputePrecision.fp16_overflow = staticmethod(overflow)
+    FP16ComputePrecision._check_underflow_to_zero = underflow  # noqa: SLF001
+    try:
+        yield
+    finally:
+        FP16ComputePrecision.fp16_overflow = staticmethod(overflows)
+        FP16ComputePrecision._check_underflow_to_zero = underflows  # noqa: SLF001
+
+
+def _fits_float16(var: Var) -> bool:
+    """Whether a variable is no float32 constant, or one of finite values in range."""
+    if var.op is None or var.op.op_type != "const" or not var.is_tensor_or_scalar_of(dtype="fp32"):
+        return True
+    value: Any = np.asarray(var.val)
+    return not value.size or bool(value.max() <= _MAX_FLOAT16 and value.min() >= -_MAX_FLOAT16)

@@ -1,0 +1,87 @@
+"""One progress bar for all that load() does, whatever stages it goes through.
+
+A stage announces itself with `stage`, wherever it lies. While coremltools converts, its own bars move this one instead.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from tqdm.auto import tqdm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+STAGES: Mapping[str, int] = {
+    "Opening the package": 0,
+    "Parsing the program": 20,
+    "Exporting": 0,
+    "Decomposing": 25,
+    "Repairing": 40,
+    "Tracing": 40,
+    "Translating": 45,
+    "Optimizing": 55,
+    "Writing the package": 85,
+    "Reading the program": 95,
+}
+"""Stage → how much of 100 is done when it begins; roughly the times of the models in `tests/benchmarks`."""
+
+_LIBRARY_BARS: Mapping[str, str] = {
+    "Converting PyTorch Frontend": "Translating",
+    "Running MIL default": "Optimizing",
+    "Running MIL backend": "Writing the package",
+}
+"""How the title of a bar of coremltools starts → the stage that it is."""
+
+_current: ContextVar[tqdm[Any] | None] = ContextVar("current", default=None)
+
+
+@contextmanager
+def bar(*, shown: bool) -> Iterator[None]:
+    """Show a bar while what is inside runs; it is gone afterwards, however that ends."""
+    if not shown:
+        yield
+        return
+    with tqdm(total=100, leave=False, miniters=0, bar_format="{desc}: {bar}| {elapsed}{postfix}") as shows:
+        token = _current.set(shows)
+        try:
+            yield
+        finally:
+            _current.reset(token)
+
+
+def stage(name: str) -> None:
+    """Say which of `STAGES` begins; nothing happens where no bar is shown."""
+    shows = _current.get()
+    if shows is not None:
+        shows.set_description_str(name, refresh=False)
+        shows.set_postfix_str("", refresh=False)
+        _advance(shows, STAGES[name])
+        shows.refresh()
+
+
+def follow(title: str, steps: Iterable[Any]) -> Iterable[Any] | None:
+    """Return the steps of a library's bar so that they move the current bar; None where none is shown."""
+    shows = _current.get()
+    if shows is None:
+        return None
+    name = next((ours for start, ours in _LIBRARY_BARS.items() if title.startswith(start)), None)
+    return steps if name is None else _followed(shows, name, list(steps))
+
+
+def _followed(shows: tqdm[Any], name: str, steps: list[Any]) -> Iterator[Any]:
+    stage(name)
+    start = STAGES[name]
+    end = min(other for other in STAGES.values() if other > start)
+    for number, step in enumerate(steps):
+        if isinstance(step, str):  # a pass of coremltools, by name
+            shows.set_postfix_str(step.rpartition(":")[2], refresh=False)
+        _advance(shows, start + (end - start) * number / len(steps))
+        yield step
+
+
+def _advance(shows: tqdm[Any], done: float) -> None:
+    """Move forward, never back, though stages may come twice."""
+    shows.update(max(0, done - shows.n))
