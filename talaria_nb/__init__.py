@@ -4,17 +4,21 @@ import talaria_nb.quiet  # noqa: F401 - first, for it imports coremltools withou
 from talaria_nb.devices import device, devices
 from talaria_nb.errors import TalariaError
 from talaria_nb.load import Model, load
+from talaria_nb.menu import Menu
 from talaria_nb.plan import Estimate, Plan
-from talaria_nb.schemes import Float16, LinearQuantize, Palettize, Scheme
+from talaria_nb.schemes import Float16, Joint, LinearQuantize, Palettize, Prune, Scheme
 from talaria_nb.session import Session, explore
 
 __all__ = [
     "Estimate",
     "Float16",
+    "Joint",
     "LinearQuantize",
+    "Menu",
     "Model",
     "Palettize",
     "Plan",
+    "Prune",
     "Scheme",
     "Session",
     "TalariaError",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from coremltools.converters.mil.mil import types
@@ -17,14 +17,18 @@ from coremltools.proto import MIL_pb2
 
 from talaria_nb import storage
 from talaria_nb.errors import SchemeError
+from talaria_nb.legality import Subject
 from talaria_nb.program import Packed
-from talaria_nb.schemes import AsStored, LinearQuantize, Palettize, Scheme
+from talaria_nb.schemes import AsStored, LinearQuantize, Palettize, Prune, Scheme, part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from coremltools.converters.mil.mil import Operation
+    from coremltools.converters.mil.mil import Operation, Var
     from numpy.typing import NDArray
+
+    from talaria_nb.program import Shape
+    from talaria_nb.schemes import LinearDtype, LinearMode
 
 PREFIX = "constexpr_"
 
@@ -183,17 +187,26 @@ def payload_bytes(op: Operation) -> int:
         id(var): var
         for step in chain(op)
         for parameter, var in step.inputs.items()
-        if parameter not in _NOT_DATA and var is not None and var.op is not None and var.op.op_type == "const"
+        if parameter not in _NOT_DATA
+        and not (parameter == "mask" and step.nonzero_data.op.op_type != "const")  # the same that its data has
+        and var is not None
+        and var.op is not None
+        and var.op.op_type == "const"
     }
     return sum(-(-int(np.size(var.val)) * _bits_of(var) // 8) for var in stored.values())
 
 
 def dense_value(op: Operation) -> NDArray[np.floating]:
     """Decompress a weight to what the device computes with. float16 or float32, the weight's shape."""
-    table = op.inputs.get("lut")
-    if op.op_type == "constexpr_lut_to_dense" and table.op.op_type.startswith(PREFIX):
-        # coremltools does not follow a table that is compressed itself.
-        return np.asarray(op.decompress(op.indices.val, dense_value(table.op), op.vector_axis and op.vector_axis.val))
+    # coremltools does not follow a table that is compressed itself.
+    if op.op_type == "constexpr_lut_to_dense" and op.lut.op.op_type.startswith(PREFIX):
+        return np.asarray(op.decompress(op.indices.val, dense_value(op.lut.op), op.vector_axis and op.vector_axis.val))
+    if op.op_type == "constexpr_sparse_to_dense":
+        inner = op.nonzero_data.op
+        if inner.op_type == "constexpr_lut_to_sparse" and inner.lut.op.op_type.startswith(PREFIX):
+            table = dense_value(inner.lut.op)
+            mask, data = inner.decompress(inner.indices_mask.val, inner.indices_nonzero_data.val, table, None)
+            return np.asarray(op.decompress(data, mask))
     return np.asarray(op.materialized_val_inference())
 
 
@@ -222,49 +235,95 @@ def packed(
     shape = tuple(int(dim) for dim in op.outputs[0].shape)
     scheme = _recognised(op, shape, channel_axes)
     if scheme is not None:
-        parts = storage.tensors(scheme, shape=shape, dtype="fp16", channel_axes=channel_axes, deployment_target=target)
-        dtype_bytes = _float_bytes(op)
-        predicted = sum(nbytes for _, nbytes in parts) if dtype_bytes == 2 else payload
-        if predicted != payload:
+        weight = Subject(shape, channel_axes, target)
+        predicted = sum(tensor.nbytes for tensor in storage.tensors(scheme, weight, _float_dtype(op)))
+        if predicted != payload and part(scheme, Prune) is None:  # how many zeros a rule leaves, the values decide
             scheme = None
     if scheme is None:
         steps = [_WORDS.get(step.op_type, step.op_type.removeprefix(PREFIX)) for step in reversed(chain(op))]
         scheme = AsStored(" + ".join(dict.fromkeys(steps)), _element_bits(op))
-    return Packed(scheme, payload, sum(extents[offset] for offset in owned), _tables(op))
+    data = _data_bytes(op)
+    return Packed(scheme, data, payload - data, sum(extents[offset] for offset in owned), _tables(op))
 
 
-def _float_bytes(op: Operation) -> int:
-    return 4 if "32" in str(op.outputs[0].dtype) else 2
+def _float_dtype(op: Operation) -> str:
+    return str(types.builtin_to_string(op.outputs[0].dtype))
 
 
-def _recognised(op: Operation, shape: tuple[int, ...], axes: tuple[int, int] | None) -> Scheme | None:
+def _data_bytes(op: Operation) -> int:
+    """Count the bytes of the elements alone."""
+    for step in reversed(chain(op)):
+        for parameter in _DATA:
+            var = step.inputs.get(parameter)
+            if var is not None and var.op is not None and var.op.op_type == "const":
+                return -(-int(np.size(var.val)) * _bits_of(var) // 8)
+    return 0
+
+
+def _recognised(op: Operation, shape: Shape, axes: tuple[int, int] | None) -> Scheme | None:
     """Name the scheme that coremltools would have written as this op, or None if it is none that can be planned."""
-    if len(chain(op)) > 1:
-        return None
     try:
+        if op.op_type == "constexpr_sparse_to_dense":
+            return _sparse(op, shape, axes)
         if op.op_type == "constexpr_lut_to_dense":
             return _palette(op, shape, axes)
         if op.op_type == "constexpr_affine_dequantize":
             return _affine(op, axes)
-        if op.op_type == "constexpr_blockwise_shift_scale":
-            return _blockwise(op, shape, axes)
+        if op.op_type == "constexpr_blockwise_shift_scale" and len(chain(op)) == 1:
+            return _linear(op.data, op.scale, op.offset, shape, axes)
     except SchemeError:  # a width or block that coremltools can store and a plan cannot say
         return None
     return None
 
 
-def _palette(op: Operation, shape: tuple[int, ...], axes: tuple[int, int] | None) -> Scheme | None:
+def _sparse(op: Operation, shape: Shape, axes: tuple[int, int] | None) -> Scheme | None:
+    """Name a pruned weight; by what rule it was pruned cannot be seen, only how much."""
+    inner = op.nonzero_data.op
+    pruned = Prune(round(1 - op.nonzero_data.shape[0] / prod(shape), 2))
+    if inner.op_type == "const":
+        return pruned
+    if inner.op_type == "constexpr_lut_to_sparse":
+        rest = _palette(inner, shape, axes)
+    elif inner.op_type == "constexpr_sparse_blockwise_shift_scale":
+        rest = _linear(inner.nonzero_data, inner.scale, inner.offset, shape, axes)
+    else:
+        return None
+    return None if rest is None else pruned + rest
+
+
+def _palette(op: Operation, shape: Shape, axes: tuple[int, int] | None) -> Scheme | None:
     table = tuple(op.lut.shape)
     if len(table) == 1:
         return Palettize(_log2(table[0]))
-    *groups, entries, vector = table
-    if vector != 1:
+    *counts, entries, vector = table
+    integers = op.lut.op
+    if integers.op_type == "const":
+        return _grouped(_log2(entries), tuple(counts), vector, shape, axes)
+    if integers.op_type != "constexpr_blockwise_shift_scale" or len(chain(integers)) > 1:
         return None
-    if prod(groups) == 1:
-        return Palettize(_log2(entries))
-    if axes is None or prod(groups) != groups[axes[1]]:
+    scales = tuple(integers.scale.shape)
+    if prod(scales) == 1:
+        tables = _linear(integers.data, integers.scale, integers.offset, table, None)
+        palette = _grouped(_log2(entries), tuple(counts), vector, shape, axes)
+        return None if tables is None or palette is None else palette + tables
+    linear = _linear(integers.data, integers.scale, integers.offset, shape, axes, scales[:-2])
+    if linear is None or scales[-2:] != (1, 1):
         return None
-    return Palettize(_log2(entries), "per_grouped_channel", shape[axes[1]] // groups[axes[1]])
+    groups = (1,) * len(counts) if tuple(counts) == scales[:-2] else tuple(counts)
+    palette = _grouped(_log2(entries), groups, vector, shape, axes)
+    return None if palette is None else linear + palette
+
+
+def _grouped(nbits: int, counts: Shape, vector: int, shape: Shape, axes: tuple[int, int] | None) -> Palettize | None:
+    """Name a palette by how many tables it has along each axis."""
+    divided = [axis for axis, count in enumerate(counts) if count > 1]
+    if not divided:
+        return Palettize(nbits, cluster_dim=vector)
+    if len(divided) > 1 or axes is None:
+        return None
+    [axis] = divided
+    channel_axis = None if axis == axes[1] else axis
+    return Palettize(nbits, "per_grouped_channel", shape[axis] // counts[axis], channel_axis, vector)
 
 
 def _log2(entries: int) -> int:
@@ -272,33 +331,48 @@ def _log2(entries: int) -> int:
 
 
 def _affine(op: Operation, axes: tuple[int, int] | None) -> Scheme | None:
-    if np.asarray(op.quantized_data.val).dtype != np.int8:
-        return None
-    mode = "linear" if np.any(op.zero_point.val) else "linear_symmetric"
+    dtype = _dtype(op.quantized_data)
+    mode = _mode(dtype, op.zero_point.val)
     if np.size(op.scale.val) == 1:
-        return LinearQuantize("int8", "per_tensor", mode=mode)  # type: ignore[arg-type]
+        return LinearQuantize(dtype, "per_tensor", mode=mode)
     if axes is None or int(op.axis.val) != axes[1]:
         return None
-    return LinearQuantize("int8", "per_channel", mode=mode)  # type: ignore[arg-type]
+    return LinearQuantize(dtype, "per_channel", mode=mode)
 
 
-def _blockwise(op: Operation, shape: tuple[int, ...], axes: tuple[int, int] | None) -> Scheme | None:
-    dtype = str(types.builtin_to_string(op.data.dtype))
-    if dtype not in ("int8", "int4"):
+def _linear(
+    data: Var, scale: Var, offset: Var | None, shape: Shape, axes: tuple[int, int] | None, counts: Shape | None = None
+) -> LinearQuantize | None:
+    """Name linear quantization by how many scales it has along each axis."""
+    dtype = _dtype(data)
+    if offset is None and dtype.startswith("u"):
         return None
-    mode = "linear" if op.offset is not None else "linear_symmetric"
-    scale = tuple(op.scale.shape)
-    if prod(scale) == 1:
-        return LinearQuantize(dtype, "per_tensor", mode=mode)  # type: ignore[arg-type]
+    mode = _mode(dtype, 0 if offset is None else offset.val)
+    counts = tuple(scale.shape) if counts is None else counts
+    if prod(counts) == 1:
+        return LinearQuantize(dtype, "per_tensor", mode=mode)
     if axes is None:
         return None
     input_axis, output_axis = axes
-    if prod(scale) == scale[output_axis] == shape[output_axis]:
-        return LinearQuantize(dtype, "per_channel", mode=mode)  # type: ignore[arg-type]
-    blocks = scale[input_axis]
-    if prod(scale) != scale[output_axis] * blocks or scale[output_axis] != shape[output_axis]:
-        return None
-    return LinearQuantize(dtype, "per_block", shape[input_axis] // blocks, mode)  # type: ignore[arg-type]
+    channels = [1] * len(shape)
+    channels[output_axis] = shape[output_axis]
+    if list(counts) == channels:
+        return LinearQuantize(dtype, "per_channel", mode=mode)
+    channels[input_axis] = counts[input_axis]
+    if list(counts) == channels:
+        return LinearQuantize(dtype, "per_block", shape[input_axis] // counts[input_axis], mode)
+    blocks = tuple(0 if count == 1 else size // count for size, count in zip(shape, counts, strict=True))
+    return LinearQuantize(dtype, "per_block", blocks, mode)
+
+
+def _dtype(var: Var) -> LinearDtype:
+    return cast("LinearDtype", str(types.builtin_to_string(var.dtype)))
+
+
+def _mode(dtype: str, zero_points: object) -> LinearMode:
+    """Tell whether zero points say more than where the middle of the range is."""
+    middle = 0 if not dtype.startswith("u") else 7 if dtype.endswith("4") else 127
+    return "linear_symmetric" if np.all(np.asarray(zero_points) == middle) else "linear"
 
 
 def _element_bits(op: Operation) -> int:

@@ -18,13 +18,13 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from talaria_nb import coreml
 from talaria_nb.errors import ConversionError, LoadError
+from talaria_nb.legality import ios_version
 from talaria_nb.lineage import exported_lineage, link, number_nodes
 from talaria_nb.progress import stage
 from talaria_nb.quiet import quiet
 from talaria_nb.read import mil_function
 from talaria_nb.regions import inline_regions
 from talaria_nb.repairs import decomposition, missing, repair
-from talaria_nb.schemes import ios_version
 from talaria_nb.source import SourceMap, whole_stacks
 from talaria_nb.trace import convert_traced
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from talaria_nb import latency, storage
 from talaria_nb.errors import SchemeError
-from talaria_nb.schemes import DEFAULT_MENU, Float16, Scheme, refusal, starting_schemes
+from talaria_nb.legality import refused_by_shape, refused_by_values, starting_schemes, subject
+from talaria_nb.menu import DEFAULT_MENU
+from talaria_nb.schemes import Float16, Scheme
 from talaria_nb.work import count_work
 
 if TYPE_CHECKING:
@@ -25,10 +27,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from talaria_nb.devices import Device
+    from talaria_nb.legality import Subject
     from talaria_nb.program import Program
 
 FLOAT16_COLUMN = 0
 """Column of `Float16()`; illegal for a weight that was loaded compressed."""
+
+_SHARED_SLOTS = 2
+"""Tensors of one weight that others could share: a mask and zero points."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +54,23 @@ class CostTable:
     reason
         Row in `refusals` for each weight and scheme, -1 where legal. int16, shape (weights, schemes).
     payload_bytes
-        Data, tables and scales. float64, shape (weights, schemes); 0 where illegal, as in the three below.
+        Data, masks, tables and scales. float64, shape (weights, schemes); 0 where illegal, as in the three below.
+    overhead_bytes
+        The part of `payload_bytes` that is masks, tables, scales and zero points.
     file_bytes
         Growth of `weight.bin`, with records and padding.
     shared
-        Row in `shared_file_bytes` of a tensor that all weights naming it share, -1 for none. int16.
+        Rows in `shared_file_bytes` of tensors that all weights naming them share, -1 for none. int16, shape (weights,
+        schemes, 2).
     shared_file_bytes
         Growth of `weight.bin` if at least one weight needs the shared tensor. float64.
+    last_weight
+        The weight that ends `weight.bin`, whose last tensor is not padded; -1 if something else does.
+    tail_bytes
+        That padding under each scheme of it: if its last tensor is its own or not stored by another weight, and if it
+        is. float64, shape (schemes, 2).
+    tail_shared
+        Row in `shared_file_bytes` of that last tensor, -1 if it is the weight's own. int16, shape (schemes,).
     proto_bytes
         Growth of the program proto against the uncompressed program.
     stream_ms
@@ -82,9 +98,13 @@ class CostTable:
     start: NDArray[np.uint16]
     reason: NDArray[np.int16]
     payload_bytes: NDArray[np.float64]
+    overhead_bytes: NDArray[np.float64]
     file_bytes: NDArray[np.float64]
     shared: NDArray[np.int16]
     shared_file_bytes: NDArray[np.float64]
+    last_weight: int
+    tail_bytes: NDArray[np.float64]
+    tail_shared: NDArray[np.int16]
     proto_bytes: NDArray[np.float64]
     stream_ms: NDArray[np.float64]
     elements: NDArray[np.float64]
@@ -163,21 +183,23 @@ def cost_table(
     reason, refusals = _legality(program, menu, loaded)
     legal = reason < 0
     shape = (len(weights), len(menu))
-    payload, in_file, proto, stream = (np.zeros(shape) for _ in range(4))
-    shared = np.full(shape, -1, dtype=np.int16)
-    shared_sizes: dict[int, int] = {}
+    payload, overhead, in_file, proto, stream = (np.zeros(shape) for _ in range(5))
+    kept = {(row, column): stored_weight(program, menu[column], row) for row, column in np.argwhere(legal).tolist()}
+    sharing = _sharing(kept, shape)
     for column, scheme in enumerate(menu):
         rows = np.flatnonzero(legal[:, column])
-        entries = [stored_weight(program, scheme, row) for row in rows.tolist()]
+        entries = [kept[row, column] for row in rows.tolist()]
         payload[rows, column] = [entry.payload_bytes for entry in entries]
-        in_file[rows, column] = [entry.file_bytes for entry in entries]
-        shared[rows, column] = [
-            shared_sizes.setdefault(entry.shared_zeros, len(shared_sizes)) if entry.shared_zeros else -1
-            for entry in entries
-        ]
+        overhead[rows, column] = [entry.overhead_bytes for entry in entries]
         proto[rows, column] = [entry.proto_bytes for entry in entries]
         tables = np.array([entry.tables for entry in entries], dtype=np.float64)
         stream[rows, column] = latency.stream_ms(device, compute_unit, scheme, payload[rows, column], tables=tables)
+    for (row, column), entry in kept.items():
+        in_file[row, column] = entry.read_bytes + sum(
+            storage.recorded(nbytes) for nbytes, shared in entry.tensors if shared not in sharing.row_of
+        )
+    last = int(np.flatnonzero(weights.last_in_file)[0]) if weights.last_in_file.any() else -1
+    tail_bytes, tail_shared = _tails(kept, last, sharing, len(menu))
     times = latency.op_times(program, count_work(program), device, compute_unit)
     start, rows_read = program.op_weights
     return CostTable(
@@ -188,9 +210,13 @@ def cost_table(
         start=np.array([menu.index(scheme) for scheme in loaded], dtype=np.uint16),
         reason=reason,
         payload_bytes=payload,
+        overhead_bytes=overhead,
         file_bytes=in_file,
-        shared=shared,
-        shared_file_bytes=np.array([storage.recorded(size) for size in shared_sizes], dtype=np.float64),
+        shared=sharing.shared,
+        shared_file_bytes=np.array(sharing.file_bytes, dtype=np.float64),
+        last_weight=last,
+        tail_bytes=tail_bytes,
+        tail_shared=tail_shared,
         proto_bytes=proto,
         stream_ms=stream,
         elements=weights.elements.astype(np.float64),
@@ -219,49 +245,97 @@ def _shares(program: Program) -> NDArray[np.float64]:
     return share
 
 
+class _Sharing(NamedTuple):
+    """Which tensors several weights could share, and who needs them."""
+
+    row_of: dict[storage.SharedTensor | None, int]
+    file_bytes: list[int]
+    shared: NDArray[np.int16]
+
+
+def _sharing(kept: Mapping[tuple[int, int], storage.Stored], shape: tuple[int, int]) -> _Sharing:
+    """Give numbers to the tensors that two weights or more may need; those that one alone needs are its own."""
+    sizes: dict[storage.SharedTensor, int] = {}
+    owners: dict[storage.SharedTensor, set[int]] = {}
+    for (row, _), entry in kept.items():
+        for nbytes, shared in entry.tensors:
+            if shared is not None:
+                sizes[shared] = nbytes
+                owners.setdefault(shared, set()).add(row)
+    merged = [key for key, rows in owners.items() if len(rows) > 1]
+    row_of: dict[storage.SharedTensor | None, int] = {shared: at for at, shared in enumerate(merged)}
+    numbers = np.full((*shape, _SHARED_SLOTS), -1, dtype=np.int16)
+    for (row, column), entry in kept.items():
+        needed = [row_of[shared] for _, shared in entry.tensors if shared in row_of]
+        numbers[row, column, : len(needed)] = needed
+    return _Sharing(row_of, [storage.recorded(sizes[shared]) for shared in merged], numbers)
+
+
+def _tails(
+    kept: Mapping[tuple[int, int], storage.Stored], last: int, sharing: _Sharing, columns: int
+) -> tuple[NDArray[np.float64], NDArray[np.int16]]:
+    """Count the padding that the file is spared after its last tensor, for every scheme of the weight that ends it."""
+    spared = np.zeros((columns, 2))
+    shared = np.full(columns, -1, dtype=np.int16)
+    for column in range(columns):
+        tensors = kept[last, column].tensors if (last, column) in kept else ()
+        if tensors:
+            own = [nbytes for nbytes, content in tensors if content not in sharing.row_of]
+            ends = (tensors[-1][0], own[-1] if own else tensors[-1][0])
+            spared[column] = [storage.padded(nbytes) - nbytes for nbytes in ends]
+            shared[column] = sharing.row_of.get(tensors[-1][1], -1)
+    return spared, shared
+
+
 def weight_file_bytes(program: Program, schemes: Iterable[Scheme]) -> int:
     """Predict `weight.bin` under one scheme a weight, in file order; no device needed. Exact for legal schemes."""
-    entries = [stored_weight(program, scheme, row) for row, scheme in enumerate(schemes)]
-    shared = {entry.shared_zeros for entry in entries if entry.shared_zeros}
-    return program.fixed_file_bytes + sum(entry.file_bytes for entry in entries) + sum(map(storage.recorded, shared))
+    return storage.file_bytes(
+        [stored_weight(program, scheme, row) for row, scheme in enumerate(schemes)],
+        fixed=program.fixed_file_bytes,
+        ends_with_weight=bool(program.weights.last_in_file.any()),
+    )
 
 
 def stored_weight(program: Program, scheme: Scheme, row: int) -> storage.Stored:
-    """Count the bytes of the weight in one row of `program.weights` under a scheme."""
+    """Count the bytes of the weight in one row of `program.weights` under a scheme; counted once and kept."""
+    found = program.stored_bytes.get((row, scheme))
+    if found is None:
+        found = program.stored_bytes[row, scheme] = _stored_weight(program, scheme, row)
+    return found
+
+
+def _stored_weight(program: Program, scheme: Scheme, row: int) -> storage.Stored:
     weights = program.weights
     packed = weights.packed.get(row)
     if packed is not None:  # no other scheme is legal, and these bytes were read, not predicted
-        return storage.Stored(packed.payload_bytes, packed.file_bytes, 0, 0, packed.tables)
+        return storage.Stored((), packed.data_bytes, packed.overhead_bytes, 0, packed.tables, packed.file_bytes)
+    value = int(weights.value[row])
     return storage.stored(
         scheme,
-        shape=weights.shape[row],
-        dtype=weights.dtype[row],
-        channel_axes=weights.channel_axes[row],
-        deployment_target=program.deployment_target,
-        readers=len(weights.readers[row]),
-        last_in_file=bool(weights.last_in_file[row]),
+        subject(program, row),
+        weights.dtype[row],
+        name=weights.name[row],
+        parameters=[
+            parameter for op in weights.readers[row] for parameter, read in program.ops.inputs[op] if read == value
+        ],
     )
 
 
 def _legality(
     program: Program, menu: tuple[Scheme, ...], loaded: tuple[Scheme, ...]
 ) -> tuple[NDArray[np.int16], tuple[str, ...]]:
-    """Ask `schemes.refusal` once for every distinct kind of weight and scheme."""
-    weights = program.weights
+    """Ask the rules about shapes once for every distinct kind of weight and scheme, and those about values for each."""
     sentences: dict[str, int] = {}
-    reason = np.full((len(weights), len(menu)), -1, dtype=np.int16)
-    kinds = list(zip(weights.shape, weights.channel_axes, loaded, strict=True))
-    for kind in dict.fromkeys(kinds):
-        answers = [
-            refusal(
-                scheme,
-                shape=kind[0],
-                channel_axes=kind[1],
-                deployment_target=program.deployment_target,
-                start=kind[2],
-            )
-            for scheme in menu
-        ]
-        codes = [-1 if answer is None else sentences.setdefault(answer, len(sentences)) for answer in answers]
-        reason[[row for row, other in enumerate(kinds) if other == kind]] = codes
+    reason = np.full((len(loaded), len(menu)), -1, dtype=np.int16)
+    subjects = [subject(program, row) for row in range(len(loaded))]
+    rows_of: dict[Subject, list[int]] = {}
+    for row, found in enumerate(subjects):
+        rows_of.setdefault(found, []).append(row)
+    for kind, rows in rows_of.items():
+        for column, scheme in enumerate(menu):
+            answer = refused_by_shape(scheme, kind)
+            answers = [answer or refused_by_values(scheme, subjects[row]) for row in rows]
+            reason[rows, column] = [
+                -1 if said is None else sentences.setdefault(said, len(sentences)) for said in answers
+            ]
     return reason, tuple(sentences)

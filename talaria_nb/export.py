@@ -14,7 +14,7 @@ from talaria_nb.costs import stored_weight, weight_file_bytes
 from talaria_nb.errors import ExportError
 from talaria_nb.quiet import quiet
 from talaria_nb.read import mil_function
-from talaria_nb.schemes import Float16, LinearQuantize, Palettize, Scheme
+from talaria_nb.schemes import Float16, Joint, LinearQuantize, Palettize, Prune, Scheme
 
 if TYPE_CHECKING:
     import coremltools as ct
@@ -22,11 +22,9 @@ if TYPE_CHECKING:
 
     from talaria_nb.plan import Plan
 
-Pass: TypeAlias = Literal["palettize", "linear_quantize"]
+Pass: TypeAlias = Literal["prune", "palettize", "linear_quantize"]
 
 _COLUMNS = ("scheme", "predicted_bytes", "actual_bytes", "sqnr_db")
-_SUFFIX = {"constexpr_lut_to_dense": "_palettized"}
-_DEFAULT_SUFFIX = "_quantized"
 
 
 def optimization_configs(plan: Plan) -> list[tuple[Pass, cto.OptimizationConfig]]:
@@ -40,15 +38,21 @@ def optimization_configs(plan: Plan) -> list[tuple[Pass, cto.OptimizationConfig]
     Returns
     -------
     list of (pass, OptimizationConfig)
-        In the order to apply them: "palettize" goes to `coremltools.optimize.coreml.palettize_weights` and
-        "linear_quantize" to `linear_quantize_weights`. Weights are keyed by const name, which is the first thing that
+        In the order to apply them: "prune" goes to `coremltools.optimize.coreml.prune_weights`, "palettize" to
+        `palettize_weights` and "linear_quantize" to `linear_quantize_weights`; if the plan `has_joints`, all but the
+        first with `joint_compression=True`. Weights are keyed by const name, which is the first thing that
         coremltools looks up, so a weight that several ops share has one config. Empty for an all-float16 plan.
     """
     configs: list[tuple[Pass, cto.OptimizationConfig]] = []
-    for name, chosen in _by_pass(plan).items():
+    for name, chosen in _by_pass(plan):
         op_configs = {weight: _op_config(scheme) for weight, scheme in chosen.items()}
         configs.append((name, cto.OptimizationConfig(op_name_configs=op_configs)))
     return configs
+
+
+def has_joints(plan: Plan) -> bool:
+    """Tell whether a plan has joint schemes: all passes but the first then need `joint_compression=True`."""
+    return any(isinstance(scheme, Joint) for scheme in plan.scheme_of_weight)
 
 
 def to_python(plan: Plan) -> str:
@@ -66,9 +70,10 @@ def to_python(plan: Plan) -> str:
         "",
     ]
     steps: list[str] = []
-    for name, chosen in _by_pass(plan).items():
-        variable = f"{name}_config"
-        steps.append(f"    mlmodel = cto.{name}_weights(mlmodel, {variable})")
+    joint = ", joint_compression=True" if has_joints(plan) else ""
+    for at, (name, chosen) in enumerate(_by_pass(plan)):
+        variable = f"{name}_config" if at == 0 or not joint else f"{name}_config_{at}"
+        steps.append(f"    mlmodel = cto.{name}_weights(mlmodel, {variable}{joint if at else ''})")
         by_scheme: dict[Scheme, list[str]] = {}
         for weight, scheme in chosen.items():
             by_scheme.setdefault(scheme, []).append(weight)
@@ -114,11 +119,18 @@ def compress(plan: Plan, *, progress: bool = True) -> ct.models.MLModel:
         If coremltools fails, or leaves a weight as it was without saying so.
     """
     mlmodel = plan.model.mlmodel
-    apply = {"palettize": cto.palettize_weights, "linear_quantize": cto.linear_quantize_weights}
-    for name, config in optimization_configs(plan):
+    apply = {
+        "prune": cto.prune_weights,
+        "palettize": cto.palettize_weights,
+        "linear_quantize": cto.linear_quantize_weights,
+    }
+    joint = has_joints(plan)
+    for at, (name, config) in enumerate(optimization_configs(plan)):
         try:
             with quiet(progress=progress):
-                mlmodel = apply[name](mlmodel, config)
+                # What was compressed before may be compressed further; the first pass finds nothing such.
+                further = {"joint_compression": True} if joint and at > 0 else {}
+                mlmodel = apply[name](mlmodel, config, **further)
         except Exception as error:
             message = f"coremltools failed to {name} {plan.model.program.name}: {error}"
             raise ExportError(message) from error
@@ -197,36 +209,65 @@ def dequantized_weights(mlmodel: ct.models.MLModel) -> dict[str, np.ndarray]:
     return {weight: dense_value(op) for weight, op in _constexprs(mlmodel).items()}
 
 
-def _by_pass(plan: Plan) -> dict[Pass, dict[str, Scheme]]:
-    passes: dict[Pass, dict[str, Scheme]] = {"palettize": {}, "linear_quantize": {}}
+_PASS_OF: dict[type[Scheme], Pass] = {
+    Prune: "prune",
+    Palettize: "palettize",
+    LinearQuantize: "linear_quantize",
+}
+_STEM = {"prune": "_sparsified", "palettize": "_palettized", "linear_quantize": "_quantized"}
+"""What a pass appends to a weight's name, by which the next pass of a joint scheme finds it."""
+
+
+def _by_pass(plan: Plan) -> list[tuple[Pass, dict[str, Scheme]]]:
+    """Split a plan into passes, in the order to apply them: the parts of joint schemes follow each other.
+
+    Quantization comes twice where integers are palettized: before the palettes, and after them for tables.
+    """
+    passes: dict[tuple[int, Pass], dict[str, Scheme]] = {}
     packed = plan.model.program.weights.packed
     for row, (weight, scheme) in enumerate(plan.schemes.items()):
-        if row in packed:
+        if row in packed or isinstance(scheme, Float16):
             continue
-        if isinstance(scheme, Palettize):
-            passes["palettize"][weight] = scheme
-        elif isinstance(scheme, LinearQuantize):
-            passes["linear_quantize"][weight] = scheme
-    return {name: chosen for name, chosen in passes.items() if chosen}
+        name = weight
+        for at, simple in enumerate(scheme.parts):
+            wanted = _PASS_OF[type(simple)]
+            early = wanted == "linear_quantize" and at == 0 and len(scheme.parts) > 1
+            passes.setdefault((_ORDER[wanted] - 2 * early, wanted), {})[name] = simple
+            name += _STEM[wanted] if at == 0 else ""
+    return [(name, chosen) for (_, name), chosen in sorted(passes.items(), key=lambda item: item[0][0])]
+
+
+_ORDER: dict[Pass, int] = {"prune": 0, "palettize": 2, "linear_quantize": 3}
 
 
 def _config_class(scheme: Scheme) -> Any:
+    if isinstance(scheme, Prune):
+        return cto.OpMagnitudePrunerConfig if scheme.threshold is None else cto.OpThresholdPrunerConfig
     return cto.OpPalettizerConfig if isinstance(scheme, Palettize) else cto.OpLinearQuantizerConfig
 
 
 def _arguments(scheme: Scheme) -> dict[str, object]:
     """List the arguments of a scheme's coremltools config class, defaults left out where they say the same."""
+    optional: tuple[str, ...]
+    given: dict[str, object]
     if isinstance(scheme, Palettize):
-        grouped = {} if scheme.group_size is None else {"group_size": scheme.group_size}
-        return {"mode": "kmeans", "nbits": scheme.nbits, "granularity": scheme.granularity, **grouped}
-    if isinstance(scheme, LinearQuantize):
-        blocked = {} if scheme.block_size is None else {"block_size": scheme.block_size}
-        return {"mode": scheme.mode, "dtype": scheme.dtype, "granularity": scheme.granularity, **blocked}
-    message = f"{scheme!r} has no coremltools config."
-    raise TypeError(message)
+        given = {"mode": scheme.mode, "granularity": scheme.granularity}
+        optional = ("nbits", "group_size", "channel_axis", *(("cluster_dim",) if scheme.cluster_dim > 1 else ()))
+    elif isinstance(scheme, LinearQuantize):
+        given = {"mode": scheme.mode, "dtype": scheme.dtype, "granularity": scheme.granularity}
+        optional = ("block_size",)
+    elif isinstance(scheme, Prune):
+        # Without the minimum, coremltools skips weights of which the threshold leaves more than half.
+        given = {} if scheme.threshold is None else {"minimum_sparsity_percentile": 0.0}
+        optional = ("target_sparsity", "n_m_ratio", "threshold", "block_size", "dim")
+    else:
+        message = f"{scheme!r} has no coremltools config."
+        raise TypeError(message)
+    values = {name: getattr(scheme, name) for name in optional}
+    return given | {name: value for name, value in values.items() if value is not None}
 
 
-def _op_config(scheme: Scheme) -> cto.OpPalettizerConfig | cto.OpLinearQuantizerConfig:
+def _op_config(scheme: Scheme) -> Any:
     return _config_class(scheme)(**_arguments(scheme))
 
 
@@ -247,9 +288,10 @@ def _constexprs(mlmodel: ct.models.MLModel, plan: Plan | None = None) -> dict[st
     loaded = {weights.name[row] for row in weights.packed} if weights is not None else set()
     found: dict[str, Operation] = {}
     for op in mil_function(mlmodel).operations:
-        if op.op_type.startswith(PREFIX):
-            stem = op.name.removesuffix(_SUFFIX.get(op.op_type, _DEFAULT_SUFFIX))
-            found[op.name if op.name in loaded else stem] = op
+        readers = [reader.op_type for reader in op.outputs[0].child_ops]
+        if op.op_type.startswith(PREFIX) and not all(reader.startswith(PREFIX) for reader in readers):
+            suffix = next((suffix for suffix in _STEM.values() if op.name.endswith(suffix)), "")
+            found[op.name if op.name in loaded else op.name.removesuffix(suffix)] = op
     return found
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
+from talaria_nb.legality import WEIGHT_THRESHOLD
 from talaria_nb.lint import Finding
-from talaria_nb.schemes import WEIGHT_THRESHOLD
 from talaria_nb.work import count_work
 
 if TYPE_CHECKING:

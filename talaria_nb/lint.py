@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
+from talaria_nb.legality import WEIGHT_THRESHOLD
 from talaria_nb.program import NO_OP
-from talaria_nb.schemes import WEIGHT_THRESHOLD
 from talaria_nb.work import ELEMENTWISE, Work, count_work
 
 if TYPE_CHECKING:

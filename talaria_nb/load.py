@@ -15,9 +15,9 @@ import torch
 from talaria_nb import compressed, frames, functions, lint, package
 from talaria_nb.convert import Conversion, convert, convert_program
 from talaria_nb.errors import LoadError
+from talaria_nb.legality import ios_version
 from talaria_nb.progress import bar, stage
 from talaria_nb.read import mil_function, read_program
-from talaria_nb.schemes import ios_version
 from talaria_nb.source import Frame, SourceMap, package_source_map
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ from talaria_nb.costs import CostTable, cost_table
 from talaria_nb.devices import Device
 from talaria_nb.devices import device as find_device
 from talaria_nb.errors import PlanError, SchemeError
+from talaria_nb.legality import refused, starting_schemes, subject
 from talaria_nb.load import Model
-from talaria_nb.schemes import Float16, LinearQuantize, Scheme, refusal, starting_schemes
+from talaria_nb.schemes import LinearQuantize, Scheme
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -91,11 +92,13 @@ def price(table: CostTable, columns: NDArray[np.integer]) -> Estimate:
         Column of each weight's scheme; int64, shape (weights,). Not checked for legality.
     """
     rows = np.arange(len(columns))
-    shared = np.unique(table.shared[rows, columns])
+    needed = table.shared[rows, columns]
+    shared = np.unique(needed)
     weight_file_bytes = (
         table.fixed_file_bytes
         + float(table.file_bytes[rows, columns].sum())
         + float(table.shared_file_bytes[shared[shared >= 0]].sum())
+        - _tail_bytes(table, columns, needed)
     )
     proto_bytes = table.fixed_proto_bytes + float(table.proto_bytes[rows, columns].sum())
     elements = float(table.elements.sum())
@@ -111,6 +114,16 @@ def price(table: CostTable, columns: NDArray[np.integer]) -> Estimate:
         device=table.device,
         compute_unit=table.compute_unit,
     )
+
+
+def _tail_bytes(table: CostTable, columns: NDArray[np.integer], needed: NDArray[np.int16]) -> float:
+    """Return the padding that `weight.bin` is spared after its last tensor."""
+    if table.last_weight < 0:
+        return 0.0
+    column = columns[table.last_weight]
+    shared = table.tail_shared[column]
+    others = np.delete(needed, table.last_weight, axis=0)
+    return float(table.tail_bytes[column, int(shared >= 0 and bool((others == shared).any()))])
 
 
 def price_ops(table: CostTable, columns: NDArray[np.integer]) -> OpCosts:
@@ -351,15 +364,7 @@ class Plan:
         ]
 
     def _refusal(self, row: int, scheme: Scheme) -> str | None:
-        program = self._model.program
-        packed = program.weights.packed.get(row)
-        return refusal(
-            scheme,
-            shape=program.weights.shape[row],
-            channel_axes=program.weights.channel_axes[row],
-            deployment_target=program.deployment_target,
-            start=Float16() if packed is None else packed.scheme,
-        )
+        return refused(scheme, subject(self._model.program, row))
 
     def _unknown(self, pattern: str) -> str:
         program = self._model.program

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from talaria_nb.contents import Contents
     from talaria_nb.schemes import Scheme
+    from talaria_nb.storage import Stored
 
 Shape: TypeAlias = tuple[int, ...]
 Attribute: TypeAlias = bool | int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[bool, ...]
@@ -120,8 +122,10 @@ class Packed:
     ----------
     scheme
         How it is stored.
-    payload_bytes
-        Its data, masks, tables and scales.
+    data_bytes
+        Its elements: values, indices, integers.
+    overhead_bytes
+        Its masks, tables, scales and zero points.
     file_bytes
         Its part of `weight.bin`, records and padding included, without what it shares with other constants.
     tables
@@ -129,9 +133,15 @@ class Packed:
     """
 
     scheme: Scheme
-    payload_bytes: int
+    data_bytes: int
+    overhead_bytes: int
     file_bytes: int
     tables: int
+
+    @property
+    def payload_bytes(self) -> int:
+        """Everything but records and padding."""
+        return self.data_bytes + self.overhead_bytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,6 +165,8 @@ class Weights:
         True for the one weight whose data ends `weight.bin` and hence is not padded there.
     packed
         Row → what is known of a weight that the package already holds compressed. Empty for most models.
+    contents
+        Per weight, its values for what depends on them; empty for a program made by hand.
     """
 
     name: tuple[str, ...]
@@ -165,6 +177,7 @@ class Weights:
     readers: tuple[tuple[int, ...], ...]
     last_in_file: NDArray[np.bool_]
     packed: Mapping[int, Packed] = field(default_factory=dict)
+    contents: tuple[Contents, ...] = ()
 
     def __len__(self) -> int:
         return len(self.name)
@@ -267,6 +280,11 @@ class Program:
             rows.extend(weight for weight in read if weight >= 0)
             start.append(len(rows))
         return np.array(start, dtype=np.int32), np.array(rows, dtype=np.int32)
+
+    @cached_property
+    def stored_bytes(self) -> dict[tuple[int, Scheme], Stored]:
+        """What weights were found to take on disk, by row and scheme; filled by `costs.stored_weight`."""
+        return {}
 
     @cached_property
     def op_row(self) -> Mapping[str, int]:

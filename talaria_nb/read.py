@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ from coremltools.converters.mil.mil.types.symbolic import is_symbolic
 from coremltools.optimize._utils import select_input_output_channel_axis
 
 from talaria_nb import compressed, storage
+from talaria_nb.contents import Contents
 from talaria_nb.errors import LoadError
 from talaria_nb.program import NO_OP, ROOT, Modules, Ops, Program, Values, Weights
 
@@ -255,8 +257,13 @@ def _weights(
         readers=tuple(tuple(readers[value]) for value in values),
         last_in_file=np.array([op is last for op in chosen], dtype=np.bool_),
         packed={row: packed[id(op)] for row, op in enumerate(chosen) if id(op) in packed},
+        contents=tuple(Contents(partial(_value, op)) for op in chosen),
     )
     return weights, weight_of_value
+
+
+def _value(op: Operation) -> NDArray[np.floating]:
+    return np.asarray(compressed.dense_value(op) if op.op_type.startswith(compressed.PREFIX) else op.outputs[0].val)
 
 
 def _is_weight(op: Operation) -> bool:

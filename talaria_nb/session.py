@@ -16,10 +16,10 @@ from talaria_nb.bundles import SESSION_BUNDLE
 from talaria_nb.costs import CostTable, cost_table
 from talaria_nb.devices import device as find_device
 from talaria_nb.devices import devices
-from talaria_nb.errors import PlanError, TalariaError
+from talaria_nb.errors import PlanError, SchemeError, TalariaError
 from talaria_nb.history import History
+from talaria_nb.menu import Menu
 from talaria_nb.plan import Estimate, Plan, price
-from talaria_nb.schemes import DEFAULT_MENU
 from talaria_nb.views import Explorer, Graph, Sliders, Summary, Table
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ class Session(anywidget.AnyWidget):
     def __init__(self, model_or_plan: Model | Plan, device: str) -> None:
         plan = model_or_plan if isinstance(model_or_plan, Plan) else Plan(model_or_plan)
         self._model = plan.model
-        self._table = _cost_table(plan, device, DEFAULT_MENU)
+        self._menu = Menu.default()
+        self._table = _cost_table(plan, device, self._menu)
         self._history = History(self._columns_of(plan))
         self._acknowledged: dict[str, int] = {}
         self.snapshots: dict[str, Plan] = {}
@@ -93,6 +94,21 @@ class Session(anywidget.AnyWidget):
     def model(self) -> Model:
         """The model under exploration."""
         return self._model
+
+    @property
+    def menu(self) -> Menu:
+        """The schemes offered for every weight; settable: `session.menu = session.menu.add(tnb.Prune(0.9))`."""
+        return self._menu
+
+    @menu.setter
+    def menu(self, menu: Menu) -> None:
+        if not isinstance(menu, Menu):
+            message = f"session.menu takes a tnb.Menu, not {menu!r}. Start from tnb.Menu.default()."
+            raise SchemeError(message)
+        self._menu = menu
+        # Columns keep their place, for browsers may be sending edits that name them.
+        self._table = _cost_table(self.plan, self._table.device, (*self._table.schemes, *menu))
+        self._publish_costs()
 
     @property
     def estimate(self) -> Estimate:

@@ -2,40 +2,105 @@
 
 `weight.bin` is a 64-byte file header followed by the stored tensors; each is padded to a 64-byte boundary and has a
 64-byte record before its data, and the last is not padded. Tensors with fewer than 10 elements are kept in the program
-proto instead. Read in coremltools 9: `converters/mil/backend/mil/load.py` (`should_use_weight_file`) and the MIL blob
-storage format; verified to the byte by `tests/test_storage.py`.
+proto instead, and equal ones of 100 elements or more are stored once. Read in coremltools 9:
+`converters/mil/backend/mil/load.py` (`should_use_weight_file`), the MIL blob storage format and the pass
+`const_deduplication`; verified to the byte by `tests/test_storage.py`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from talaria_nb.program import DTYPE_BYTES
-from talaria_nb.schemes import Float16, LinearQuantize, Palettize, Scheme, ios_version
+from talaria_nb import proto
+from talaria_nb.legality import MIN_FILE_ELEMENTS, Subject, grouped_axis, scale_counts, table_counts, unique_nbits
+from talaria_nb.schemes import Float16, LinearQuantize, Palettize, Prune, Scheme, part
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from talaria_nb.program import Shape
 
 FILE_HEADER_BYTES = 64
 RECORD_BYTES = 64
 ALIGNMENT = 64
-MIN_FILE_ELEMENTS = 10
-"""Tensors with fewer elements are stored in the proto (`should_use_weight_file`)."""
-
 MIN_SHARED_ELEMENTS = 100
 """Equal constants of this size or more are stored once (coremltools' pass `const_deduplication`)."""
 
-_PROTO_CONSTEXPR_BYTES = 53
-_PROTO_DIMENSION_BYTES = 5
-_PROTO_READER_BYTES = 11
-_PROTO_FILE_TENSOR_BYTES = 75
-_PROTO_INLINE_TENSOR_BYTES = 44
-"""Growth of the program proto when a const becomes a constexpr op: of the op itself, for each dimension beyond two, for
-each op that must name it anew, and for each tensor beside the data, in `weight.bin` or, with its own bytes on top,
-inline. Measured with coremltools 9 on 42 weights under random schemes: right within 20 bytes a weight. coremltools
-drops some 240 bytes of build information from a package when it compresses anything, which is not counted here."""
+_IOS18 = 18
+_BITS = {"fp16": 16, "fp32": 32, "int8": 8, "uint8": 8, "int32": 32, "uint32": 32}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One constant that a compressed weight is made of.
+
+    Attributes
+    ----------
+    dtype
+        MIL dtype name: "fp16", "uint4", …
+    shape
+        Its shape.
+    content
+        What is in it, where that can be known: tensors of one dtype, shape and content are equal, and stored once if
+        they are large. "" otherwise.
+    is_data
+        False for operands that only say how to read the others (shapes, axes).
+    """
+
+    dtype: str
+    shape: Shape
+    content: str = ""
+    is_data: bool = True
+
+    @property
+    def elements(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its data."""
+        bits = _BITS[self.dtype] if self.dtype in _BITS else int(self.dtype.removeprefix("u").removeprefix("int"))
+        return -(-self.elements * bits // 8)
+
+    @property
+    def in_file(self) -> bool:
+        """Whether it lies in `weight.bin`, not in the proto."""
+        return self.elements >= MIN_FILE_ELEMENTS
+
+    @property
+    def shared_as(self) -> SharedTensor | None:
+        """What other tensors it would be merged with, or None."""
+        known = self.content and self.elements >= MIN_SHARED_ELEMENTS
+        return (self.dtype, self.shape, self.content) if known else None
+
+
+SharedTensor: TypeAlias = "tuple[str, Shape, str]"
+"""dtype, shape and content of a tensor that is stored once for all weights that need it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One constexpr op of a compressed weight.
+
+    Attributes
+    ----------
+    op_type
+        MIL op type.
+    suffix
+        What coremltools appends to the weight's name to get the op's.
+    operands
+        By parameter, in MIL's order: a constant, or the name (after the weight's) of another step's output.
+    outputs
+        Names (after the weight's), dtypes and shapes.
+    """
+
+    op_type: str
+    suffix: str
+    operands: tuple[tuple[str, Tensor | str], ...]
+    outputs: tuple[tuple[str, str, Shape], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +109,32 @@ class Stored:
 
     Attributes
     ----------
-    payload_bytes
-        Data, tables, scales and zero points, without records and padding, wherever they are stored.
-    file_bytes
-        Growth of `weight.bin`: records, data and padding, without `shared_zeros`.
-    shared_zeros
-        Elements of an all-zero tensor of zero points that every weight which needs one of this size shares; 0 for none.
+    tensors
+        Its tensors in `weight.bin`, in file order, as (bytes of data, what it may be shared as).
+    data_bytes
+        The elements themselves: values, indices, integers.
+    overhead_bytes
+        Masks, tables, scales and zero points.
     proto_bytes
-        Estimated growth of the program proto against the dense weight.
+        Growth of the program proto against the dense weight.
     tables
         Look-up tables; 0 for schemes without any.
+    read_bytes
+        Bytes of `weight.bin`, records and padding included, that were read from a package and not counted here: of a
+        weight that was loaded compressed, which has no `tensors`.
     """
 
-    payload_bytes: int
-    file_bytes: int
-    shared_zeros: int
+    tensors: tuple[tuple[int, SharedTensor | None], ...]
+    data_bytes: int
+    overhead_bytes: int
     proto_bytes: int
     tables: int
+    read_bytes: int = 0
+
+    @property
+    def payload_bytes(self) -> int:
+        """Everything but records and padding, wherever it is stored, and as if nothing was shared."""
+        return self.data_bytes + self.overhead_bytes
 
 
 def padded(nbytes: int) -> int:
@@ -73,98 +147,278 @@ def recorded(nbytes: int) -> int:
     return RECORD_BYTES + padded(nbytes)
 
 
-def tensors(
-    scheme: Scheme, *, shape: Shape, dtype: str, channel_axes: tuple[int, int] | None, deployment_target: str
-) -> list[tuple[int, int]]:
-    """List the tensors that store a weight, in file order.
+def file_bytes(stored: Sequence[Stored], *, fixed: int, ends_with_weight: bool) -> int:
+    """Add up `weight.bin`.
+
+    Parameters
+    ----------
+    stored
+        One a weight, in file order.
+    fixed
+        Bytes of the header and of everything that is no weight.
+    ends_with_weight
+        Whether the last weight ends the file: the last tensor is not padded.
+    """
+    total, last = fixed, 0
+    seen: set[SharedTensor] = set()
+    for weight in stored:
+        total += weight.read_bytes
+        for nbytes, shared in weight.tensors:
+            if shared is None or shared not in seen:
+                total += recorded(nbytes)
+                last = nbytes
+            if shared is not None:
+                seen.add(shared)
+    return total - (padded(last) - last if ends_with_weight else 0)
+
+
+def steps(scheme: Scheme, weight: Subject, dtype: str) -> tuple[Step, ...]:
+    """List the constexpr ops that coremltools writes for a weight, in program order.
+
+    Parameters
+    ----------
+    scheme
+        A legal one; illegal ones give steps that mean nothing.
+    weight
+        The weight. Without its contents, pruning is taken to leave as much as it says.
+    dtype
+        The weight's own, "fp16" or "fp32".
 
     Returns
     -------
-    list of (elements, bytes)
-        For the legal `scheme`; illegal ones give a number that means nothing.
+    tuple of Step
+        Empty for a dense weight. The last step's first output replaces the weight.
     """
-    count = prod(shape)
-    float_bytes = int(DTYPE_BYTES[dtype])
-    input_axis, output_axis = channel_axes if channel_axes is not None else (1, 0)
+    prune, palette, linear = part(scheme, Prune), part(scheme, Palettize), part(scheme, LinearQuantize)
+    if palette is not None and linear is not None and prune is None and isinstance(scheme.parts[0], LinearQuantize):
+        return _palettized_integers(scheme, palette, linear, weight, dtype)
+    if prune is not None:
+        return _sparse(scheme, prune, weight, dtype)
+    if palette is not None:
+        return _palettized(scheme, palette, linear, weight, dtype)
+    if linear is not None:
+        return _quantized(linear, weight, dtype)
     if isinstance(scheme, Float16):
-        return [(count, count * float_bytes)]
-    if isinstance(scheme, Palettize):
-        entries = _table_count(scheme, shape, channel_axes) * 2**scheme.nbits
-        return [(count, -(-count * scheme.nbits // 8)), (entries, entries * float_bytes)]
-    if isinstance(scheme, LinearQuantize):
-        scales = 1
-        if scheme.granularity != "per_tensor":
-            scales = shape[output_axis]
-        if scheme.block_size is not None:
-            scales *= shape[input_axis] // scheme.block_size
-        data = (count, -(-count * scheme.bits // 8))
-        scale = (scales, scales * float_bytes)
-        zero_point = (scales, -(-scales * scheme.bits // 8))
-        if ios_version(deployment_target) < 18:
-            return [data, zero_point, scale]
-        return [data, scale, zero_point] if scheme.has_zero_point else [data, scale]
+        return ()
     message = f"No storage rule for {scheme!r}."
     raise TypeError(message)
 
 
+def _nbits(scheme: Scheme, palette: Palettize, weight: Subject) -> int:
+    if palette.nbits is not None:
+        return palette.nbits
+    return unique_nbits(scheme, weight) if weight.contents is not None else 8
+
+
+def _table(palette: Palettize, nbits: int, weight: Subject) -> Shape:
+    return (*table_counts(palette, weight), 2**nbits, palette.cluster_dim)
+
+
+def _indices(palette: Palettize, nbits: int, weight: Subject) -> Tensor:
+    shape = list(weight.shape)
+    if palette.cluster_dim > 1:
+        shape[grouped_axis(palette, weight)] //= palette.cluster_dim
+    return Tensor(f"uint{nbits}", tuple(shape))
+
+
+Operands: TypeAlias = "tuple[tuple[str, Tensor | str], ...]"
+
+
+def _palettized(
+    scheme: Scheme, palette: Palettize, tables: LinearQuantize | None, weight: Subject, dtype: str
+) -> tuple[Step, ...]:
+    nbits = _nbits(scheme, palette, weight)
+    name = "_palettized"
+    output = ((name, dtype, weight.shape),)
+    if weight.ios < _IOS18:
+        packed = Tensor("uint8", (-(-weight.elements * nbits // 8),))
+        operands: Operands = (("indices", packed), ("lut", Tensor(dtype, (2**nbits,))), _shape_operand(weight))
+        return (Step("constexpr_lut_to_dense", name, operands, output),)
+    before, lut = _lut(tables, _table(palette, nbits, weight), dtype, f"{name}_lut_0")
+    axis = Tensor("int32", (), is_data=False)
+    vector = (("vector_axis", axis),) if palette.cluster_dim > 1 else ()
+    indices = _indices(palette, nbits, weight)
+    return (*before, Step("constexpr_lut_to_dense", name, (("indices", indices), ("lut", lut), *vector), output))
+
+
+def _lut(
+    linear: LinearQuantize | None, shape: Shape, dtype: str, name: str, scales: Shape | None = None
+) -> tuple[tuple[Step, ...], Tensor | str]:
+    """Return a table as a constant, or the step that makes it from integers and that step's output."""
+    if linear is None:
+        return (), Tensor(dtype, shape)
+    step = _shift_scale(linear, shape, scales or (1,) * len(shape), dtype, f"{name}_quantized")
+    return (step,), step.outputs[0][0]
+
+
+def _shift_scale(linear: LinearQuantize, shape: Shape, scales: Shape, dtype: str, name: str) -> Step:
+    operands: Operands = (("data", Tensor(linear.dtype, shape)), *_scales(linear, scales, dtype))
+    return Step("constexpr_blockwise_shift_scale", name, operands, ((name, dtype, shape),))
+
+
+def _scales(linear: LinearQuantize, shape: Shape, dtype: str) -> tuple[tuple[str, Tensor], ...]:
+    scale = ("scale", Tensor(dtype, shape))
+    # A symmetric unsigned range has one middle for all, so the zero points of all weights are equal.
+    content = "middle" if linear.mode == "linear_symmetric" else ""
+    return (scale, ("offset", Tensor(linear.dtype, shape, content))) if linear.has_zero_point else (scale,)
+
+
+def _quantized(linear: LinearQuantize, weight: Subject, dtype: str) -> tuple[Step, ...]:
+    scales = scale_counts(linear, weight)
+    if weight.ios >= _IOS18:
+        return (_shift_scale(linear, weight.shape, scales, dtype, "_quantized"),)
+    squeezed = tuple(count for count in scales if count > 1)
+    content = "middle" if linear.mode == "linear_symmetric" else ""
+    operands: Operands = (
+        ("quantized_data", Tensor(linear.dtype, weight.shape)),
+        ("zero_point", Tensor(linear.dtype, squeezed, content)),
+        ("scale", Tensor(dtype, squeezed)),
+        ("axis", Tensor("int32", (), is_data=False)),
+    )
+    return (Step("constexpr_affine_dequantize", "_quantized", operands, (("_quantized", dtype, weight.shape),)),)
+
+
+def _palettized_integers(
+    scheme: Scheme, palette: Palettize, linear: LinearQuantize, weight: Subject, dtype: str
+) -> tuple[Step, ...]:
+    """List the steps of palettized integers: coremltools scales the tables, not the data, so each scale has its own."""
+    nbits = _nbits(scheme, palette, weight)
+    scales = scale_counts(linear, weight)
+    counts = _tables_of_integers(table_counts(palette, weight), scales)
+    name = "_quantized_data_0_palettized"
+    tables = _shift_scale(linear, (*counts, 2**nbits, 1), (*scales, 1, 1), dtype, name)
+    operands: Operands = (("indices", _indices(palette, nbits, weight)), ("lut", name))
+    return (tables, Step("constexpr_lut_to_dense", "_quantized", operands, (("_quantized", dtype, weight.shape),)))
+
+
+def _sparse(scheme: Scheme, prune: Prune, weight: Subject, dtype: str) -> tuple[Step, ...]:
+    left = weight.contents.pruned(prune) if weight.contents is not None else None
+    nonzeros = left.nonzeros if left is not None else round(weight.elements * prune.kept)
+    content = left.mask if left is not None else ""
+    name = "_sparsified"
+    output = ((name, dtype, weight.shape),)
+    if weight.ios < _IOS18:
+        mask = Tensor("uint8", (-(-weight.elements // 8),), content)
+        operands: Operands = (("nonzero_data", Tensor(dtype, (nonzeros,))), ("mask", mask), _shape_operand(weight))
+        return (Step("constexpr_sparse_to_dense", name, operands, output),)
+    mask = Tensor("uint1", weight.shape, content)
+    palette, linear = part(scheme, Palettize), part(scheme, LinearQuantize)
+    if palette is not None:
+        nbits = _nbits(scheme, palette, weight)
+        inner = f"{name}_nonzero_data_0_palettized"
+        before, lut = _lut(linear, _table(palette, nbits, weight), dtype, f"{inner}_lut_0")
+        indices = Tensor(f"uint{nbits}", (nonzeros,))
+        operands = (("indices_mask", mask), ("indices_nonzero_data", indices), ("lut", lut))
+        decoded = Step("constexpr_lut_to_sparse", inner, operands, _sparse_outputs(inner, nonzeros, weight, dtype))
+        last: Operands = (("nonzero_data", f"{inner}_1"), ("mask", f"{inner}_0"))
+        return (*before, decoded, Step("constexpr_sparse_to_dense", name, last, output))
+    if linear is not None:
+        inner = f"{name}_nonzero_data_0_quantized"
+        data = Tensor(linear.dtype, (nonzeros,))
+        scales = _scales(linear, scale_counts(linear, weight), dtype)
+        operands = (("data_mask", mask), ("nonzero_data", data), *scales)
+        outputs = _sparse_outputs(inner, nonzeros, weight, dtype)
+        decoded = Step("constexpr_sparse_blockwise_shift_scale", inner, operands, outputs)
+        last = (("nonzero_data", f"{inner}_1"), ("mask", mask))
+        return (decoded, Step("constexpr_sparse_to_dense", name, last, output))
+    operands = (("nonzero_data", Tensor(dtype, (nonzeros,))), ("mask", mask))
+    return (Step("constexpr_sparse_to_dense", name, operands, output),)
+
+
+def _sparse_outputs(name: str, nonzeros: int, weight: Subject, dtype: str) -> tuple[tuple[str, str, Shape], ...]:
+    return ((f"{name}_0", "uint1", weight.shape), (f"{name}_1", dtype, (nonzeros,)))
+
+
+def _shape_operand(weight: Subject) -> tuple[str, Tensor]:
+    return ("shape", Tensor("uint32", (len(weight.shape),), is_data=False))
+
+
+_ELEMENTS = ("indices", "indices_nonzero_data", "quantized_data", "nonzero_data", "data")
+
+
+def tensors(scheme: Scheme, weight: Subject, dtype: str) -> list[Tensor]:
+    """List the tensors that a weight is stored as, in file order, without shapes and axes."""
+    made = steps(scheme, weight, dtype)
+    if not made:
+        return [Tensor(dtype, weight.shape)]
+    operands = [operand for step in made for _, operand in step.operands]
+    found = [operand for operand in operands if isinstance(operand, Tensor) and operand.is_data]
+    return [tensor for at, tensor in enumerate(found) if not any(tensor is other for other in found[:at])]
+
+
 def stored(
-    scheme: Scheme,
-    *,
-    shape: Shape,
-    dtype: str,
-    channel_axes: tuple[int, int] | None,
-    deployment_target: str,
-    readers: int = 1,
-    last_in_file: bool = False,
+    scheme: Scheme, weight: Subject, dtype: str, *, name: str = "", parameters: Sequence[str] = (), offset: int = 64
 ) -> Stored:
     """Count the bytes of one weight under one scheme.
 
     Parameters
     ----------
-    scheme, shape, channel_axes, deployment_target
-        As in `schemes.refusal`.
-    dtype
-        The weight's own, "fp16" or "fp32".
-    readers
-        Number of ops that read the weight.
-    last_in_file
-        Whether the weight ends `weight.bin`: its last stored tensor is then not padded.
+    scheme, weight, dtype
+        As in `steps`.
+    name, parameters, offset
+        As in `proto_growth`.
     """
-    parts = tensors(scheme, shape=shape, dtype=dtype, channel_axes=channel_axes, deployment_target=deployment_target)
-    shared_zeros = _shared_zeros(scheme, parts, deployment_target)
-    in_file = [nbytes for elements, nbytes in parts if elements >= MIN_FILE_ELEMENTS]
-    file_bytes = sum(map(recorded, in_file)) - (recorded(shared_zeros) if shared_zeros else 0)
-    if last_in_file and in_file:
-        file_bytes -= padded(in_file[-1]) - in_file[-1]
+    found = tensors(scheme, weight, dtype)
+    total = sum(tensor.nbytes for tensor in found)
+    data = _data_bytes(scheme, weight, dtype)
     return Stored(
-        payload_bytes=sum(nbytes for _, nbytes in parts),
-        file_bytes=file_bytes,
-        shared_zeros=shared_zeros,
-        proto_bytes=_proto_growth(scheme, len(shape), readers, parts),
-        tables=_table_count(scheme, shape, channel_axes),
+        tensors=tuple((tensor.nbytes, tensor.shared_as) for tensor in found if tensor.in_file),
+        data_bytes=data,
+        overhead_bytes=total - data,
+        proto_bytes=proto_growth(scheme, weight, dtype, name, parameters, offset),
+        tables=_tables(scheme, weight),
     )
 
 
-def _table_count(scheme: Scheme, shape: Shape, channel_axes: tuple[int, int] | None) -> int:
-    if not isinstance(scheme, Palettize):
+def _tables(scheme: Scheme, weight: Subject) -> int:
+    palette, linear = part(scheme, Palettize), part(scheme, LinearQuantize)
+    if palette is None:
         return 0
-    if scheme.group_size is None or channel_axes is None:
-        return 1
-    return shape[channel_axes[1]] // scheme.group_size
+    counts = table_counts(palette, weight)
+    if linear is not None and scheme.parts[-1] is palette:
+        counts = _tables_of_integers(counts, scale_counts(linear, weight))
+    return prod(counts)
 
 
-def _shared_zeros(scheme: Scheme, parts: list[tuple[int, int]], deployment_target: str) -> int:
-    if not isinstance(scheme, LinearQuantize) or scheme.has_zero_point or ios_version(deployment_target) >= 18:
+def _tables_of_integers(tables: tuple[int, ...], scales: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(max(pair) for pair in zip(tables, scales, strict=True))
+
+
+def _data_bytes(scheme: Scheme, weight: Subject, dtype: str) -> int:
+    """Count the bytes of the elements: of the first constant operand that holds them, in the last step that has one."""
+    made = steps(scheme, weight, dtype)
+    for step in reversed(made):
+        for parameter, operand in step.operands:
+            if parameter in _ELEMENTS and isinstance(operand, Tensor):
+                return operand.nbytes
+    return Tensor(dtype, weight.shape).nbytes
+
+
+def proto_growth(scheme: Scheme, weight: Subject, dtype: str, name: str, parameters: Sequence[str], offset: int) -> int:
+    """Count by how much the program text grows when a weight is stored under a scheme instead of dense.
+
+    Parameters
+    ----------
+    scheme, weight, dtype
+        As in `steps`.
+    name
+        Of the weight.
+    parameters
+        As what the ops read it, once for every place.
+    offset
+        Where the weight lies in `weight.bin`.
+    """
+    made = steps(scheme, weight, dtype)
+    if not made:
         return 0
-    zero_points, _ = parts[1]
-    return zero_points if zero_points >= MIN_SHARED_ELEMENTS else 0
-
-
-def _proto_growth(scheme: Scheme, rank: int, readers: int, parts: list[tuple[int, int]]) -> int:
-    if isinstance(scheme, Float16):
-        return 0
-    beside_data = sum(
-        _PROTO_INLINE_TENSOR_BYTES + nbytes if elements < MIN_FILE_ELEMENTS else _PROTO_FILE_TENSOR_BYTES
-        for elements, nbytes in parts[1:]
-    )
-    return _PROTO_CONSTEXPR_BYTES + _PROTO_DIMENSION_BYTES * (rank - 2) + _PROTO_READER_BYTES * readers + beside_data
+    written = 0
+    at = offset
+    for step in made:
+        offsets = []
+        for _, operand in step.operands:
+            if isinstance(operand, Tensor) and operand.in_file:
+                offsets.append(at)
+                at += recorded(operand.nbytes)
+        written += proto.step_bytes(step, name, weight.ios, offsets)
+    dense = proto.dense_op_bytes(name, weight.shape, dtype, offset)
+    return written - dense + proto.renaming_bytes(name, name + made[-1].outputs[0][0], parameters)

@@ -14,8 +14,9 @@ import numpy as np
 
 from talaria_nb.costs import CostTable
 from talaria_nb.history import History
+from talaria_nb.menu import DEFAULT_MENU
 from talaria_nb.plan import price, price_ops
-from talaria_nb.schemes import DEFAULT_MENU, Float16, Palettize
+from talaria_nb.schemes import Float16, Palettize
 from talaria_nb.wire import pack_costs
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -24,6 +25,7 @@ _DTYPES = {
     "legal": "u1",
     "reason": "<i2",
     "shared": "<i2",
+    "tail_shared": "<i2",
     "op_weights_start": "<i4",
     "op_weights": "<i4",
     "scheme": "<u2",
@@ -67,8 +69,12 @@ def random_table(rng: np.random.Generator, *, ops: int, weights: int) -> CostTab
         reason=reason,
         payload_bytes=payload,
         file_bytes=(payload + 64) * legal,
-        shared=rng.integers(-1, 2, shape).astype(np.int16),
+        overhead_bytes=np.round(payload / 8),
+        shared=rng.integers(-1, 2, (*shape, 2)).astype(np.int16),
         shared_file_bytes=np.array([448.0, 1088.0]),
+        last_weight=weights - 1,
+        tail_bytes=rng.integers(0, 64, (len(schemes), 2)).astype(np.float64),
+        tail_shared=rng.integers(-1, 2, len(schemes)).astype(np.int16),
         proto_bytes=np.round(rng.uniform(100, 300, shape)) * legal * (np.arange(len(schemes)) > 0),
         stream_ms=rng.lognormal(-5, 2, shape) * legal,
         elements=np.round(rng.lognormal(9, 2, weights)),

@@ -14,10 +14,13 @@ from torch import nn
 
 import models
 import talaria_nb as tnb
+from talaria_nb import storage
 from talaria_nb.costs import cost_table, weight_file_bytes
 from talaria_nb.errors import LoadError
+from talaria_nb.legality import subject
+from talaria_nb.menu import DEFAULT_MENU
 from talaria_nb.quiet import quiet
-from talaria_nb.schemes import DEFAULT_MENU, AsStored
+from talaria_nb.schemes import AsStored
 
 if TYPE_CHECKING:
     import coremltools as ct
@@ -38,6 +41,7 @@ def everywhere(config: Any) -> cto.OptimizationConfig:
 PALETTE = everywhere(cto.OpPalettizerConfig(nbits=4))
 INT8 = everywhere(cto.OpLinearQuantizerConfig(dtype="int8"))
 INT8_TABLES = everywhere(cto.OpLinearQuantizerConfig(dtype="int8", granularity="per_tensor"))
+INT4_TABLES = everywhere(cto.OpLinearQuantizerConfig(dtype="int4", granularity="per_tensor"))
 UINT8 = everywhere(cto.OpLinearQuantizerConfig(dtype="uint8", mode="linear"))
 HALF = everywhere(cto.OpMagnitudePrunerConfig(target_sparsity=0.5))
 VECTORS = everywhere(cto.OpPalettizerConfig(nbits=4, cluster_dim=4))
@@ -56,6 +60,8 @@ def compressed(how: str, target: str) -> ct.models.MLModel:
             elif step == "int8":
                 config = INT8_TABLES if how.startswith("palette") else INT8
                 mlmodel = cto.linear_quantize_weights(mlmodel, config, joint_compression=joint)
+            elif step == "int4":
+                mlmodel = cto.linear_quantize_weights(mlmodel, INT4_TABLES, joint_compression=True)
             elif step == "uint8":
                 mlmodel = cto.linear_quantize_weights(mlmodel, UINT8)
             else:
@@ -72,9 +78,22 @@ def saved(mlmodel: ct.models.MLModel, folder: Path) -> Path:
 BEFORE_IOS18 = (
     *(tnb.Palettize(nbits) for nbits in (8, 6, 4, 2, 1)),
     *(tnb.LinearQuantize("int8", granularity) for granularity in ("per_channel", "per_tensor")),
+    tnb.LinearQuantize("uint8"),
+    tnb.Prune(0.5),
+)
+INT8_TABLE = tnb.LinearQuantize("int8", "per_tensor")
+ONLY_IOS18 = (
+    tnb.Palettize(4, cluster_dim=2),
+    tnb.Palettize(2, "per_grouped_channel", 16, channel_axis=1),
+    tnb.LinearQuantize("uint4", "per_block", (16, 16, 0, 0)),
+    tnb.LinearQuantize("int4", "per_channel", mode="linear"),
+    tnb.Prune(0.5) + tnb.LinearQuantize("int8"),
+    tnb.Prune(0.5) + tnb.Palettize(4) + INT8_TABLE,
+    tnb.LinearQuantize("uint8") + tnb.Palettize(4),
 )
 STORED = [
     *((scheme, "iOS18") for scheme in DEFAULT_MENU[1:]),
+    *((scheme, "iOS18") for scheme in ONLY_IOS18),
     *((scheme, target) for target in ("iOS16", "iOS17") for scheme in BEFORE_IOS18),
 ]
 
@@ -89,11 +108,9 @@ def test_a_weight_starts_at_the_scheme_that_it_was_saved_with(tmp_path: Path, sc
     again = tnb.load(saved(plan.compress(progress=False), tmp_path), progress=False)
     start = tnb.Plan(again)
     for row, (got, wanted) in enumerate(zip(start.scheme_of_weight, plan.scheme_of_weight, strict=True)):
-        if got != wanted:  # one block over all input channels is the same bytes as a scale a channel
-            axes = again.program.weights.channel_axes[row]
-            assert axes is not None
-            assert getattr(wanted, "block_size", None) == again.program.weights.shape[row][axes[0]]
-            assert got == tnb.LinearQuantize(wanted.dtype)  # type: ignore[attr-defined]
+        if got != wanted:  # one block over all input channels is the same as a scale a channel
+            weight = subject(plan.model.program, row)
+            assert storage.tensors(got, weight, "fp16") == storage.tensors(wanted, weight, "fp16")
     assert [*again.program.weights.shape] == [*plan.model.program.weights.shape]
     assert start.estimate(PHONE).weight_file_bytes == plan.estimate(PHONE).weight_file_bytes
     assert start.estimate(PHONE).bits_per_weight == plan.estimate(PHONE).bits_per_weight
@@ -103,26 +120,30 @@ def test_a_weight_starts_at_the_scheme_that_it_was_saved_with(tmp_path: Path, sc
 @pytest.mark.parametrize(
     ("how", "target", "label"),
     [
-        ("prune", "iOS16", "16-bit sparse, as stored"),
-        ("prune", "iOS18", "16-bit sparse, as stored"),
-        ("prune+palette", "iOS18", "4-bit sparse + palette, as stored"),
-        ("prune+int8", "iOS18", "8-bit sparse + linear, as stored"),
-        ("palette+int8", "iOS18", "4-bit palette + linear, as stored"),
-        ("vectors", "iOS18", "4-bit palette, as stored"),
-        ("uint8", "iOS16", "8-bit linear, as stored"),
-        ("uint8", "iOS18", "8-bit linear, as stored"),
+        ("prune", "iOS16", "50 % pruned"),
+        ("prune", "iOS18", "50 % pruned"),
+        ("prune+palette", "iOS18", "50 % pruned + 4-bit palettize"),
+        ("prune+int8", "iOS18", "50 % pruned + 8-bit linear, per-channel"),
+        ("palette+int8", "iOS18", "4-bit palettize + int8 tables"),
+        ("palette+int4", "iOS18", "4-bit palette + linear, as stored"),
+        ("vectors", "iOS18", "4-bit palettize, vectors of 4"),
+        ("uint8", "iOS16", "8-bit linear, per-channel, asymmetric, unsigned"),
+        ("uint8", "iOS18", "8-bit linear, per-channel, asymmetric, unsigned"),
     ],
 )
-def test_what_no_plan_can_say_is_kept_as_it_is_stored(tmp_path: Path, how: str, target: str, label: str) -> None:
+def test_what_was_compressed_elsewhere_is_kept_as_it_is_stored(
+    tmp_path: Path, how: str, target: str, label: str
+) -> None:
     path = saved(compressed(how, target), tmp_path)
     model = tnb.load(path, progress=False)
     plan = tnb.Plan(model)
     file = path / "Data" / "com.apple.CoreML" / "weights" / "weight.bin"
     assert weight_file_bytes(model.program, plan.scheme_of_weight) == file.stat().st_size
     assert plan.estimate(PHONE).size_bytes == sum(part.stat().st_size for part in path.rglob("*") if part.is_file())
-    kept = [scheme for scheme in plan.schemes.values() if isinstance(scheme, AsStored)]
+    kept = [scheme for scheme in plan.schemes.values() if scheme != tnb.Float16()]
     assert len(kept) == 4
     assert {scheme.label for scheme in kept} == {label}
+    assert any(isinstance(scheme, AsStored) for scheme in kept) == ("stored" in label)
     table = plan.verify(progress=False)
     assert table["match"].all()
     assert np.isinf(table["sqnr_db"].drop("weight.bin")).all()
@@ -450,7 +471,7 @@ def test_masks_that_contradict_their_data_are_refused(tmp_path: Path) -> None:
     """What only shows when a weight is decompressed is one sentence, too."""
     path = saved(compressed("prune", "iOS18"), tmp_path)
     model = tnb.load(path, progress=False)
-    name = next(name for name, scheme in tnb.Plan(model).schemes.items() if isinstance(scheme, AsStored))
+    name = next(name for name, scheme in tnb.Plan(model).schemes.items() if scheme != tnb.Float16())
     mask = model._weight_ops[name].mask
     mask._sym_val.val = np.zeros_like(mask.val)
     with pytest.raises(LoadError, match="cannot be decompressed"):

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from talaria_nb import Float16, LinearQuantize, Palettize, TalariaError
-from talaria_nb.schemes import DEFAULT_MENU, WEIGHT_THRESHOLD, refusal
+from talaria_nb.legality import WEIGHT_THRESHOLD, refusal
+from talaria_nb.menu import DEFAULT_MENU
 
 
 def refuse(scheme: object, shape: tuple[int, ...] = (64, 64), target: str = "iOS18") -> str | None:

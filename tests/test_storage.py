@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 import models
 import talaria_nb as tnb
 from talaria_nb.costs import weight_file_bytes
-from talaria_nb.schemes import DEFAULT_MENU, refusal
+from talaria_nb.legality import refused, subject
+from talaria_nb.menu import DEFAULT_MENU
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,18 +34,7 @@ def actual_bytes(mlmodel: object) -> int:
 
 
 def legal_schemes(model: tnb.Model, row: int) -> list[Scheme]:
-    weights = model.program.weights
-    return [
-        scheme
-        for scheme in MENU
-        if refusal(
-            scheme,
-            shape=weights.shape[row],
-            channel_axes=weights.channel_axes[row],
-            deployment_target=model.program.deployment_target,
-        )
-        is None
-    ]
+    return [scheme for scheme in MENU if refused(scheme, subject(model.program, row)) is None]
 
 
 def random_plan(model: tnb.Model, rng: np.random.Generator, *, grouped: bool = True) -> tnb.Plan:

@@ -7,6 +7,9 @@ import type { Costs } from "./protocol";
 
 export const BOUNDS = ["launch", "compute", "memory"] as const;
 
+/** tensors of one weight that others could share */
+export const SHARED_SLOTS = 2;
+
 export interface Priced {
   weightFileBytes: number;
   sizeBytes: number;
@@ -38,6 +41,11 @@ export function createPriced(costs: Costs): Priced {
   };
 }
 
+function markShared(shared: Int16Array, at: number, stored: Uint8Array): void {
+  for (let slot = at * SHARED_SLOTS; slot < (at + 1) * SHARED_SLOTS; slot++)
+    if (shared[slot]! >= 0) stored[shared[slot]!] = 1;
+}
+
 /** Price the plan `scheme` (one scheme index a weight) into `out`. */
 export function price(costs: Costs, scheme: Uint16Array, out: Priced): void {
   const { payloadBytes, fileBytes, shared, sharedFileBytes, protoBytes, streamMs, elements } = costs;
@@ -51,10 +59,17 @@ export function price(costs: Costs, scheme: Uint16Array, out: Priced): void {
   for (let w = 0; w < scheme.length; w++) {
     const at = w * schemes + scheme[w]!;
     file += fileBytes[at]!;
-    if (shared[at]! >= 0) stored[shared[at]!] = 1;
+    if (w !== costs.lastWeight) markShared(shared, at, stored);
     proto += protoBytes[at]!;
     payload += payloadBytes[at]!;
     count += elements[w]!;
+  }
+  if (costs.lastWeight >= 0) {
+    // Its last tensor ends the file, unless another weight has stored an equal one before.
+    const s = scheme[costs.lastWeight]!;
+    const tail = costs.tailShared[s]!;
+    file -= costs.tailBytes[2 * s + (tail >= 0 && stored[tail] === 1 ? 1 : 0)]!;
+    markShared(shared, costs.lastWeight * schemes + s, stored);
   }
   for (let s = 0; s < stored.length; s++) if (stored[s]) file += sharedFileBytes[s]!;
   out.weightFileBytes = costs.fixedFileBytes + file;

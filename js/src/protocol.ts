@@ -66,9 +66,18 @@ export interface Costs {
   reasons: string[];
   payloadBytes: Float64Array;
   fileBytes: Float64Array;
-  /** index into sharedFileBytes, -1 for none: a tensor stored once for all weights that name it */
+  /**
+   * SHARED_SLOTS indices into sharedFileBytes for each weight and scheme, -1 for none: tensors stored once for all
+   * weights that name them
+   */
   shared: Int16Array;
   sharedFileBytes: Float64Array;
+  /** the weight that ends weight.bin, or -1 */
+  lastWeight: number;
+  /** per scheme of that weight, padding that is spared: if its last tensor is new, and if another weight stores it */
+  tailBytes: Float64Array;
+  /** per scheme of that weight, its last tensor's index into sharedFileBytes, or -1 */
+  tailShared: Int16Array;
   protoBytes: Float64Array;
   streamMs: Float64Array;
   elements: Float64Array;
@@ -218,6 +227,9 @@ export function decodeCosts(value: unknown): Costs {
     fileBytes: f64(raw.file_bytes),
     shared: i16(raw.shared),
     sharedFileBytes: f64(raw.shared_file_bytes),
+    lastWeight: Number(raw.last_weight ?? -1),
+    tailBytes: f64(raw.tail_bytes),
+    tailShared: i16(raw.tail_shared),
     protoBytes: f64(raw.proto_bytes),
     streamMs: f64(raw.stream_ms),
     elements: f64(raw.elements),

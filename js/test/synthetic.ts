@@ -305,7 +305,7 @@ function costsWire(device: string, ops: Op[], weights: Weight[]): Wire {
     activation_ms: view(Float64Array.from(ops, (o) => o.activation / 6e8)),
     op_weights_start: view(start),
     op_weights: view(Int32Array.from(read)),
-    shared: view(new Int16Array(payload.length).fill(-1)),
+    shared: view(new Int16Array(2 * payload.length).fill(-1)),
     shared_file_bytes: view(new Float64Array(0)),
     op_weights_share: view(new Float64Array(read.length).fill(1)),
     interval: [0.72, 1.38],
