@@ -26,15 +26,17 @@ from talaria_nb.read import mil_function
 from talaria_nb.regions import inline_regions
 from talaria_nb.repairs import decomposition, missing, repair
 from talaria_nb.source import SourceMap, whole_stacks
+from talaria_nb.states import check_states
 from talaria_nb.trace import convert_traced
 
 if TYPE_CHECKING:
     import coremltools as ct
     from torch.fx import Node
 
+    from talaria_nb.states import States
+
 _TORCH = str(Path(torch.__file__).parent)
 _FRAME = re.compile(r'File "([^\n]+)", line (\d+)')
-_STATES_SINCE = 18
 _HALF = (torch.float16, torch.bfloat16)
 
 
@@ -60,7 +62,14 @@ class Conversion:
     road: str = "export"
 
 
-def convert(module: torch.nn.Module, example_inputs: object, deployment_target: str, *, progress: bool) -> Conversion:
+def convert(
+    module: torch.nn.Module,
+    example_inputs: object,
+    deployment_target: str,
+    *,
+    states: States | None = None,
+    progress: bool,
+) -> Conversion:
     """Export a module and convert it, as it would run in eval mode and single precision.
 
     Parameters
@@ -71,6 +80,8 @@ def convert(module: torch.nn.Module, example_inputs: object, deployment_target: 
         One tensor, a tuple or list of positional inputs, or a mapping of keyword inputs.
     deployment_target
         "iOS16" or newer.
+    states
+        Buffers that become states, None for those that change; see `load`.
     progress
         Whether coremltools shows its progress bars.
 
@@ -89,36 +100,35 @@ def convert(module: torch.nn.Module, example_inputs: object, deployment_target: 
     _plain_outputs(twin)
     with quiet(progress=progress):
         try:
-            return convert_exported(_export(twin, args, kwargs), deployment_target, name)
+            return convert_exported(_export(twin, args, kwargs), deployment_target, name, states)
         except ConversionError as by_export:
             stage("Tracing")
             try:
                 mlmodel, origins = convert_traced(
-                    twin, args, kwargs, deployment_target, lambda out: _tensors(out, set())
+                    twin, args, kwargs, deployment_target, lambda out: _tensors(out, set()), states
                 )
+            except LoadError:
+                raise
             except Exception:  # noqa: BLE001 - whatever it is, the first road's error says more
                 raise by_export from by_export.__cause__
             return Conversion(mlmodel, origins, (f"torch.jit.trace instead of torch.export: {by_export}",), "trace")
 
 
-def _check_states(exported: torch.export.ExportedProgram, deployment_target: str, name: str) -> None:
-    """Refuse buffers that change as a model runs where Core ML has no states: their changes would be lost silently."""
-    changed = list(dict.fromkeys(exported.graph_signature.buffers_to_mutate.values()))
-    if changed and ios_version(deployment_target) < _STATES_SINCE:
-        message = (
-            f"{name} changes its buffer {changed[0]!r} as it runs, which needs a Core ML state and so iOS18; "
-            f"load it with deployment_target='iOS18', or give the buffer as an input and an output."
-        )
-        raise LoadError(message)
-
-
-def convert_program(exported: torch.export.ExportedProgram, deployment_target: str, *, progress: bool) -> Conversion:
+def convert_program(
+    exported: torch.export.ExportedProgram,
+    deployment_target: str,
+    *,
+    states: States | None = None,
+    progress: bool,
+) -> Conversion:
     """Convert a program that the user exported; it is not changed. Raises as `convert_exported`."""
     with quiet(progress=progress):
-        return convert_exported(_flat(exported), deployment_target, "the exported program")
+        return convert_exported(_flat(exported), deployment_target, "the exported program", states)
 
 
-def convert_exported(exported: torch.export.ExportedProgram, deployment_target: str, name: str) -> Conversion:
+def convert_exported(
+    exported: torch.export.ExportedProgram, deployment_target: str, name: str, states: States | None = None
+) -> Conversion:
     """Convert an exported program, repaired as far as needed.
 
     Parameters
@@ -129,13 +139,18 @@ def convert_exported(exported: torch.export.ExportedProgram, deployment_target: 
         "iOS16" or newer.
     name
         What to call the model in errors.
+    states
+        Buffers that become states, None for those that change.
 
     Raises
     ------
+    LoadError
+        If the states are not the buffers that change.
     ConversionError
         If coremltools cannot convert it, with the operator, module and source line where it failed.
     """
-    _check_states(exported, deployment_target, name)
+    changed = dict.fromkeys(exported.graph_signature.buffers_to_mutate.values())
+    check_states(states, dict(exported.named_buffers()), changed, deployment_target, name)
     decompose: set[Any] = set()
     repairs: dict[str, None] = {}
     while True:

@@ -138,6 +138,11 @@ COLUMNS: dict[str, Column] = {
     ),
     "remedy": Column("remedy", "", "text", "What to change in the model."),
     "reference": Column("reference", "", "text", "Where the rule comes from."),
+    "state_bytes": Column(
+        "size", "bytes", "exact", "Bytes of memory that the state takes; it is no part of the package.", numeric=True
+    ),
+    "read_by": Column("read by", "", "text", "Ops that read the state."),
+    "written_by": Column("written by", "", "text", "Ops that write the state."),
     "readers": Column("readers", "", "text", "Ops that read the weight; a tied weight has several."),
     "modules": Column("modules", "", "text", "Modules whose ops read the weight."),
     "compressible": Column(
@@ -149,6 +154,9 @@ COLUMNS: dict[str, Column] = {
     ),
 }
 
+
+_STATE_PARAMETERS = {"read_state": "input", "coreml_update_state": "state", "write_state": "input"}
+"""Op types that touch a state, and as which parameter they take it (coremltools' iOS18 ops)."""
 
 TABLE_COLUMNS = (
     "name",
@@ -233,6 +241,27 @@ def blocks_frame(program: Program, source_map: SourceMap) -> pd.DataFrame:
             "count": blocks.count[rows],
             "op_count": tree.stop[rows] - tree.start[rows],
             "flops": flops[tree.stop[rows]] - flops[tree.start[rows]],
+        }
+    )
+
+
+def states_frame(program: Program) -> pd.DataFrame:
+    """Build `Model.states`: one row a state, in the order of the program's inputs."""
+    values, ops = program.values, program.ops
+    touching: dict[int, tuple[list[str], list[str]]] = {}
+    for name, op_type, inputs in zip(ops.name, ops.op_type, ops.inputs, strict=True):
+        for parameter, value in inputs:
+            if op_type in _STATE_PARAMETERS and parameter == _STATE_PARAMETERS[op_type]:
+                touching.setdefault(value, ([], []))[op_type != "read_state"].append(name)
+    rows = [row for row in program.inputs if row in touching]
+    return pd.DataFrame(
+        {
+            "name": [values.name[row] for row in rows],
+            "shape": [shape_text(values.shape[row]) for row in rows],
+            "dtype": [values.dtype[row] for row in rows],
+            "state_bytes": [values.bytes_of(row) for row in rows],
+            "read_by": [", ".join(touching[row][0]) for row in rows],
+            "written_by": [", ".join(touching[row][1]) for row in rows],
         }
     )
 

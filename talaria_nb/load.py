@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from talaria_nb.functions import FunctionBytes
     from talaria_nb.program import Program
+    from talaria_nb.states import States
 
 _OLDEST_TARGET = 16
 
@@ -87,6 +88,11 @@ class Model:
     def blocks(self) -> pd.DataFrame:
         """One row a module that has ops: which modules are built alike. See `talaria_nb.frames.COLUMNS`."""
         return frames.blocks_frame(self.program, self.source_map)
+
+    @cached_property
+    def states(self) -> pd.DataFrame:
+        """One row a state that the app keeps between predictions. See `talaria_nb.frames.COLUMNS`."""
+        return frames.states_frame(self.program)
 
     @cached_property
     def functions(self) -> pd.DataFrame:
@@ -149,6 +155,7 @@ def load(
     deployment_target: str = "iOS18",
     function: str | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    states: States | None = None,
     progress: bool = True,
 ) -> Model:
     """Load a PyTorch module or a Core ML package, ready to explore.
@@ -170,6 +177,12 @@ def load(
         {"x": (1, 3, 256, 256)}; by default the size that the package declares as its default, which for an exported
         program is the smallest. The model that is loaded is fixed at that size; the configs of a plan fit the flexible
         package as well.
+    states
+        For a module or an exported program: the buffers that it changes as it runs (a key-value cache), by name or as
+        `ct.StateType`. By default every buffer that changes becomes a Core ML state; naming them makes sure that it is
+        these and no others. A state has its buffer's shape and its name, with "_" for "." (after a trace, and "module_"
+        before it), and is float16, whatever the buffer was:
+        Core ML has no other, so a counter is exact up to 2,048 only. Needs iOS18. A package has its own.
     progress
         Whether to show a bar with the stage that is running.
 
@@ -186,7 +199,7 @@ def load(
     """
     try:
         with bar(shown=progress):
-            return _load(source, example_inputs, deployment_target, function, shapes, progress=progress)
+            return _load(source, example_inputs, deployment_target, function, shapes, states, progress=progress)
     except KeyboardInterrupt as interrupt:
         _let_go(interrupt)
         raise
@@ -206,6 +219,7 @@ def _load(
     deployment_target: str,
     function: str | None,
     shapes: Mapping[str, Sequence[int]] | None,
+    states: States | None,
     *,
     progress: bool,
 ) -> Model:
@@ -213,9 +227,12 @@ def _load(
         if function is not None or shapes is not None:
             message = "function= and shapes= are for packages; a torch module is loaded at the size of example_inputs."
             raise LoadError(message)
-        return _load_module(source, example_inputs, _checked_target(deployment_target), progress=progress)
+        return _load_module(source, example_inputs, _checked_target(deployment_target), states, progress=progress)
     if isinstance(source, torch.export.ExportedProgram):
-        return _load_exported(source, _checked_target(deployment_target), shapes, progress=progress)
+        return _load_exported(source, _checked_target(deployment_target), shapes, states, progress=progress)
+    if states is not None:
+        message = "states= is for torch modules and exported programs; model.states lists those that a package has."
+        raise LoadError(message)
     if isinstance(source, ct.models.MLModel):
         return _load_mlmodel(source, function, shapes, name="model")
     if isinstance(source, (str, os.PathLike)):
@@ -237,8 +254,15 @@ def _checked_target(deployment_target: str) -> str:
     return deployment_target
 
 
-def _load_module(module: torch.nn.Module, example_inputs: object, deployment_target: str, *, progress: bool) -> Model:
-    conversion = convert(module, example_inputs, deployment_target, progress=progress)
+def _load_module(
+    module: torch.nn.Module,
+    example_inputs: object,
+    deployment_target: str,
+    states: States | None,
+    *,
+    progress: bool,
+) -> Model:
+    conversion = convert(module, example_inputs, deployment_target, states=states, progress=progress)
     program = _read(conversion.mlmodel, conversion.source_map, type(module).__name__)
     return Model(program, conversion.mlmodel, conversion.source_map, module, conversion)
 
@@ -247,10 +271,11 @@ def _load_exported(
     exported: torch.export.ExportedProgram,
     deployment_target: str,
     shapes: Mapping[str, Sequence[int]] | None,
+    states: States | None,
     *,
     progress: bool,
 ) -> Model:
-    conversion = convert_program(exported, deployment_target, progress=progress)
+    conversion = convert_program(exported, deployment_target, states=states, progress=progress)
     mlmodel = functions.one_function(conversion.mlmodel, None, shapes, "the exported program")
     program = _read(mlmodel, conversion.source_map, "exported program")
     return Model(program, mlmodel, conversion.source_map, None, conversion)

@@ -21,9 +21,12 @@ from talaria_nb import (
 from talaria_nb.lineage import Lineage, Step, link
 from talaria_nb.read import mil_function
 from talaria_nb.source import Frame, Origin, SourceMap, is_of_model, is_of_torch
+from talaria_nb.states import check_states
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
+
+    from talaria_nb.states import States
 
 _DTYPES = {torch.int64: np.int32, torch.int32: np.int32, torch.bool: np.bool_, torch.float64: np.float32}
 _FRAME = re.compile(r"^(?P<file>.+)\((?P<line>\d+)\): (?P<function>.*)$", re.MULTILINE)
@@ -59,6 +62,7 @@ def convert_traced(
     kwargs: dict[str, Any],
     deployment_target: str,
     flatten: Callable[[Any], list[torch.Tensor]],
+    states: States | None = None,
 ) -> tuple[ct.models.MLModel, SourceMap]:
     """Trace a module and convert what was traced.
 
@@ -72,15 +76,39 @@ def convert_traced(
         "iOS16" or newer.
     flatten
         Lists the tensors of the module's output.
+    states
+        Buffers that become states, None for those that change.
+
+    Raises
+    ------
+    LoadError
+        If the states are not the buffers that change.
     """
     leaves, spec = pytree.tree_flatten((args, kwargs))
     tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    _own_buffers(module)
+    before = {name: (buffer, buffer._version) for name, buffer in module.named_buffers()}  # noqa: SLF001 - counts writes
     with torch.no_grad(), _marked(module):
         flat = _Flat(module, spec, leaves, flatten)
         traced = torch.jit.trace(flat, tuple(tensors), check_trace=False, strict=False)  # type: ignore[no-untyped-call]
     inputs = [ct.TensorType(shape=tensor.shape, dtype=_DTYPES.get(tensor.dtype, np.float32)) for tensor in tensors]
-    mlmodel = coreml.convert(traced, deployment_target, inputs=inputs)
+    changed = [name for name, (buffer, version) in before.items() if buffer._version != version]  # noqa: SLF001
+    buffers = {name: buffer for name, (buffer, _) in before.items()}
+    check_states(states, buffers, changed, deployment_target, type(module).__name__)
+    kept = [
+        ct.StateType(ct.TensorType(shape=buffers[name].shape, dtype=np.float16), name=f"module.{name}")
+        for name in changed
+    ]
+    mlmodel = coreml.convert(traced, deployment_target, inputs=inputs, states=kept or None)
     return mlmodel, link(_lineage(traced, module), mil_function(mlmodel))
+
+
+def _own_buffers(module: torch.nn.Module) -> None:
+    """Give a copied module buffers of its own: a trace runs it, and would change those of the user's."""
+    own: dict[int, torch.Tensor] = {}
+    for each in module.modules():
+        for name, buffer in each.named_buffers(recurse=False):
+            setattr(each, name, own.setdefault(id(buffer), buffer.clone()))
 
 
 @contextmanager
