@@ -18,7 +18,6 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from talaria_nb import coreml
 from talaria_nb.errors import ConversionError, LoadError
-from talaria_nb.legality import ios_version
 from talaria_nb.lineage import exported_lineage, link, number_nodes
 from talaria_nb.progress import stage
 from talaria_nb.quiet import quiet
