@@ -9,7 +9,7 @@ import coremltools as ct
 from coremltools.converters.mil.mil import types
 
 from talaria_nb.errors import LoadError
-from talaria_nb.schemes import ios_version
+from talaria_nb.legality import ios_version
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
