@@ -21,6 +21,7 @@ from talaria_nb.errors import ConversionError, LoadError
 from talaria_nb.lineage import exported_lineage, link, number_nodes
 from talaria_nb.progress import stage
 from talaria_nb.quiet import quiet
+from talaria_nb.ranks import highest
 from talaria_nb.read import mil_function
 from talaria_nb.regions import inline_regions
 from talaria_nb.repairs import decomposition, missing, repair
@@ -168,6 +169,8 @@ def convert_exported(
         except Exception as error:
             culprit = _culprit(error, exported)
             if culprit is None or culprit.target in decompose or decomposition(culprit.target) is None:
+                if culprit is None and "rank" in str(error):
+                    culprit = highest(exported)
                 raise ConversionError(_failure(name, culprit, _first_line(error))) from error
             decompose.add(culprit.target)
     function = mil_function(mlmodel)

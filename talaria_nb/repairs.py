@@ -1,10 +1,12 @@
 """Repairs of exported graphs: what coremltools cannot convert, written as what it can.
 
-Three steps, each only where needed:
+Four steps, each only where needed:
 
 1. `REPAIRS` rewrites single operators. Each entry names the ATen operator that breaks, why, and the rewrite.
-2. What depends on no input and no parameter (masks, position ids) is computed once and becomes a constant.
-3. Operators that coremltools has no translation for, or fails at, are decomposed by torch's own decompositions.
+2. What depends on no input and no parameter (masks, position ids) is computed once and becomes a constant; so does what
+   depends on parameters only, where coremltools could not compute it (resized position embeddings).
+3. Tensors of more than five dimensions become tensors of fewer (`ranks.py`).
+4. Operators that coremltools has no translation for, or fails at, are decomposed by torch's own decompositions.
 
 A repaired node keeps the `meta` of the one it replaces, so that it still points at the user's source line, and computes
 the same values.
@@ -12,6 +14,8 @@ the same values.
 
 from __future__ import annotations
 
+import itertools
+import math
 import operator
 from dataclasses import dataclass
 from functools import cache
@@ -22,15 +26,15 @@ from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_O
 from coremltools.converters.mil.frontend.torch.utils import sanitize_op_kind
 from torch._decomp import decomposition_table
 from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx import Node
 
-from talaria_nb import translations  # noqa: F401 - importing it registers them
+from talaria_nb import ranks, translations  # noqa: F401 - importing the second registers them
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from torch.export import ExportedProgram
-    from torch.fx import Graph
 
 aten = torch.ops.aten
 
@@ -38,6 +42,8 @@ _MAX_FOLDED = 1 << 22
 """Elements of the largest constant that is computed before conversion: the mask of 2,048 tokens."""
 _MAX_ROUNDS = 6
 """How often decompositions are decomposed again; torch's own need two or three."""
+_POWERS_OF_TWO = 1 << 30
+"""Constants whose bits lie below can be divided by in int32, which is what Core ML computes integers in."""
 _FACTORIES = frozenset(["arange", "empty", "full", "ones", "scalar_tensor", "zeros"])
 """ATen names of operators that make a tensor from nothing; alone they are left to coremltools."""
 
@@ -52,42 +58,203 @@ class Repair:
         What breaks without the repair, in a few words.
     rewrite
         Replaces the node in its graph.
+    applies
+        Tells where the rewrite is right.
     """
 
     why: str
-    rewrite: Callable[[Graph, Node], None]
+    rewrite: Callable[[ExportedProgram, Node], None]
+    applies: Callable[[Node], bool] = lambda _: True
 
 
-def _drop(graph: Graph, node: Node) -> None:
+def _drop(_: ExportedProgram, node: Node) -> None:
     node.replace_all_uses_with(_operand(node))
-    graph.erase_node(node)
+    node.graph.erase_node(node)
 
 
-def _erase(graph: Graph, node: Node) -> None:
-    graph.erase_node(node)
+def _erase(_: ExportedProgram, node: Node) -> None:
+    node.graph.erase_node(node)
 
 
-def _new_ones_to_full(graph: Graph, node: Node) -> None:
+def _new_ones_to_full(_: ExportedProgram, node: Node) -> None:
     dtype = node.kwargs.get("dtype") or _operand(node).meta["val"].dtype
-    _replace(graph, node, aten.full.default, (node.args[1], dtype is torch.bool or 1), {"dtype": dtype})
+    _replace(node, aten.full.default, (node.args[1], dtype is torch.bool or 1), {"dtype": dtype})
 
 
-def _logical(boolean: OpOverload, bitwise: OpOverload) -> Callable[[Graph, Node], None]:
-    def rewrite(graph: Graph, node: Node) -> None:
-        _replace(graph, node, boolean if node.meta["val"].dtype is torch.bool else bitwise, node.args, {})
+def _logical(boolean: OpOverload, bitwise: OpOverload) -> Callable[[ExportedProgram, Node], None]:
+    def rewrite(_: ExportedProgram, node: Node) -> None:
+        _replace(node, boolean if node.meta["val"].dtype is torch.bool else bitwise, node.args, {})
 
     return rewrite
 
 
-def _addcmul(graph: Graph, node: Node) -> None:
-    x, left, right = node.args
-    with graph.inserting_before(node):
-        product = graph.call_function(aten.mul.Tensor, (left, right))
-        product.meta = dict(node.meta)
-        if node.kwargs.get("value", 1) != 1:
-            product = graph.call_function(aten.mul.Tensor, (product, node.kwargs["value"]))
-            product.meta = dict(node.meta)
-    _replace(graph, node, aten.add.Tensor, (x, product), {})
+def _addcmul(_: ExportedProgram, node: Node) -> None:
+    x, left, right = ranks.arguments(node)
+    product = _before(node, aten.mul.Tensor, left, right)
+    if node.kwargs.get("value", 1) != 1:
+        product = _before(node, aten.mul.Tensor, product, node.kwargs["value"])
+    _replace(node, aten.add.Tensor, (x, product), {})
+
+
+def _fold_columns(exported: ExportedProgram, node: Node) -> None:
+    """col2im: a transposed convolution with a kernel of zeros and ones adds up the blocks where they overlap."""
+    columns, size, kernel, dilation, padding, stride = ranks.arguments(node)
+    shape = columns.meta["val"].shape
+    blocks = [
+        (wanted + 2 * pad - step * (width - 1) - 1) // stride + 1
+        for wanted, pad, step, width, stride in zip(size, padding, dilation, kernel, stride, strict=True)
+    ]
+    count = math.prod(kernel)
+    images = math.prod(shape[:-1]) // count
+    x = _before(node, aten.reshape.default, columns, [images, count, *blocks])
+    weight = _constant(exported, node, torch.eye(count).reshape(count, 1, *kernel))
+    full = [
+        (block - 1) * stride + step * (width - 1) + 1
+        for block, stride, step, width in zip(blocks, stride, dilation, kernel, strict=True)
+    ]
+    x = _before(node, aten.conv_transpose2d.input, x, weight, None, stride, [0, 0], [0, 0], 1, dilation)
+    short = [max(0, wanted + pad - there) for wanted, pad, there in zip(size, padding, full, strict=True)]
+    if any(short):
+        x = _before(node, aten.constant_pad_nd.default, x, [0, short[1], 0, short[0]])
+    for axis, (wanted, pad, there) in enumerate(zip(size, padding, full, strict=True)):
+        if pad or there > wanted:
+            x = _before(node, aten.slice.Tensor, x, axis + 2, pad, pad + wanted)
+    _replace(node, aten.reshape.default, (x, list(node.meta["val"].shape)), {})
+
+
+def _unfold_columns(exported: ExportedProgram, node: Node) -> None:
+    """im2col: each image by itself through a convolution with a kernel of zeros and ones."""
+    x, kernel, dilation, padding, stride = ranks.arguments(node)
+    shape = x.meta["val"].shape
+    count = math.prod(kernel)
+    x = _before(node, aten.reshape.default, x, [math.prod(shape[:-2]), 1, *shape[-2:]])
+    weight = _constant(exported, node, torch.eye(count).reshape(count, 1, *kernel))
+    x = _before(node, aten.conv2d.default, x, weight, None, stride, padding, dilation)
+    _replace(node, aten.reshape.default, (x, list(node.meta["val"].shape)), {})
+
+
+def _crop(_: ExportedProgram, node: Node) -> None:
+    """Negative padding takes away: a slice, then padding of what is left."""
+    x, amounts, *value = ranks.arguments(node)
+    value = [each for each in value if not isinstance(each, str)]
+    shape = x.meta["val"].shape
+    for number, (before, after) in enumerate(zip(amounts[::2], amounts[1::2], strict=True)):
+        axis = len(shape) - 1 - number
+        if min(before, after) < 0:
+            x = _before(node, aten.slice.Tensor, x, axis, max(0, -before), shape[axis] - max(0, -after))
+    _replace(node, aten.constant_pad_nd.default, (x, [max(0, amount) for amount in amounts], *value), {})
+
+
+def _takes_away_constant(node: Node) -> bool:
+    return _takes_away(node) and (node.args[2:3] or ("constant",)) == ("constant",)
+
+
+def _takes_away(node: Node) -> bool:
+    return _static(node) and min(ranks.arguments(node)[1]) < 0
+
+
+def _windows(exported: ExportedProgram, node: Node) -> None:
+    """Sliding windows along one dimension: their elements are picked, then the dimension is split in two."""
+    x, dim, size, step = ranks.arguments(node)
+    shape = list(x.meta["val"].shape)
+    axis = dim % len(shape)
+    starts = torch.arange(0, shape[axis] - size + 1, step)
+    picked = starts[:, None] + torch.arange(size)
+    index = _constant(exported, node, picked.flatten())
+    x = _before(node, aten.index_select.default, x, axis, index)
+    x = _before(node, aten.reshape.default, x, [*shape[:axis], *picked.shape, *shape[axis + 1 :]])
+    rank = len(shape) + 1
+    order = [each for each in range(rank) if each != axis + 1] + [axis + 1]
+    _replace(node, aten.permute.default, (x, order), {})
+
+
+def _as_strided(exported: ExportedProgram, node: Node) -> None:
+    """Elements of a tensor that lies in order in memory are picked by their position there."""
+    x, size, stride, *offset = ranks.arguments(node)
+    positions = torch.full(tuple(size), offset[0] if offset and offset[0] else 0)
+    for axis, (length, step) in enumerate(zip(size, stride, strict=True)):
+        positions += (torch.arange(length) * step).reshape([-1] + [1] * (len(size) - axis - 1))
+    index = _constant(exported, node, positions.flatten())
+    flat = _before(node, aten.reshape.default, x, [x.meta["val"].numel()])
+    flat = _before(node, aten.index_select.default, flat, 0, index)
+    _replace(node, aten.reshape.default, (flat, list(size)), {})
+
+
+def _static(node: Node) -> bool:
+    values = [each.meta["val"] for each in (node, *node.all_input_nodes)]
+    return all(isinstance(size, int) for value in values for size in value.shape)
+
+
+def _lies_in_order(node: Node) -> bool:
+    """Whether a tensor fills its memory in row-major order, so that strides mean positions in it."""
+    value = _operand(node).meta["val"]
+    return bool(
+        _static(node)
+        and value.is_contiguous()
+        and value.storage_offset() == 0
+        and value.untyped_storage().nbytes() == value.numel() * value.element_size()
+        and node.meta["val"].numel() <= _MAX_FOLDED
+    )
+
+
+def _combine_bits(combine: str) -> Callable[[ExportedProgram, Node], None]:
+    """Bits of an integer and a constant: what the constant picks is a difference of floor remainders a run of ones.
+
+    `x mod 2^k` is the lowest k bits of a two's complement, also of negative numbers. No step leaves the int32 range.
+    """
+
+    def rewrite(_: ExportedProgram, node: Node) -> None:
+        x, constant = _integer_and_constant(node)
+        if combine == "and":
+            result = _picked(node, x, constant)
+        else:
+            result = _before(node, aten.add.Tensor, _picked(node, x, ~constant), constant)
+            if combine == "xor":
+                result = _before(node, aten.sub.Tensor, result, _picked(node, x, constant))
+        node.replace_all_uses_with(result)
+        node.graph.erase_node(node)
+
+    return rewrite
+
+
+def _picked(node: Node, x: Node, bits: int) -> Node:
+    """Return the bits of an integer that a constant has."""
+    if bits < 0:
+        return _before(node, aten.sub.Tensor, x, _picked(node, x, ~bits))
+    total = None
+    low = 0
+    while bits >> low:
+        low += ((bits >> low) & -(bits >> low)).bit_length() - 1
+        high = low + ((~bits >> low) & -(~bits >> low)).bit_length() - 1
+        run = _before(node, aten.remainder.Scalar, x, 1 << high)
+        if low:
+            run = _before(node, aten.sub.Tensor, run, _before(node, aten.remainder.Scalar, x, 1 << low))
+        total = run if total is None else _before(node, aten.add.Tensor, total, run)
+        low = high
+    return total or _before(node, aten.mul.Tensor, x, 0)
+
+
+def _integer_and_constant(node: Node) -> tuple[Any, Any]:
+    left, right = ranks.arguments(node)
+    return (left, right) if isinstance(left, Node) else (right, left)
+
+
+def _has_few_bits(node: Node) -> bool:
+    """Whether one operand is a constant whose bits, or whose missing bits, all lie below 2^30."""
+    x, constant = _integer_and_constant(node)
+    integer = node.meta["val"].dtype in {torch.int32, torch.int64} and x.meta["val"].dtype is node.meta["val"].dtype
+    return integer and isinstance(constant, int) and min(constant, ~constant) >= -_POWERS_OF_TWO
+
+
+def _before(node: Node, target: OpOverload, *args: Any) -> Node:
+    """Add an operator before a node that it helps to replace, with its shapes."""
+    with node.graph.inserting_before(node):
+        new = node.graph.call_function(target, args)
+    new.meta = dict(node.meta)
+    values = torch.fx.node.map_arg(args, lambda each: each.meta["val"])
+    with node.meta["val"].fake_mode, torch.no_grad():
+        new.meta["val"] = target(*values)
+    return new
 
 
 def _operand(node: Node) -> Node:
@@ -97,12 +264,38 @@ def _operand(node: Node) -> Node:
     return operand
 
 
-def _replace(graph: Graph, node: Node, target: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    with graph.inserting_before(node):
-        new = graph.call_function(target, args, kwargs)
+def _replace(node: Node, target: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    with node.graph.inserting_before(node):
+        new = node.graph.call_function(target, args, kwargs)
     new.meta = dict(node.meta)
     node.replace_all_uses_with(new)
-    graph.erase_node(node)
+    node.graph.erase_node(node)
+
+
+def _constant(exported: ExportedProgram, node: Node, tensor: torch.Tensor) -> Node:
+    """Put a tensor into a program as a constant, before a node that it helps to replace."""
+    name = next(
+        name for number in itertools.count() if (name := f"folded_{node.name}_{number}") not in exported.constants
+    )
+    exported.graph_module.register_buffer(name, tensor)
+    exported.constants[name] = tensor
+    with node.graph.inserting_before(node):
+        constant = node.graph.get_attr(name)
+    mode = next(value for value in [node.meta["val"]] if isinstance(value, FakeTensor)).fake_mode
+    constant.meta = {**node.meta, "val": mode.from_tensor(tensor, static_shapes=True)}
+    return constant
+
+
+def _bit_repairs(name: str) -> dict[OpOverload, Repair]:
+    """Return the repairs of one operator on bits, in all spellings."""
+    logical = getattr(aten, f"logical_{name}").default
+    bitwise = getattr(aten, f"bitwise_{name}")
+    dunder = getattr(aten, f"__{name}__")
+    spelled = Repair(f"coremltools has no `__{name}__` (transformers' masks)", _logical(logical, bitwise.Tensor))
+    picked = Repair(
+        f"coremltools has no `{name}` of integers; with a constant it is arithmetic", _combine_bits(name), _has_few_bits
+    )
+    return {dunder.Tensor: spelled, bitwise.Scalar: picked, bitwise.Scalar_Tensor: picked, dunder.Scalar: picked}
 
 
 REPAIRS: Mapping[OpOverload, Repair] = {
@@ -111,18 +304,20 @@ REPAIRS: Mapping[OpOverload, Repair] = {
         "a run-time check of dtypes; it computes nothing", _erase
     ),
     aten.new_ones.default: Repair("coremltools has no `new_ones` (the masks of transformers' BERT)", _new_ones_to_full),
-    aten.__and__.Tensor: Repair(
-        "coremltools has no `__and__` (transformers' masks)",
-        _logical(aten.logical_and.default, aten.bitwise_and.Tensor),
-    ),
-    aten.__or__.Tensor: Repair(
-        "coremltools has no `__or__` (transformers' sliding windows)",
-        _logical(aten.logical_or.default, aten.bitwise_or.Tensor),
-    ),
-    aten.__xor__.Tensor: Repair(
-        "coremltools has no `__xor__`", _logical(aten.logical_xor.default, aten.bitwise_xor.Tensor)
-    ),
+    **_bit_repairs("and"),
+    **_bit_repairs("or"),
+    **_bit_repairs("xor"),
     aten.addcmul.default: Repair("coremltools has no `addcmul` (layer scale)", _addcmul),
+    aten.col2im.default: Repair("coremltools folds only blocks that do not overlap (volo)", _fold_columns, _static),
+    aten.im2col.default: Repair(
+        "coremltools unfolds with a kernel of channels² numbers, which would count as a weight (volo)",
+        _unfold_columns,
+        _static,
+    ),
+    aten.constant_pad_nd.default: Repair("coremltools cannot pad by less than nothing (nasnet)", _crop, _takes_away),
+    aten.pad.default: Repair("coremltools cannot pad by less than nothing", _crop, _takes_away_constant),
+    aten.unfold.default: Repair("coremltools has no sliding windows (halonet)", _windows, _static),
+    aten.as_strided.default: Repair("coremltools has no `as_strided`", _as_strided, _lies_in_order),
 }
 
 
@@ -157,15 +352,30 @@ def repair(exported: ExportedProgram, decompose: Collection[OpOverload] = ()) ->
     for _ in range(_MAX_ROUNDS):
         _rewrite(exported, applied)
         _fold(exported, applied)
+        _fold_parameters(exported, applied)
         found = {node.target for node in exported.graph.nodes if node.op == "call_function"}
-        table = {op: how for op in found & wanted | missing(exported).keys() if (how := decomposition(op))}
+        unknown = _lower(exported, applied)
+        wanted_here = found & wanted | missing(exported).keys() | unknown.keys()
+        table = {op: how for op in wanted_here if (how := decomposition(op))}
         if not table:
             break
         exported = exported.run_decompositions(table)
         for op in table:
-            why = "coremltools fails at it here" if op in wanted else "coremltools has no translation for it"
+            why = (
+                "coremltools fails at it here"
+                if op in wanted | unknown.keys()
+                else "coremltools has no translation for it"
+            )
             applied[f"{op}: decomposed by torch, because {why}"] = None
     return Repaired(exported, tuple(applied))
+
+
+def _lower(exported: ExportedProgram, applied: dict[str, None]) -> dict[Any, Node]:
+    high = ranks.highest(exported)
+    unknown = ranks.lower(exported)
+    if high is not None:
+        applied["ranks: Core ML holds at most 5 dimensions; tensors of more are computed in fewer (swin)"] = None
+    return unknown
 
 
 def missing(exported: ExportedProgram) -> dict[Any, Node]:
@@ -200,29 +410,19 @@ def _rewrite(exported: ExportedProgram, applied: dict[str, None]) -> None:
     changed = False
     for node in list(graph.nodes):
         entry = REPAIRS.get(node.target) if node.op == "call_function" else None
-        if entry is not None:
-            entry.rewrite(graph, node)
+        if entry is not None and entry.applies(node):
+            entry.rewrite(exported, node)
             applied[f"{node.target}: {entry.why}"] = None
             changed = True
     if changed:
-        for spec, result in zip(exported.graph_signature.output_specs, graph.output_node().args[0], strict=True):
-            if isinstance(result, Node):
-                spec.arg.name = result.name
-        graph.lint()
-        exported.graph_module.recompile()
+        ranks.tidy(exported)
 
 
 def _fold(exported: ExportedProgram, applied: dict[str, None]) -> None:
     """Compute what depends on no input and no parameter, and put the results into the program as constants."""
     graph = exported.graph
     values = _known(exported)
-    computed: set[Node] = set()
-    for node in graph.nodes:
-        if node not in values and _foldable(node, values):
-            args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
-            with torch.no_grad():
-                values[node] = node.target(*args, **kwargs)
-            computed.add(node)
+    computed = _compute(graph.nodes, values)
     edge = [
         node
         for node in graph.nodes
@@ -231,24 +431,53 @@ def _fold(exported: ExportedProgram, applied: dict[str, None]) -> None:
         and (node.all_input_nodes or not _translated(node))
         and any(user not in computed for user in node.users)
     ]
-    for node in edge:
-        name = f"folded_{node.name}"
-        tensor = values[node].detach().contiguous().clone()
-        exported.graph_module.register_buffer(name, tensor)
-        exported.constants[name] = tensor
-        with graph.inserting_before(node):
-            constant = graph.get_attr(name)
-        constant.meta = dict(node.meta)
-        node.replace_all_uses_with(constant, delete_user_cb=lambda user: user.op != "output")
     if edge:
-        graph.eliminate_dead_code()
-        graph.lint()
-        exported.graph_module.recompile()
+        _put_constants(exported, edge, values)
         applied["constants: what depends on no input and no parameter was computed beforehand"] = None
 
 
-def _known(exported: ExportedProgram) -> dict[Node, Any]:
-    """Return the values of the constants and of the integer buffers (position ids) that the program never changes."""
+def _fold_parameters(exported: ExportedProgram, applied: dict[str, None]) -> None:
+    """Compute operators that coremltools lacks where they depend on parameters only (resized position embeddings)."""
+    lacking = [node for node in exported.graph.nodes if node.op == "call_function" and not _translated(node)]
+    if not lacking:
+        return
+    leading = set(lacking)
+    for node in reversed(exported.graph.nodes):
+        if node in leading:
+            leading.update(node.all_input_nodes)
+    values = _known(exported, parameters=True)
+    _compute([node for node in exported.graph.nodes if node in leading], values)
+    edge = [node for node in lacking if isinstance(values.get(node), torch.Tensor)]
+    if edge:
+        _put_constants(exported, edge, values)
+        for node in edge:
+            applied[f"{node.target}: computed beforehand, because it depends on parameters only"] = None
+
+
+def _compute(nodes: Iterable[Node], values: dict[Node, Any]) -> set[Node]:
+    """Compute the nodes, given in order, that depend on known values only; the results join the known values."""
+    computed: set[Node] = set()
+    for node in nodes:
+        if node not in values and _foldable(node, values):
+            args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+            with torch.no_grad():
+                values[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+            computed.add(node)
+    return computed
+
+
+def _put_constants(exported: ExportedProgram, nodes: Iterable[Node], values: Mapping[Node, Any]) -> None:
+    for node in nodes:
+        constant = _constant(exported, node, values[node].detach().contiguous().clone())
+        node.replace_all_uses_with(constant, delete_user_cb=lambda user: user.op != "output")
+    ranks.tidy(exported)
+
+
+def _known(exported: ExportedProgram, *, parameters: bool = False) -> dict[Node, Any]:
+    """Return the values of the constants and of the integer buffers (position ids) that the program never changes.
+
+    With `parameters` also those of the parameters and of all other buffers that it never changes.
+    """
     signature = exported.graph_signature
     changed = set(signature.buffers_to_mutate.values())
     known: dict[Node, Any] = {}
@@ -259,9 +488,13 @@ def _known(exported: ExportedProgram) -> dict[Node, Any]:
         elif node.op == "placeholder":
             target = signature.inputs_to_lifted_tensor_constants.get(node.name)
             buffer = signature.inputs_to_buffers.get(node.name)
-            if buffer is not None and buffer not in changed:
+            parameter = signature.inputs_to_parameters.get(node.name)
+            if parameter is not None and parameters:
+                value = exported.state_dict[parameter]
+            elif buffer is not None and buffer not in changed:
                 value = exported.state_dict.get(buffer, exported.constants.get(buffer))
-                value = value if isinstance(value, torch.Tensor) and not value.is_floating_point() else None
+                integer = isinstance(value, torch.Tensor) and not value.is_floating_point()
+                value = value if integer or parameters else None
             elif target is not None:
                 value = exported.constants.get(target)
         if isinstance(value, torch.Tensor) and type(value).__name__ != "FakeTensor":

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
@@ -13,6 +15,7 @@ import talaria_nb as tnb
 from talaria_nb.convert import convert
 from talaria_nb.errors import ConversionError
 from talaria_nb.quiet import quiet
+from talaria_nb.ranks import MAX_RANK, highest, permute_steps
 from talaria_nb.repairs import repair
 
 if TYPE_CHECKING:
@@ -40,6 +43,13 @@ BREAKERS: dict[str, Callable[[torch.Tensor], Any]] = {
     "diff": lambda x: torch.diff(x, dim=1),
     "bicubic": lambda x: functional.interpolate(x[None, None], scale_factor=2, mode="bicubic"),
     "constants": lambda x: x.masked_fill(torch.arange(4)[None] > torch.arange(2)[:, None], 0),
+    "overlapping fold": lambda x: functional.fold(x.reshape(1, 4, 2), (3, 2), (2, 2), stride=1),
+    "unfold": lambda x: functional.unfold(x[None, None], (2, 2), padding=1, stride=2),
+    "windows": lambda x: x.unfold(1, 3, 1) * 2,
+    "as_strided": lambda x: (x + 1).as_strided((3, 2), (2, 1), 1) * 2,
+    "negative padding": lambda x: functional.pad(x, (-1, 2), value=0.5),
+    "bits": lambda x: (x.int() & 5) + (x.int() | -4) + (x.int() ^ 6),
+    "ranks": lambda x: x.reshape(1, 2, 1, 2, 1, 2).permute(5, 0, 3, 2, 1, 4).reshape(2, 4) + 1,
 }
 
 
@@ -50,6 +60,117 @@ def test_a_repaired_graph_computes_what_it_did(name: str) -> None:
         repaired = repair(exported)
     assert repaired.repairs
     torch.testing.assert_close(repaired.exported.module()(X), BREAKERS[name](X))
+
+
+def repaired_values(action: Callable[[torch.Tensor], Any], x: torch.Tensor) -> Any:
+    with quiet(progress=False):
+        repaired = repair(torch.export.export(Runs(action), (x,)).run_decompositions({}))
+    assert highest(repaired.exported) is None
+    return repaired.exported.module()(x)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "dilation"),
+    [((3, 3), 1, 1, 1), ((3, 2), (2, 1), (1, 0), (1, 2)), ((3, 3), 2, 1, 1), ((2, 3), (3, 4), (0, 1), 1)],
+)
+def test_blocks_are_taken_apart_and_added_up(kernel: Any, stride: Any, padding: Any, dilation: Any) -> None:
+    image = torch.rand(2, 3, 8, 9)
+    how = {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation}
+    blocks = functional.unfold(image, **how)
+    torch.testing.assert_close(repaired_values(lambda x: functional.unfold(x, **how), image), blocks)
+    summed = functional.fold(blocks, (8, 9), **how)
+    torch.testing.assert_close(repaired_values(lambda x: functional.fold(x, (8, 9), **how), blocks), summed)
+
+
+@pytest.mark.parametrize("constant", [0, 1, 7, 0xF0, 0x5A5A5A, -1, -8, -123457, (1 << 30) - 1])
+def test_bits_of_every_integer(constant: int) -> None:
+    extremes = torch.tensor([0, 1, -1, 2**31 - 1, -(2**31)], dtype=torch.int32)
+    x = torch.cat([extremes, torch.randint(-(2**31), 2**31 - 1, (99,), dtype=torch.int32)])
+
+    def every(x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([x & constant, x | constant, x ^ constant, constant & x])
+
+    assert torch.equal(repaired_values(every, x), every(x))
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(st.integers(1, 3), min_size=1, max_size=8).flatmap(
+        lambda s: st.tuples(st.just(s), st.permutations(range(len(s))))
+    )
+)
+def test_a_permutation_in_steps_is_the_permutation(case: tuple[list[int], list[int]]) -> None:
+    shape, order = case
+    x = y = torch.arange(torch.Size(shape).numel()).reshape(shape)
+    for sizes, step in permute_steps(shape, order):
+        assert len(sizes) <= MAX_RANK
+        y = y.reshape(sizes).permute(step)
+    assert torch.equal(y.flatten(), x.permute(order).flatten())
+
+
+def six(x: torch.Tensor) -> torch.Tensor:
+    return x.reshape(2, 3, 2, 4, 3, 3)
+
+
+SIX: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "softmax": lambda x: six(x).softmax(3),
+    "sum": lambda x: six(x).sum((1, 3)),
+    "mean": lambda x: six(x).mean((0, 2, 4)),
+    "amax": lambda x: six(x).amax(3),
+    "argmax": lambda x: six(x).argmax(3),
+    "max": lambda x: six(x).max(2).values,
+    "topk": lambda x: six(x).topk(2, 3)[0],
+    "cat": lambda x: torch.cat([six(x), six(x) * 2], 2),
+    "stack": lambda x: torch.stack([six(x), six(x)], 6),
+    "unbind": lambda x: six(x).unbind(3)[1],
+    "broadcast": lambda x: six(x) + torch.arange(4.0)[:, None, None] * six(x)[:1],
+    "broadcast over alternate dimensions": lambda x: six(x)[:, :1, :, :1] + six(x)[:1, :, :1, :, :1],
+    "matmul": lambda x: six(x) @ six(x).transpose(-1, -2)[:, :1],
+    "matmul of a weight": lambda x: six(x) @ torch.ones(3, 5),
+    "linear": lambda x: functional.linear(six(x), torch.ones(5, 3), torch.ones(5)),
+    "layer norm": lambda x: functional.layer_norm(six(x), (3, 3)),
+    "attention": lambda x: functional.scaled_dot_product_attention(six(x), six(x), six(x)),
+    "einsum": lambda x: torch.einsum("abcdef,abcdgf->abcdeg", six(x), six(x)),
+    "select": lambda x: six(x)[:, :, 1],
+    "slice": lambda x: six(x)[:, :, :, 1:3],
+    "index": lambda x: six(x)[:, :, :, torch.tensor([2, 0])],
+    "flip": lambda x: six(x).flip(1, 3),
+    "roll": lambda x: six(x).roll((1, 2), (1, 3)),
+    "pad": lambda x: functional.pad(six(x), (1, 0, 0, 2)),
+    "repeat": lambda x: six(x).repeat(1, 2, 1, 1, 3, 1),
+    "expand": lambda x: x[:, :, None, :, None, :].expand(-1, -1, 2, -1, 2, -1),
+    "where": lambda x: torch.where(six(x) > 0.5, six(x), 0.0),
+}
+
+
+@pytest.mark.parametrize("name", SIX)
+def test_six_dimensions_are_computed_in_five(name: str) -> None:
+    x = torch.rand(2, 3, 8, 9)
+
+    def flat(x: torch.Tensor) -> torch.Tensor:
+        return SIX[name](x).flatten()
+
+    torch.testing.assert_close(repaired_values(flat, x), flat(x))
+
+
+class ResizedEmbedding(nn.Module):
+    """A position embedding that coremltools cannot resize, but that no input changes (SAM)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Parameter(torch.rand(1, 2, 4, 4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        size = (x.shape[-2], x.shape[-1])
+        return x + functional.interpolate(self.embedding, size=size, mode="bicubic", antialias=True)
+
+
+def test_what_depends_on_parameters_only_is_computed_where_it_cannot_be_converted() -> None:
+    module, x = ResizedEmbedding().eval(), torch.rand(1, 2, 6, 6)
+    with quiet(progress=False):
+        repaired = repair(torch.export.export(module, (x,)).run_decompositions({}))
+    torch.testing.assert_close(repaired.exported.module()(x), module(x))
+    assert convert(module, x, "iOS18", progress=False).road == "export"
 
 
 @pytest.mark.parametrize("name", BREAKERS)
