@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ from talaria_nb.lint import Finding
 from talaria_nb.work import count_work
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from talaria_nb.functions import FunctionBytes
     from talaria_nb.program import Program
@@ -55,7 +55,11 @@ COLUMNS: dict[str, Column] = {
     ),
     "op_type": Column("op", "", "text", "MIL operation type."),
     "module": Column(
-        "module", "", "text", "Path of the PyTorch module whose code made the op, or which the row is about."
+        "module",
+        "",
+        "text",
+        "Path of the PyTorch module whose code made the op, or which the row is about; of a finding, the "
+        "innermost around all of its ops.",
     ),
     "module_class": Column("class", "", "text", "Qualified class name of the module whose code made the op."),
     "parents": Column(
@@ -64,7 +68,9 @@ COLUMNS: dict[str, Column] = {
         "text",
         "Modules of everything that was fused into the op, its own first: a conv and its batch norm, for example.",
     ),
-    "source": Column("source", "", "text", "File and line of the user's code that made the op."),
+    "source": Column(
+        "source", "", "text", "File and line of the user's code that made the op, or the first op of a finding."
+    ),
     "output": Column("output", "", "text", "Shape of the op's first output."),
     "output_dtype": Column("dtype", "", "text", "MIL dtype of the op's first output."),
     "input_shapes": Column("inputs", "", "text", "Shapes of the tensors that the op reads, without small constants."),
@@ -135,6 +141,14 @@ COLUMNS: dict[str, Column] = {
     "what": Column("what", "", "text", "What is there."),
     "bytes": Column(
         "at stake", "bytes", "exact", "Bytes moved or stored that the remedy would save, at most.", numeric=True
+    ),
+    "at_stake_ms": Column(
+        "time at stake",
+        "ms",
+        "estimated",
+        "Time of the finding's ops as the device is priced, the most that the remedy could save. Ops that leave the "
+        "Neural Engine cost more than this says. Empty for findings about size alone.",
+        numeric=True,
     ),
     "remedy": Column("remedy", "", "text", "What to change in the model."),
     "reference": Column("reference", "", "text", "Where the rule comes from."),
@@ -273,9 +287,22 @@ def functions_frame(functions: Sequence[FunctionBytes]) -> pd.DataFrame:
     return pd.DataFrame(rows, index=index, columns=("weight_file_bytes", "shared_bytes"))
 
 
-def findings_frame(found: Sequence[Finding]) -> pd.DataFrame:
+def findings_frame(found: Sequence[Finding], program: Program, source_map: SourceMap) -> pd.DataFrame:
     """Build `Model.findings`: one row a finding, the gravest first."""
-    return pd.DataFrame([asdict(finding) for finding in found], columns=[field.name for field in fields(Finding)])
+    columns = [field.name for field in fields(Finding)]
+    frame = pd.DataFrame([asdict(finding) for finding in found], columns=columns)
+    paths = [[program.modules.path[program.ops.module[program.op_row[op]]] for op in each.ops] for each in found]
+    place = columns.index("what") + 1
+    frame.insert(place, "module", [_around(each) for each in paths])
+    sources = [next(filter(None, (source_text(source_map, op) for op in each.ops)), "") for each in found]
+    frame.insert(place + 1, "source", sources)
+    return frame
+
+
+def _around(paths: Iterable[str]) -> str:
+    """Return the innermost module that holds all of the given ones."""
+    levels = takewhile(lambda names: len(set(names)) == 1, zip(*(path.split(".") for path in paths), strict=False))
+    return ".".join(names[0] for names in levels)
 
 
 def _loaded_bytes(program: Program) -> list[int]:

@@ -110,7 +110,7 @@ def one_function(
     """
     spec = mlmodel._spec  # noqa: SLF001 - get_spec() copies it
     names = sorted(spec.mlProgram.functions)
-    chosen = function if function is not None else spec.description.defaultFunctionName or _MAIN
+    chosen = _chosen(spec, function)
     if chosen not in names:
         known = ", ".join(repr(known) for known in names)
         message = f"{name} has no function {chosen!r}; there is {known}. Give one as function=…."
@@ -125,6 +125,21 @@ def one_function(
     if converted_here is not None:  # it is the user's, and fixing its shapes would change it
         program = package.parse(mlmodel, name)
     return _rebuilt(program, chosen, wanted, None if wanted else description, spec.specificationVersion, name)
+
+
+def range_inputs(mlmodel: ct.models.MLModel, function: str | None) -> frozenset[str]:
+    """Name the inputs of a function (None for the package's default) that take any size within a range."""
+    spec = mlmodel._spec  # noqa: SLF001 - get_spec() copies it
+    return frozenset(
+        feature.name
+        for feature in _description(spec, _chosen(spec, function)).input
+        if feature.type.imageType.HasField("imageSizeRange")
+        or any(bounds.lowerBound != bounds.upperBound for bounds in feature.type.multiArrayType.shapeRange.sizeRanges)
+    )
+
+
+def _chosen(spec: Model_pb2.Model, function: str | None) -> str:
+    return function if function is not None else spec.description.defaultFunctionName or _MAIN
 
 
 def _description(spec: Model_pb2.Model, function: str) -> Model_pb2.ModelDescription:

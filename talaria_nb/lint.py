@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Severity: TypeAlias = Literal["high", "medium", "low"]
 """high: likely off the Neural Engine or a multiple of the work; medium: bytes for nothing; low: good to know."""
+SEVERITIES: tuple[Severity, ...] = ("high", "medium", "low")
 
 _MAX_RANK = 5
 _SMALL_SHARE = 0.01
@@ -40,6 +41,8 @@ _UNSUPPORTED = "https://github.com/hollance/neural-engine/blob/master/docs/unsup
 _TYPED_EXECUTION = "https://apple.github.io/coremltools/docs-guides/source/typed-execution.html"
 _RANK = "https://apple.github.io/coremltools/source/coremltools.converters.mil.mil.passes.defs.html"
 """The pass `expand_high_rank_reshape_and_transpose`: Core ML runs rank 5 at most."""
+_RANGES = "https://developer.apple.com/forums/thread/724930"
+"""An engineer of Apple's: with ranges, only the default shape runs on the Neural Engine; enumerated shapes all can."""
 _COMPRESSION = "https://apple.github.io/coremltools/docs-guides/source/opt-overview.html"
 
 OFF_NEURAL_ENGINE: Mapping[str, tuple[str, str]] = {
@@ -97,6 +100,8 @@ class Rule:
         What to change in the model.
     reference
         Where the rule comes from, if a hit does not say.
+    costs_time
+        False for what only takes space on disk: its remedy makes no op faster.
     """
 
     kind: str
@@ -104,6 +109,7 @@ class Rule:
     find: Callable[[Facts], Iterator[Hit]]
     remedy: str
     reference: str = ""
+    costs_time: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +210,7 @@ def findings(program: Program, value_of: Callable[[str], NDArray[np.generic]] | 
         for rule in RULES
         for hit in rule.find(facts)
     ]
-    grave: dict[Severity, int] = {"high": 0, "medium": 1, "low": 2}
-    return sorted(found, key=lambda finding: (grave[finding.severity], -finding.bytes))
+    return sorted(found, key=lambda finding: (SEVERITIES.index(finding.severity), -finding.bytes))
 
 
 def _redundant_casts(facts: Facts) -> Iterator[Hit]:
@@ -300,6 +305,23 @@ def _high_ranks(facts: Facts) -> Iterator[Hit]:
             yield Hit((op,), f"a tensor of rank {rank}", facts.moved(op))
 
 
+def _range_shapes(facts: Facts) -> Iterator[Hit]:
+    program, ops = facts.program, facts.program.ops
+    reached = set(program.range_inputs)
+    if not reached:
+        return
+    found: list[int] = []
+    for op, inputs in enumerate(ops.inputs):
+        if any(value in reached for _, value in inputs):
+            found.append(op)
+            reached.update(ops.outputs[op])
+    names = ", ".join(program.values.name[value] for value in program.range_inputs)
+    what = (
+        f"{names} may have any size within a range; at other sizes than the default, Core ML leaves the Neural Engine"
+    )
+    yield Hit(tuple(found), what, sum(map(facts.moved, found)))
+
+
 def _integer_arithmetic(facts: Facts) -> Iterator[Hit]:
     ops = facts.program.ops
     for op, op_type in enumerate(ops.op_type):
@@ -355,7 +377,7 @@ def _duplicated_weights(facts: Facts) -> Iterator[Hit]:
         return
     weights = facts.program.weights
     alike: dict[object, list[int]] = {}
-    for row in range(len(weights)):
+    for row in np.flatnonzero(weights.elements > WEIGHT_THRESHOLD).tolist():
         if row not in weights.packed:
             alike.setdefault((weights.shape[row], weights.dtype[row]), []).append(row)
     for key in (_sample, _digest):  # all of a weight is read only if its first values are another's too
@@ -419,6 +441,13 @@ RULES: tuple[Rule, ...] = (
         "Split it into 2-D convolutions over slices.",
         _CAPABILITY,
     ),
+    Rule(
+        "range of shapes",
+        "high",
+        _range_shapes,
+        "Convert with ct.EnumeratedShapes of the sizes that are needed, or with one fixed size.",
+        _RANGES,
+    ),
     Rule("rank over 5", "high", _high_ranks, "Merge axes: Core ML runs tensors of rank 5 at most.", _RANK),
     Rule(
         "integer arithmetic",
@@ -433,6 +462,7 @@ RULES: tuple[Rule, ...] = (
         _ineligible_weights,
         "Give each reader a weight of its own, or the same orientation.",
         _COMPRESSION,
+        costs_time=False,
     ),
     Rule(
         "constant cannot be compressed",
@@ -440,6 +470,7 @@ RULES: tuple[Rule, ...] = (
         _plain_constants,
         "Compute it in the model, store it with fewer elements, or give it a second axis.",
         _COMPRESSION,
+        costs_time=False,
     ),
     Rule(
         "small weights",
@@ -447,7 +478,17 @@ RULES: tuple[Rule, ...] = (
         _small_weights,
         "Merge them into fewer, larger weights (grouped or batched ops), or take them as the floor of the size.",
         _COMPRESSION,
+        costs_time=False,
     ),
-    Rule("duplicated weight", "medium", _duplicated_weights, "Share one parameter between the modules."),
+    Rule(
+        "duplicated weight",
+        "medium",
+        _duplicated_weights,
+        "Share one parameter between the modules.",
+        costs_time=False,
+    ),
     Rule("unpriced op", "low", _unpriced, "Read its latency as a lower bound."),
 )
+
+COSTS_TIME = frozenset(rule.kind for rule in RULES if rule.costs_time)
+"""Kinds of findings whose remedy would make a prediction faster, not only the package smaller."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,10 +18,10 @@ from talaria_nb.errors import LoadError
 from talaria_nb.legality import ios_version
 from talaria_nb.progress import bar, stage
 from talaria_nb.read import mil_function, read_program
-from talaria_nb.source import Frame, SourceMap, package_source_map
+from talaria_nb.source import SourceMap, Stack, package_source_map
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import numpy as np
     import pandas as pd
@@ -106,10 +106,13 @@ class Model:
     @cached_property
     def findings(self) -> pd.DataFrame:
         """One row a finding: what costs more than it has to. See `talaria_nb.lint` and `talaria_nb.frames.COLUMNS`."""
-        return frames.findings_frame(lint.findings(self.program, self.weight_value))
+        found = lint.findings(self.program, self.weight_value)
+        return frames.findings_frame(found, self.program, self.source_map)
 
-    def source(self, op_name: str) -> tuple[Frame, ...]:
+    def source(self, op_name: str) -> Stack:
         """Return the lines of source code that made an op, outermost first; empty where unknown.
+
+        It is a tuple of frames that prints like a traceback.
 
         Raises
         ------
@@ -119,7 +122,7 @@ class Model:
         if op_name not in self.program.op_row:
             message = f"{self.program.name} has no op named {op_name!r}. model.ops lists them all."
             raise LoadError(message)
-        return self.source_map.frames(op_name)
+        return Stack(self.source_map.frames(op_name))
 
     def weight_value(self, name: str) -> NDArray[np.floating]:
         """Return the values of a weight as converted, without copying, or decompressed. Float, the weight's shape.
@@ -278,6 +281,7 @@ def _load_exported(
     conversion = convert_program(exported, deployment_target, states=states, progress=progress)
     mlmodel = functions.one_function(conversion.mlmodel, None, shapes, "the exported program")
     program = _read(mlmodel, conversion.source_map, "exported program")
+    program = _with_ranges(program, functions.range_inputs(conversion.mlmodel, None))
     return Model(program, mlmodel, conversion.source_map, None, conversion)
 
 
@@ -297,6 +301,7 @@ def _load_mlmodel(
     except Exception as error:
         message = f"The program inside {name} cannot be read: {package.first_line(error)}. Is the package complete?"
         raise LoadError(message) from error
+    program = _with_ranges(program, functions.range_inputs(source, function))
     return Model(program, mlmodel, source_map, function_bytes=functions.function_bytes(source))
 
 
@@ -323,6 +328,10 @@ def _read(mlmodel: ct.models.MLModel, source_map: SourceMap, name: str) -> Progr
         fixed_package_bytes=_package_bytes_outside_weights(mlmodel),
         layout=compressed.layout(spec.mlProgram, "main", file.stat().st_size if file.is_file() else 0),
     )
+
+
+def _with_ranges(program: Program, names: Collection[str]) -> Program:
+    return replace(program, range_inputs=tuple(row for row in program.inputs if program.values.name[row] in names))
 
 
 def _package_bytes_outside_weights(mlmodel: ct.models.MLModel) -> int:

@@ -17,6 +17,7 @@ from talaria_nb.devices import Device
 from talaria_nb.devices import device as find_device
 from talaria_nb.errors import PlanError, SchemeError
 from talaria_nb.legality import refused, starting_schemes, subject
+from talaria_nb.lint import COSTS_TIME, SEVERITIES
 from talaria_nb.load import Model
 from talaria_nb.schemes import LinearQuantize, Scheme
 
@@ -298,6 +299,28 @@ class Plan:
                 "bound": costs.bound,
             }
         )
+
+    def findings(self, device: str | Device, compute_unit: str = "all") -> pd.DataFrame:
+        """List what costs more than it has to, with the time at stake under the plan.
+
+        Returns
+        -------
+        pandas.DataFrame
+            `Model.findings` with one more column, at_stake_ms: the estimated time of the finding's ops, NaN for
+            findings about size alone. The gravest first; among those, the most time first.
+        """
+        table = self.cost_table(device, compute_unit)
+        op_ms = price_ops(table, table.columns_of(self._schemes)).op_ms
+        found = self._model.findings
+        row = self._model.program.op_row
+        at_stake = [
+            float(op_ms[[row[op] for op in ops]].sum()) if kind in COSTS_TIME else np.nan
+            for kind, ops in zip(found["kind"], found["ops"], strict=True)
+        ]
+        found = found.assign(at_stake_ms=pd.Series(at_stake, index=found.index, dtype=np.float64))
+        rank = found["severity"].map({severity: place for place, severity in enumerate(SEVERITIES)})
+        order = found.assign(rank=rank).sort_values(["rank", "at_stake_ms"], ascending=[True, False], kind="stable")
+        return found.loc[order.index].reset_index(drop=True)
 
     def cost_table(self, device: str | Device, compute_unit: str = "all") -> CostTable:
         """Build the cost table of the plan's own schemes."""

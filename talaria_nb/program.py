@@ -246,6 +246,8 @@ class Program:
         Bytes of `weight.bin` that no plan changes: its header and every stored tensor that is not a weight.
     fixed_package_bytes
         Bytes of the uncompressed package outside `weight.bin` (the program proto and the manifest).
+    range_inputs
+        Rows in `values` of the inputs that take any size within a range in the package, fixed here at one.
     """
 
     name: str
@@ -258,6 +260,7 @@ class Program:
     outputs: tuple[int, ...]
     fixed_file_bytes: int
     fixed_package_bytes: int = field(default=0)
+    range_inputs: tuple[int, ...] = ()
 
     @cached_property
     def edges(self) -> NDArray[np.int32]:

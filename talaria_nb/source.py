@@ -49,6 +49,16 @@ class Frame:
     is_user: bool = True
 
 
+class Stack(tuple[Frame, ...]):
+    """Frames, outermost first, that print as Python prints a traceback."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        lines = [f'File "{each.file}", line {each.line}, in {each.function}\n    {each.code}' for each in self]
+        return "\n".join(lines) or "unknown"
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """One piece of code that an op was made from.

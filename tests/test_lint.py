@@ -90,6 +90,14 @@ def with_weights(small: int, large: int) -> Program:
     return build.program()
 
 
+def ranged(*reads: str) -> Program:
+    """Build one op on an input of any size, and one on a fixed input."""
+    build = Builder()
+    inputs = {"any": build.input((2, 3)), "fixed": build.input((2, 3))}
+    outputs = [build.op("relu", {"x": inputs[name]}, (2, 3)) for name in reads]
+    return replace(build.program(outputs), range_inputs=(inputs["any"],) if "any" in reads else ())
+
+
 CASES: list[tuple[str, Callable[[], Program], Callable[[], Program]]] = [
     ("redundant cast", lambda: chain(cast("fp16")), lambda: chain(cast("fp32"))),
     ("cast pair", lambda: chain(cast("fp32"), cast("fp16")), lambda: chain(cast("fp16"), cast("fp32"), start="fp32")),
@@ -109,6 +117,7 @@ CASES: list[tuple[str, Callable[[], Program], Callable[[], Program]]] = [
     ("off the Neural Engine", lambda: one("lstm"), lambda: one("layer_norm")),
     ("off the Neural Engine: padding", lambda: padded("reflect"), lambda: padded("constant")),
     ("off the Neural Engine: 3-D convolution", lambda: conv(5), lambda: conv(4)),
+    ("range of shapes", lambda: ranged("any", "fixed"), lambda: ranged("fixed")),
     ("rank over 5", lambda: one("reshape", (1, 1, 1, 2, 3, 4)), lambda: one("reshape", (1, 1, 2, 3, 4))),
     ("integer arithmetic", lambda: one("mul", dtype="int32"), lambda: one("mul", (), dtype="int32")),
     ("weight cannot be compressed", lambda: weighted(axes=None), weighted),
@@ -170,6 +179,18 @@ def test_the_gravest_come_first() -> None:
     assert len(set(severities)) == 3
 
 
+def test_a_range_of_shapes_concerns_all_that_depends_on_it() -> None:
+    build = Builder()
+    free, fixed = build.input((2, 3)), build.input((2, 3))
+    first = build.op("relu", {"x": free}, (2, 3))
+    beside = build.op("relu", {"x": fixed}, (2, 3))
+    last = build.op("add", {"x": first, "y": beside}, (2, 3))
+    program = replace(build.program([last]), range_inputs=(free,))
+    [finding] = found(program, "range of shapes")
+    assert finding.ops == (program.ops.name[0], program.ops.name[2])
+    assert "EnumeratedShapes" in finding.remedy
+
+
 def test_an_equal_weight_is_found_by_its_values() -> None:
     program = with_weights(0, 4)
     values = [np.full((1024, 64), 1, np.float16) for _ in range(4)]
@@ -205,3 +226,32 @@ def test_a_models_findings_name_its_ops() -> None:
     assert {"gather", "lstm"} <= set(model.ops.set_index("name").loc[names, "op_type"])
     assert set(model.findings.columns) <= COLUMNS.keys()
     assert set(models.unet().findings.columns) <= COLUMNS.keys()
+    assert set(tnb.Plan(model).findings("iPhone 13").columns) <= COLUMNS.keys()
+
+
+def test_a_models_findings_say_where() -> None:
+    model = models.minilm()
+    table = model.findings[model.findings["kind"] == "off the Neural Engine"]
+    [gather] = [row for row in table.itertuples() if row.what.startswith("gather:")]
+    assert gather.module == "embeddings.word_embeddings"
+    assert gather.source.startswith("modeling_bert.py:")
+
+
+def test_time_at_stake_is_that_of_the_ops() -> None:
+    model = tnb.load(Careless(), torch.zeros(1, 4, dtype=torch.long), progress=False)
+    plan = tnb.Plan(model)
+    priced = plan.table("iPhone 13").set_index("name")["latency_ms"]
+    off = plan.findings("iPhone 13")
+    assert sorted(off["what"]) == sorted(model.findings["what"])
+    for row in off.itertuples():
+        assert row.at_stake_ms == pytest.approx(priced[list(row.ops)].sum())
+    grave = off.loc[off["severity"] == "high", "at_stake_ms"]
+    assert len(grave) > 1
+    assert grave.is_monotonic_decreasing
+
+
+def test_findings_about_size_have_no_time_at_stake() -> None:
+    model = tnb.load(nn.Linear(8, 8), torch.zeros(1, 8), progress=False)
+    found = tnb.Plan(model).findings("iPhone 13")
+    assert found["kind"].tolist() == ["small weights"]
+    assert found["at_stake_ms"].isna().all()

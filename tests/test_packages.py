@@ -347,6 +347,15 @@ def flexible(kind: str, *, float32: bool = False) -> ct.models.MLModel:
         )
 
 
+@pytest.mark.parametrize(("kind", "wanted"), [("range", True), ("enumerated", False)])
+def test_a_range_of_sizes_is_a_finding_and_a_choice_of_sizes_is_none(kind: str, *, wanted: bool) -> None:
+    model = tnb.load(flexible(kind), progress=False)
+    found = model.findings[model.findings["kind"] == "range of shapes"]
+    assert len(found) == wanted
+    for ops in found["ops"]:
+        assert set(ops) == set(model.ops["name"])
+
+
 def input_shape(model: tnb.Model) -> tuple[int, ...]:
     [row] = model.program.inputs
     return model.program.values.shape[row]

@@ -87,6 +87,7 @@ RIGHT = [
 ]
 
 
+COS = "return self.linear(x).cos()  # cos"
 ROADS = ("export", "trace")
 
 
@@ -146,6 +147,8 @@ def test_source_tells_users_lines_from_torchs(road: str) -> None:
         "x = self.nested[1][0](x)",
         "return self.linear(x).cos()",
     ]
+    printed = repr(model.source(cos)).splitlines()
+    assert printed[-2:] == [f'File "{__file__}", line {model.source(cos)[-1].line}, in forward', f"    {COS}"]
 
 
 @pytest.mark.parametrize("road", ROADS)
