@@ -1,0 +1,336 @@
+"""What a scheme does to the values of a weight: its squared error, and the values that come out.
+
+Palettes get the best table there is (`clustering`), which is what `compress()` can write through coremltools' custom
+mode. Linear quantization is rounded as coremltools rounds it, so those errors are exact.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from math import log10
+from typing import TYPE_CHECKING, TypeGuard
+
+import numpy as np
+from coremltools.optimize.coreml._quantization_passes import linear_quantize_weights, palettize_weights
+
+from talaria_nb import quantization
+from talaria_nb.clustering import cluster, cluster_errors, distinct
+from talaria_nb.contents import prune
+from talaria_nb.errors import SchemeError
+from talaria_nb.legality import refused, subject
+from talaria_nb.schemes import Float16, Joint, LinearQuantize, Palettize, Prune, Scheme
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from talaria_nb.program import Program
+
+ChannelAxes = tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Distortion:
+    """How far stored values are from the original ones.
+
+    Attributes
+    ----------
+    squared_error
+        Sum of squared differences, in the squared unit of the weights.
+    signal
+        Sum of squared original values.
+    """
+
+    squared_error: float
+    signal: float
+
+    @property
+    def noise_to_signal(self) -> float:
+        """Squared error over signal; 0 where there is no error."""
+        return self.squared_error / self.signal if self.squared_error else 0.0
+
+    @property
+    def sqnr_db(self) -> float:
+        """Signal to quantization noise in dB, 10·log₁₀(signal / squared error); infinite where there is no error."""
+        return -10 * log10(self.noise_to_signal) if self.noise_to_signal else float("inf")
+
+
+def dequantized(values: NDArray[np.floating], scheme: Scheme, *, channel_axes: ChannelAxes) -> NDArray[np.floating]:
+    """Return what a weight becomes under a scheme.
+
+    Parameters
+    ----------
+    values
+        The weight, float16 or float32, finite.
+    scheme
+        A legal scheme; see `legality.refusal`.
+    channel_axes
+        (input axis, output axis) as coremltools infers them.
+
+    Returns
+    -------
+    array
+        The shape and dtype of `values`. Bit for bit what coremltools stores, on every deployment target; but for
+        k-means palettes of scalars the values of the best tables.
+
+    Raises
+    ------
+    SchemeError
+        If a value is infinite or not a number, or the scheme is one of those whose values are not known before it is
+        applied: palettes with tables of integers, palettes of integers, and what a package was loaded with.
+    """
+    _check_finite(values)
+    if isinstance(scheme, Float16):
+        return values
+    if isinstance(scheme, LinearQuantize):
+        return _dequantized(values, scheme, _block_sizes(scheme, values.ndim, channel_axes))
+    if isinstance(scheme, Palettize):
+        return _depalettized(values, scheme, channel_axes)
+    if isinstance(scheme, Prune):
+        return prune(values, scheme)
+    if _is_sparse(scheme):
+        pruned = dequantized(values, scheme.parts[0], channel_axes=channel_axes)
+        kept = dequantized(pruned, scheme.parts[1], channel_axes=channel_axes)
+        return np.where(pruned != 0, kept, pruned)
+    raise _unknown(scheme)
+
+
+def palette(
+    values: NDArray[np.floating], scheme: Palettize, channel_axes: ChannelAxes
+) -> tuple[NDArray[np.floating], NDArray[np.uint8]]:
+    """Find the best tables for a weight, laid out as coremltools' `mode="custom"` asks its `lut_function` for them.
+
+    Parameters
+    ----------
+    values, channel_axes
+        As in `dequantized`.
+    scheme
+        A legal k-means palette of scalars.
+
+    Returns
+    -------
+    tables
+        In the dtype of `values`, shape (groups, 2**nbits), ascending; zeros fill what a group does not need.
+    indices
+        uint8, shape (groups, elements). coremltools calls a `lut_function` once for each group, in this order, with
+        the group's values after its channel axis and the first were swapped; it returns `tables[group]` and
+        `indices[group]`.
+
+    Raises
+    ------
+    SchemeError
+        If a value is infinite or not a number.
+    """
+    _check_finite(values)
+    return cluster(_groups(values, scheme, channel_axes), _entries(scheme))
+
+
+def squared_errors(
+    values: NDArray[np.floating], schemes: Sequence[Scheme], *, channel_axes: ChannelAxes
+) -> NDArray[np.float64]:
+    """Return the squared error of a weight under each of several schemes.
+
+    Parameters
+    ----------
+    values, channel_axes
+        As in `dequantized`, but values may be infinite.
+    schemes
+        Legal schemes; those that look at the values in the same groups share the work.
+
+    Returns
+    -------
+    array
+        float64, shape (schemes,). NaN for every scheme but `Float16()` where a value is infinite or not a number, and
+        where coremltools would store such a value, or what it would store is not known; see `dequantized`.
+    """
+    errors = np.full(len(schemes), np.nan)
+    errors[[isinstance(scheme, Float16) for scheme in schemes]] = 0.0
+    if not _is_finite(values):
+        return errors
+    by_group: dict[tuple[int | None, int | None], list[int]] = {}
+    by_block: dict[tuple[int, ...], list[int]] = {}
+    for column, scheme in enumerate(schemes):
+        if isinstance(scheme, Palettize) and _is_clustered(scheme):
+            by_group.setdefault((scheme.channel_axis, scheme.group_size), []).append(column)
+        elif isinstance(scheme, LinearQuantize):
+            by_block.setdefault(_block_sizes(scheme, values.ndim, channel_axes), []).append(column)
+        elif isinstance(scheme, (Palettize, Prune)) or _is_sparse(scheme):
+            difference = _difference(values, dequantized(values, scheme, channel_axes=channel_axes))
+            errors[column] = np.sum(difference**2)
+    for columns in by_group.values():
+        palettes = [scheme for scheme in map(schemes.__getitem__, columns) if isinstance(scheme, Palettize)]
+        found = cluster_errors(_groups(values, palettes[0], channel_axes), list(map(_entries, palettes)))
+        errors[columns] = found.sum(axis=0)
+    for sizes, columns in by_block.items():
+        linear = [scheme for scheme in map(schemes.__getitem__, columns) if isinstance(scheme, LinearQuantize)]
+        errors[columns] = _linear_errors(values, linear, sizes)
+    return np.where(np.isfinite(errors), errors, np.nan)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Distortions:
+    """Squared errors of every weight of a program under every scheme.
+
+    Attributes
+    ----------
+    squared_error
+        float64, shape (weights, schemes); NaN where a scheme is illegal or a value infinite.
+    signal
+        Sum of squared values of each weight. float64, shape (weights,).
+    """
+
+    squared_error: NDArray[np.float64]
+    signal: NDArray[np.float64]
+
+
+def distortions(
+    program: Program, weight_value: Callable[[str], NDArray[np.floating]], schemes: Sequence[Scheme]
+) -> Distortions:
+    """Find the squared error of every weight under every scheme, one weight a thread.
+
+    Parameters
+    ----------
+    program
+        The program.
+    weight_value
+        Returns a weight's values by its name, such as `Model.weight_value`.
+    schemes
+        The columns.
+    """
+    weights = program.weights
+    values = [weight_value(name) for name in weights.name]
+
+    def row(index: int) -> tuple[NDArray[np.float64], float]:
+        weight = subject(program, index)
+        legal = [column for column, scheme in enumerate(schemes) if refused(scheme, weight) is None]
+        # As loaded it is exact, however it is stored.
+        chosen = [Float16() if schemes[column] == weight.start else schemes[column] for column in legal]
+        errors = np.full(len(schemes), np.nan)
+        errors[legal] = squared_errors(values[index], chosen, channel_axes=weight.channel_axes)
+        return errors, signal(values[index])
+
+    largest_first = np.argsort([-value.size for value in values], kind="stable").tolist()
+    with ThreadPoolExecutor(os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()) as pool:
+        rows = dict(zip(largest_first, pool.map(row, largest_first), strict=True))
+    return Distortions(
+        np.array([rows[index][0] for index in range(len(weights))]).reshape(len(weights), len(schemes)),
+        np.array([rows[index][1] for index in range(len(weights))]),
+    )
+
+
+def signal(values: NDArray[np.floating]) -> float:
+    """Return the sum of squared values."""
+    return quantization.sum_of_squares(quantization.widened(values))
+
+
+def _linear_errors(
+    values: NDArray[np.floating], schemes: Sequence[LinearQuantize], sizes: tuple[int, ...]
+) -> list[float]:
+    if not any(sizes) and values.dtype == np.float16:
+        points, weights = distinct(values)
+        return [float(weights @ _difference(points, _dequantized(points, scheme, (0,))) ** 2) for scheme in schemes]
+    blocks = quantization.blocks(values, sizes)
+    return [
+        quantization.squared_error(blocks, *_integers(scheme), symmetric=scheme.mode == "linear_symmetric")
+        for scheme in schemes
+    ]
+
+
+def _dequantized(values: NDArray[np.floating], scheme: LinearQuantize, sizes: tuple[int, ...]) -> NDArray[np.floating]:
+    with np.errstate(all="ignore"):
+        stored = linear_quantize_weights.blockwise_compress_by_dtype(
+            values, scheme.dtype, scheme.mode.upper(), list(sizes)
+        )
+        restored: NDArray[np.floating] = linear_quantize_weights.decompress(stored)
+    return restored
+
+
+def _integers(scheme: LinearQuantize) -> tuple[int, int]:
+    """Return the lowest and highest integer, as coremltools' `get_quant_range` has them."""
+    if scheme.signed:
+        lowest, highest = -(2 ** (scheme.nbits - 1)), 2 ** (scheme.nbits - 1) - 1
+    else:
+        lowest, highest = 0, 2**scheme.nbits - 1
+    if scheme.mode == "linear_symmetric":
+        return (lowest + 1, highest) if scheme.signed else (lowest, highest - 1)
+    return lowest, highest
+
+
+def _block_sizes(scheme: LinearQuantize, rank: int, channel_axes: ChannelAxes) -> tuple[int, ...]:
+    """Return the extent on each axis of what shares a scale, 0 for the whole axis."""
+    if isinstance(scheme.block_size, tuple):
+        return scheme.block_size
+    sizes = [0] * rank
+    if scheme.granularity != "per_tensor":
+        input_axis, output_axis = channel_axes if channel_axes is not None else (1, 0)
+        if scheme.block_size is not None:
+            sizes[input_axis] = scheme.block_size
+        sizes[output_axis] = 1
+    return tuple(sizes)
+
+
+def _depalettized(values: NDArray[np.floating], scheme: Palettize, channel_axes: ChannelAxes) -> NDArray[np.floating]:
+    axis = _group_axis(scheme, channel_axes)
+    if _is_clustered(scheme):
+        tables, indices = palette(values, scheme, channel_axes)
+        moved = np.swapaxes(values, 0, axis)
+        return np.swapaxes(np.take_along_axis(tables, indices, axis=1).reshape(moved.shape), 0, axis)
+    sizes = [0] * values.ndim
+    sizes[axis] = scheme.group_size or 0
+    with np.errstate(all="ignore"):
+        stored = palettize_weights.blockwise_compress(
+            values, scheme.mode.upper(), scheme.nbits, sizes, None, scheme.cluster_dim, axis
+        )
+    return np.asarray(palettize_weights.decompress(stored))
+
+
+def _is_clustered(scheme: Palettize) -> bool:
+    """Tell whether its tables are found here rather than by coremltools."""
+    return scheme.mode == "kmeans" and scheme.cluster_dim == 1
+
+
+def _is_sparse(scheme: Scheme) -> TypeGuard[Joint]:
+    """Tell whether a scheme prunes and then stores what is left in one more step."""
+    return isinstance(scheme, Joint) and len(scheme.parts) == 2 and scheme.prune is not None
+
+
+def _entries(scheme: Palettize) -> int:
+    if scheme.nbits is None:
+        raise SchemeError(f"{scheme!r} has no tables of a known size.")
+    return int(2**scheme.nbits)
+
+
+def _group_axis(scheme: Palettize, channel_axes: ChannelAxes) -> int:
+    if scheme.channel_axis is not None:
+        return scheme.channel_axis
+    return 0 if channel_axes is None else channel_axes[1]
+
+
+def _groups(values: NDArray[np.floating], scheme: Palettize, channel_axes: ChannelAxes) -> NDArray[np.floating]:
+    """Return the values of each group in one row, in coremltools' order."""
+    moved = np.swapaxes(values, 0, _group_axis(scheme, channel_axes))
+    return moved.reshape(1 if scheme.group_size is None else len(moved) // scheme.group_size, -1)
+
+
+def _difference(values: NDArray[np.floating], restored: NDArray[np.floating]) -> NDArray[np.float64]:
+    return np.asarray(np.subtract(values, restored, dtype=np.float64))
+
+
+def _is_finite(values: NDArray[np.floating]) -> bool:
+    if values.dtype != np.float16:
+        return bool(np.isfinite(values).all())
+    # numpy's own test converts every float16
+    exponent = np.uint16(0x7C00)
+    return bool(((values.view(np.uint16) & exponent) != exponent).all())
+
+
+def _check_finite(values: NDArray[np.floating]) -> None:
+    if not _is_finite(values):
+        raise SchemeError("The weight holds values that are infinite or not numbers, so it can only stay as it is.")
+
+
+def _unknown(scheme: Scheme) -> SchemeError:
+    return SchemeError(f"What {scheme!r} does to values is not known before coremltools applied it.")
