@@ -155,6 +155,19 @@ COLUMNS: dict[str, Column] = {
     "state_bytes": Column(
         "size", "bytes", "exact", "Bytes of memory that the state takes; it is no part of the package.", numeric=True
     ),
+    "adapter": Column("adapter", "", "text", "Name of the LoRA adapter; base is every other weight."),
+    "weights": Column("weights", "", "exact", "How many weights of the program.", numeric=True),
+    "bits_per_weight": Column(
+        "bits", "bits", "exact", "Stored bits over elements, tables and scales included.", numeric=True
+    ),
+    "rank": Column("rank", "", "exact", "Largest rank of the adapter; 0 for the base.", numeric=True),
+    "merged": Column(
+        "merged",
+        "",
+        "exact",
+        "Torch parameters of the adapter that the program does not hold: they were merged into the base's weights.",
+        numeric=True,
+    ),
     "read_by": Column("read by", "", "text", "Ops that read the state."),
     "written_by": Column("written by", "", "text", "Ops that write the state."),
     "readers": Column("readers", "", "text", "Ops that read the weight; a tied weight has several."),
@@ -199,7 +212,7 @@ def ops_frame(program: Program, source_map: SourceMap) -> pd.DataFrame:
     work = count_work(program)
     values, ops = program.values, program.ops
     start, rows = program.op_weights
-    loaded = np.array(_loaded_bytes(program), dtype=np.int64)
+    loaded = np.array(loaded_bytes(program), dtype=np.int64)
     first = [outputs[0] if outputs else None for outputs in ops.outputs]
     return pd.DataFrame(
         {
@@ -229,7 +242,7 @@ def weights_frame(program: Program, source_map: SourceMap) -> pd.DataFrame:
             "shape": [shape_text(shape) for shape in weights.shape],
             "dtype": weights.dtype,
             "elements": elements,
-            "weight_bytes": _loaded_bytes(program),
+            "weight_bytes": loaded_bytes(program),
             "parameter": [source_map.parameters.get(name, "") for name in weights.name],
             "folded_from": [source_map.folded.get(name, "") for name in weights.name],
             "modules": [", ".join(paths) for paths in program.weight_module_paths],
@@ -305,7 +318,7 @@ def _around(paths: Iterable[str]) -> str:
     return ".".join(names[0] for names in levels)
 
 
-def _loaded_bytes(program: Program) -> list[int]:
+def loaded_bytes(program: Program) -> list[int]:
     """Bytes of each weight as it was loaded."""
     weights = program.weights
     return [

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import coremltools as ct
 import torch
 
-from talaria_nb import compressed, frames, functions, lint, package
+from talaria_nb import adapters, compressed, frames, functions, lint, package
 from talaria_nb.convert import Conversion, convert, convert_program
 from talaria_nb.errors import LoadError
 from talaria_nb.legality import ios_version
@@ -93,6 +93,16 @@ class Model:
     def states(self) -> pd.DataFrame:
         """One row a state that the app keeps between predictions. See `talaria_nb.frames.COLUMNS`."""
         return frames.states_frame(self.program)
+
+    @cached_property
+    def adapters(self) -> pd.DataFrame:
+        """One row a LoRA adapter of the torch module, then the base. See `talaria_nb.frames.COLUMNS`."""
+        return self.adapters_of(frames.loaded_bytes(self.program))
+
+    def adapters_of(self, payload_bytes: Sequence[int]) -> pd.DataFrame:
+        """Build `adapters` for weights that take `payload_bytes`, in file order."""
+        names = [name for name, _ in self.module.named_parameters()] if self.module is not None else []
+        return adapters.adapters_frame(self.program, self.source_map.parameters, payload_bytes, names)
 
     @cached_property
     def functions(self) -> pd.DataFrame:

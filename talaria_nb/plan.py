@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from talaria_nb.costs import CostTable, cost_table
+from talaria_nb.costs import CostTable, cost_table, stored_weight
 from talaria_nb.devices import Device
 from talaria_nb.devices import device as find_device
 from talaria_nb.errors import PlanError, SchemeError
@@ -210,10 +210,10 @@ class Plan:
         Parameters
         ----------
         where
-            A glob over module paths and weight names ("encoder.layer.3", "*query*"), a list of such globs or names, or
-            a boolean mask over `model.weights`. A module stands for everything inside it. A glob that matches no weight
-            is an error; weights that coremltools could not compress at all (`model.weights.compressible`) are passed
-            over by a glob that matches others too.
+            A glob over module paths, weight names and torch parameters ("encoder.layer.3", "*query*", "*lora_A*"), a
+            list of such globs or names, or a boolean mask over `model.weights`. A module stands for everything inside
+            it. A glob that matches no weight is an error; weights that coremltools could not compress at all
+            (`model.weights.compressible`) are passed over by a glob that matches others too.
         scheme
             The new scheme.
 
@@ -322,6 +322,12 @@ class Plan:
         order = found.assign(rank=rank).sort_values(["rank", "at_stake_ms"], ascending=[True, False], kind="stable")
         return found.loc[order.index].reset_index(drop=True)
 
+    def adapters(self) -> pd.DataFrame:
+        """List the LoRA adapters and the base as `Model.adapters`, with the bytes and bits they have under the plan."""
+        program = self._model.program
+        stored = [stored_weight(program, scheme, row) for row, scheme in enumerate(self._schemes)]
+        return self._model.adapters_of([each.payload_bytes for each in stored])
+
     def cost_table(self, device: str | Device, compute_unit: str = "all") -> CostTable:
         """Build the cost table of the plan's own schemes."""
         found = device if isinstance(device, Device) else find_device(device)
@@ -380,10 +386,12 @@ class Plan:
         exact = program.weight_row.get(pattern)
         if exact is not None:
             return [exact]
+        parameters = self._model.source_map.parameters  # coremltools writes its const names in lower case
         return [
             row
             for row, (name, paths) in enumerate(zip(program.weights.name, program.weight_module_paths, strict=True))
-            if any(fnmatch.fnmatchcase(candidate, pattern) for candidate in (name, *_with_ancestors(paths)))
+            for candidates in [(name, parameters.get(name, name), *_with_ancestors(paths))]
+            if any(fnmatch.fnmatchcase(candidate, pattern) for candidate in candidates)
         ]
 
     def _refusal(self, row: int, scheme: Scheme) -> str | None:
