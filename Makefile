@@ -48,12 +48,17 @@ front-end: js/node_modules/.package-lock.json chromium
 ## pytest: the Python tests, those in real JupyterLab included
 .PHONY: pytest
 pytest: $(VENV)/.installed-test chromium
-	pytest -m 'not models' $(PYTEST_ARGS)
+	pytest -m 'not models and not sizes' $(PYTEST_ARGS)
 
 ## test-models: load every architecture of tests/zoo.py and print the share that loads (half an hour)
 .PHONY: test-models
 test-models: $(VENV)/.installed-test
 	pytest tests/test_zoo.py -m models $(PYTEST_ARGS)
+
+## test-sizes: predict the packages of 240 random plans and compress them (ten minutes)
+.PHONY: test-sizes
+test-sizes: $(VENV)/.installed-test
+	pytest tests/test_sizes.py -m sizes $(PYTEST_ARGS)
 
 ## format: let ruff and biome rewrite what they can
 .PHONY: format

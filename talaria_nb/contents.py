@@ -57,6 +57,12 @@ class Contents:
         """Whether any value is infinite, as in attention masks."""
         return bool(np.isinf(self.read()).any())
 
+    @cached_property
+    def extent(self) -> tuple[float, float]:
+        """Smallest and largest value."""
+        values = self.read()
+        return float(values.min()), float(values.max())
+
     def pruned(self, scheme: Prune) -> Pruned:
         """Count what is left under a pruning scheme."""
         if scheme not in self._pruned:

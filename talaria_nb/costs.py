@@ -55,8 +55,6 @@ class CostTable:
         Row in `refusals` for each weight and scheme, -1 where legal. int16, shape (weights, schemes).
     payload_bytes
         Data, masks, tables and scales. float64, shape (weights, schemes); 0 where illegal, as in the three below.
-    overhead_bytes
-        The part of `payload_bytes` that is masks, tables, scales and zero points.
     file_bytes
         Growth of `weight.bin`, with records and padding.
     shared
@@ -72,7 +70,13 @@ class CostTable:
     tail_shared
         Row in `shared_file_bytes` of that last tensor, -1 if it is the weight's own. int16, shape (schemes,).
     proto_bytes
-        Growth of the program proto against the uncompressed program.
+        Growth of the program proto against the uncompressed program, offsets in `weight.bin` taken as one byte each.
+    tensors
+        Tensors in `weight.bin`, each of which the proto names by its offset. uint8, shape (weights, schemes).
+    fixed_records
+        As in `Program`. int32.
+    build_info_bytes
+        What any compression makes the proto lose.
     stream_ms
         Time to bring the stored weight to the compute unit, once for every op that reads it.
     elements
@@ -98,7 +102,6 @@ class CostTable:
     start: NDArray[np.uint16]
     reason: NDArray[np.int16]
     payload_bytes: NDArray[np.float64]
-    overhead_bytes: NDArray[np.float64]
     file_bytes: NDArray[np.float64]
     shared: NDArray[np.int16]
     shared_file_bytes: NDArray[np.float64]
@@ -106,6 +109,9 @@ class CostTable:
     tail_bytes: NDArray[np.float64]
     tail_shared: NDArray[np.int16]
     proto_bytes: NDArray[np.float64]
+    tensors: NDArray[np.uint8]
+    fixed_records: NDArray[np.int32]
+    build_info_bytes: int
     stream_ms: NDArray[np.float64]
     elements: NDArray[np.float64]
     fixed_file_bytes: int
@@ -183,18 +189,19 @@ def cost_table(
     reason, refusals = _legality(program, menu, loaded)
     legal = reason < 0
     shape = (len(weights), len(menu))
-    payload, overhead, in_file, proto, stream = (np.zeros(shape) for _ in range(5))
+    payload, in_file, proto, stream = (np.zeros(shape) for _ in range(4))
     kept = {(row, column): stored_weight(program, menu[column], row) for row, column in np.argwhere(legal).tolist()}
     sharing = _sharing(kept, shape)
     for column, scheme in enumerate(menu):
         rows = np.flatnonzero(legal[:, column])
         entries = [kept[row, column] for row in rows.tolist()]
         payload[rows, column] = [entry.payload_bytes for entry in entries]
-        overhead[rows, column] = [entry.overhead_bytes for entry in entries]
         proto[rows, column] = [entry.proto_bytes for entry in entries]
         tables = np.array([entry.tables for entry in entries], dtype=np.float64)
         stream[rows, column] = latency.stream_ms(device, compute_unit, scheme, payload[rows, column], tables=tables)
+    tensors = np.zeros(shape, dtype=np.uint8)
     for (row, column), entry in kept.items():
+        tensors[row, column] = len(entry.tensors)
         in_file[row, column] = entry.read_bytes + sum(
             storage.recorded(nbytes) for nbytes, shared in entry.tensors if shared not in sharing.row_of
         )
@@ -210,7 +217,6 @@ def cost_table(
         start=np.array([menu.index(scheme) for scheme in loaded], dtype=np.uint16),
         reason=reason,
         payload_bytes=payload,
-        overhead_bytes=overhead,
         file_bytes=in_file,
         shared=sharing.shared,
         shared_file_bytes=np.array(sharing.file_bytes, dtype=np.float64),
@@ -218,6 +224,9 @@ def cost_table(
         tail_bytes=tail_bytes,
         tail_shared=tail_shared,
         proto_bytes=proto,
+        tensors=tensors,
+        fixed_records=program.fixed_records.astype(np.int32),
+        build_info_bytes=program.build_info_bytes,
         stream_ms=stream,
         elements=weights.elements.astype(np.float64),
         fixed_file_bytes=program.fixed_file_bytes,

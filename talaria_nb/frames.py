@@ -88,6 +88,12 @@ COLUMNS: dict[str, Column] = {
         "Bytes of the weights that the op reads, with tables and scales, as stored.",
         numeric=True,
     ),
+    "data_bytes": Column(
+        "data", "bytes", "exact", "Bytes of the weight's elements: values, indices or integers.", numeric=True
+    ),
+    "overhead_bytes": Column(
+        "overhead", "bytes", "exact", "Bytes of the weight's masks, tables, scales and zero points.", numeric=True
+    ),
     "activation_bytes": Column(
         "activations",
         "bytes",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import coremltools as ct
 import torch
 
-from talaria_nb import adapters, compressed, frames, functions, lint, package
+from talaria_nb import adapters, compressed, frames, functions, lint, package, proto
 from talaria_nb.convert import Conversion, convert, convert_program
 from talaria_nb.errors import LoadError
 from talaria_nb.legality import ios_version
@@ -336,6 +336,7 @@ def _read(mlmodel: ct.models.MLModel, source_map: SourceMap, name: str) -> Progr
         specification_version=version,
         source_map=source_map,
         fixed_package_bytes=_package_bytes_outside_weights(mlmodel),
+        build_info_bytes=proto.attributes_bytes(spec.mlProgram),
         layout=compressed.layout(spec.mlProgram, "main", file.stat().st_size if file.is_file() else 0),
     )
 

@@ -248,6 +248,11 @@ class Program:
         Bytes of the uncompressed package outside `weight.bin` (the program proto and the manifest).
     range_inputs
         Rows in `values` of the inputs that take any size within a range in the package, fixed here at one.
+    build_info_bytes
+        The part of them that coremltools drops when it compresses anything.
+    fixed_records
+        Per stored tensor that is no weight, in file order, how many weights come before it and its bytes in
+        `weight.bin`, record and padding included. int64, shape (tensors, 2).
     """
 
     name: str
@@ -261,6 +266,8 @@ class Program:
     fixed_file_bytes: int
     fixed_package_bytes: int = field(default=0)
     range_inputs: tuple[int, ...] = ()
+    build_info_bytes: int = 0
+    fixed_records: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), dtype=np.int64))
 
     @cached_property
     def edges(self) -> NDArray[np.int32]:

@@ -21,27 +21,28 @@ from coremltools.converters.mil.mil import types
 from coremltools.proto import MIL_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from talaria_nb.program import Shape
     from talaria_nb.storage import Step, Tensor
 
 _FILE = "@model_path/weights/weight.bin"
+_SHORT_OFFSET = 64
+"""An offset of one byte. How long the real ones are depends on the whole plan: `plan.offset_bytes` counts that."""
+
 _INLINE_OPSETS_BEFORE = 18
 """Until iOS17 the operands of constexpr ops are attributes, since then inputs."""
 
 
-def dense_op_bytes(name: str, shape: Shape, dtype: str, offset: int) -> int:
-    """Count the bytes of a dense weight's const op in a block.
+def dense_op_bytes(name: str, shape: Shape, dtype: str) -> int:
+    """Count the bytes of a dense weight's const op in a block, its offset in `weight.bin` taken as one byte.
 
     Parameters
     ----------
     name, shape, dtype
         The weight's.
-    offset
-        Where it lies in `weight.bin`; only the width of the number matters.
     """
-    value = create_file_value_tensor(_FILE, offset, shape, _primitive(dtype))
+    value = create_file_value_tensor(_FILE, _SHORT_OFFSET, shape, _primitive(dtype))
     return _in_block(
         MIL_pb2.Operation(
             type="const",
@@ -51,8 +52,8 @@ def dense_op_bytes(name: str, shape: Shape, dtype: str, offset: int) -> int:
     )
 
 
-def step_bytes(step: Step, name: str, ios: int, offsets: Sequence[int]) -> int:
-    """Count the bytes of a constexpr op in a block.
+def step_bytes(step: Step, name: str, ios: int) -> int:
+    """Count the bytes of a constexpr op in a block, all offsets in `weight.bin` taken as one byte.
 
     Parameters
     ----------
@@ -62,10 +63,7 @@ def step_bytes(step: Step, name: str, ios: int, offsets: Sequence[int]) -> int:
         Of the weight.
     ios
         iOS version of the deployment target.
-    offsets
-        Where its tensors lie in `weight.bin`, in order.
     """
-    at = iter(offsets)
     op = MIL_pb2.Operation(
         type=step.op_type,
         attributes={"name": create_scalar_value(name + step.suffix)},
@@ -79,7 +77,7 @@ def step_bytes(step: Step, name: str, ios: int, offsets: Sequence[int]) -> int:
             op.inputs[parameter].arguments.add(name=name + operand)
             continue
         if operand.in_file:
-            value = create_file_value_tensor(_FILE, next(at), operand.shape, _primitive(operand.dtype))
+            value = create_file_value_tensor(_FILE, _SHORT_OFFSET, operand.shape, _primitive(operand.dtype))
         else:
             value = _immediate(operand)
         if ios < _INLINE_OPSETS_BEFORE:
@@ -100,6 +98,11 @@ def renaming_bytes(name: str, new_name: str, parameters: Iterable[str]) -> int:
         As what it is read, once for every place.
     """
     return sum(_binding_bytes(parameter, new_name) - _binding_bytes(parameter, name) for parameter in parameters)
+
+
+def attributes_bytes(program: MIL_pb2.Program) -> int:
+    """Count the bytes of a program's attributes, the build information, which coremltools drops on compression."""
+    return int(MIL_pb2.Program(attributes=program.attributes).ByteSize())
 
 
 def varint_bytes(number: int) -> int:

@@ -77,6 +77,7 @@ def read_program(
     specification_version: int,
     source_map: SourceMap,
     fixed_package_bytes: int = 0,
+    build_info_bytes: int = 0,
     layout: compressed.Layout | None = None,
 ) -> Program:
     """Read one function of an MIL program.
@@ -85,7 +86,7 @@ def read_program(
     ----------
     function
         As coremltools holds it after conversion, or after loading an .mlpackage; see `mil_function`.
-    name, deployment_target, fixed_package_bytes
+    name, deployment_target, fixed_package_bytes, build_info_bytes
         Copied into the result.
     specification_version
         Of the model spec: decides which constants lie in `weight.bin`.
@@ -150,6 +151,8 @@ def read_program(
         inputs=inputs,
         outputs=tuple(columns.add(var, NO_OP) for var in function.outputs),
         fixed_file_bytes=_fixed_file_bytes(in_file, last, weights) + shared_bytes,
+        fixed_records=_fixed_records(in_file, weights),
+        build_info_bytes=build_info_bytes,
         fixed_package_bytes=fixed_package_bytes,
     )
 
@@ -275,6 +278,18 @@ def _is_weight(op: Operation) -> bool:
 def _channel_axes(op: Operation) -> tuple[int, int] | None:
     input_axis, output_axis = select_input_output_channel_axis(op)
     return None if input_axis is None or output_axis is None else (input_axis, output_axis)
+
+
+def _fixed_records(in_file: list[Operation], weights: Weights) -> NDArray[np.int64]:
+    """List the stored tensors that are no weights: how many weights come before each, and its bytes in the file."""
+    names = set(weights.name)
+    before, records = 0, []
+    for op in in_file:
+        if op.name in names:
+            before += 1
+        else:
+            records.append((before, storage.recorded(int(np.asarray(op.outputs[0].val).nbytes))))
+    return np.array(records, dtype=np.int64).reshape(-1, 2)
 
 
 def _fixed_file_bytes(in_file: list[Operation], last: Operation | None, weights: Weights) -> int:

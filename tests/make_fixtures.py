@@ -25,6 +25,8 @@ _DTYPES = {
     "legal": "u1",
     "reason": "<i2",
     "shared": "<i2",
+    "tensors": "u1",
+    "fixed_records": "<i4",
     "tail_shared": "<i2",
     "op_weights_start": "<i4",
     "op_weights": "<i4",
@@ -44,6 +46,11 @@ def plain(packed: Any, key: str = "") -> Any:
     if isinstance(packed, list):
         return [plain(value, key) for value in packed]
     return packed
+
+
+def _records(rng: np.random.Generator, weights: int) -> np.ndarray:
+    before = np.sort(rng.integers(0, weights + 1, 5))
+    return np.stack([before, 64 * rng.integers(2, 9000, 5)], axis=1).astype(np.int32)
 
 
 def random_table(rng: np.random.Generator, *, ops: int, weights: int) -> CostTable:
@@ -69,13 +76,15 @@ def random_table(rng: np.random.Generator, *, ops: int, weights: int) -> CostTab
         reason=reason,
         payload_bytes=payload,
         file_bytes=(payload + 64) * legal,
-        overhead_bytes=np.round(payload / 8),
         shared=rng.integers(-1, 2, (*shape, 2)).astype(np.int16),
         shared_file_bytes=np.array([448.0, 1088.0]),
         last_weight=weights - 1,
         tail_bytes=rng.integers(0, 64, (len(schemes), 2)).astype(np.float64),
         tail_shared=rng.integers(-1, 2, len(schemes)).astype(np.int16),
         proto_bytes=np.round(rng.uniform(100, 300, shape)) * legal * (np.arange(len(schemes)) > 0),
+        tensors=rng.integers(0, 4, shape).astype(np.uint8),
+        fixed_records=_records(rng, weights),
+        build_info_bytes=int(rng.integers(0, 300)),
         stream_ms=rng.lognormal(-5, 2, shape) * legal,
         elements=np.round(rng.lognormal(9, 2, weights)),
         fixed_file_bytes=int(rng.integers(64, 10_000)),

@@ -131,3 +131,43 @@ def test_table_lists_every_op_beside_float16() -> None:
     assert changed.sum() == 6
     costs = price_ops(plan.cost_table(DEVICE), plan.cost_table(DEVICE).columns_of(plan.scheme_of_weight))
     assert table["latency_ms"].sum() == pytest.approx(costs.op_ms.sum())
+
+
+def test_activations_are_a_second_layer() -> None:
+    plan = tnb.Plan(models.classifier())
+    eight = plan.set_activations("blocks", "int8")
+    assert eight != plan
+    assert set(eight.activations.values()) == {"int8"}
+    kinds = {
+        models.classifier().program.ops.op_type[models.classifier().program.op_row[op]] for op in eight.activations
+    }
+    assert kinds <= {"conv", "add"}
+    assert eight.set("head", tnb.Palettize(4)).activations == eight.activations
+    assert eight.set_activations("*", None) == plan
+    assert eight.estimate(DEVICE).size_bytes == plan.estimate(DEVICE).size_bytes
+
+
+@pytest.mark.parametrize(
+    ("load", "where", "dtype", "says"),
+    [
+        (models.classifier, "nothing*", "int8", "No op or module"),
+        (models.classifier, "blocks", "int4", 'can be "int8" or None'),
+        (models.tied, "embedding", "int8", "It is a"),
+        (lambda: models.unet("iOS16"), "middle", "int8", "need iOS17"),
+    ],
+)
+def test_activations_that_cannot_be_quantized_are_refused(load, where, dtype, says: str) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
+    with pytest.raises(tnb.TalariaError, match=says):
+        tnb.Plan(load()).set_activations(where, dtype)
+
+
+def test_overhead_is_shown_apart() -> None:
+    plan = tnb.Plan(models.classifier()).set("head", tnb.Palettize(4) + tnb.LinearQuantize("int8", "per_tensor"))
+    table = plan.weight_table()
+    [row] = table[table["scheme"] == "4-bit palettize + int8 tables"].itertuples()
+    assert row.data_bytes == 100 * 64 // 2
+    assert row.overhead_bytes == 16 + 2
+    assert row.weight_bytes == row.data_bytes + row.overhead_bytes
+    assert table["weight_bytes"].sum() * 8 / models.classifier().program.weights.elements.sum() == pytest.approx(
+        plan.estimate(DEVICE).bits_per_weight
+    )

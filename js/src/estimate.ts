@@ -10,6 +10,8 @@ export const BOUNDS = ["launch", "compute", "memory"] as const;
 /** tensors of one weight that others could share */
 export const SHARED_SLOTS = 2;
 
+const FILE_HEADER_BYTES = 64;
+
 export interface Priced {
   weightFileBytes: number;
   sizeBytes: number;
@@ -41,6 +43,35 @@ export function createPriced(costs: Costs): Priced {
   };
 }
 
+/** Bytes of a whole number in a proto beyond the first: seven bits go into each. */
+function extraBytes(offset: number): number {
+  let bytes = 0;
+  for (let limit = 128; offset >= limit; limit *= 128) bytes++;
+  return bytes;
+}
+
+/** Bytes of all offsets that the program proto holds, but one for each; `offset_bytes` of plan.py. */
+export function offsetBytes(costs: Costs, scheme: Uint16Array): number {
+  const { fixedRecords, fileBytes, tensors } = costs;
+  const schemes = costs.schemes.length;
+  let at = FILE_HEADER_BYTES;
+  let bytes = 0;
+  let record = 0;
+  for (let w = 0; w <= scheme.length; w++) {
+    for (; record < fixedRecords.length && fixedRecords[record]! <= w; record += 2) {
+      bytes += extraBytes(at);
+      at += fixedRecords[record + 1]!;
+    }
+    if (w === scheme.length) break;
+    const entry = w * schemes + scheme[w]!;
+    const count = tensors[entry]!;
+    if (count > 0) bytes += extraBytes(at);
+    at += fileBytes[entry]!;
+    if (count > 1) bytes += (count - 1) * extraBytes(at);
+  }
+  return bytes;
+}
+
 function markShared(shared: Int16Array, at: number, stored: Uint8Array): void {
   for (let slot = at * SHARED_SLOTS; slot < (at + 1) * SHARED_SLOTS; slot++)
     if (shared[slot]! >= 0) stored[shared[slot]!] = 1;
@@ -56,6 +87,7 @@ export function price(costs: Costs, scheme: Uint16Array, out: Priced): void {
   let proto = 0;
   let payload = 0;
   let count = 0;
+  let changed = false;
   for (let w = 0; w < scheme.length; w++) {
     const at = w * schemes + scheme[w]!;
     file += fileBytes[at]!;
@@ -63,6 +95,7 @@ export function price(costs: Costs, scheme: Uint16Array, out: Priced): void {
     proto += protoBytes[at]!;
     payload += payloadBytes[at]!;
     count += elements[w]!;
+    if (scheme[w] !== costs.start[w]) changed = true;
   }
   if (costs.lastWeight >= 0) {
     // Its last tensor ends the file, unless another weight has stored an equal one before.
@@ -73,6 +106,7 @@ export function price(costs: Costs, scheme: Uint16Array, out: Priced): void {
   }
   for (let s = 0; s < stored.length; s++) if (stored[s]) file += sharedFileBytes[s]!;
   out.weightFileBytes = costs.fixedFileBytes + file;
+  if (changed) proto += offsetBytes(costs, scheme) - offsetBytes(costs, costs.start) - costs.buildInfoBytes;
   out.sizeBytes = out.weightFileBytes + costs.fixedProtoBytes + proto;
   out.bitsPerWeight = count > 0 ? (8 * payload) / count : 0;
 

@@ -79,6 +79,12 @@ export interface Costs {
   /** per scheme of that weight, its last tensor's index into sharedFileBytes, or -1 */
   tailShared: Int16Array;
   protoBytes: Float64Array;
+  /** tensors in weight.bin per weight and scheme: the proto names each by its offset */
+  tensors: Uint8Array;
+  /** per stored tensor that is no weight: how many weights come before it, its bytes in the file, … */
+  fixedRecords: Int32Array;
+  /** what any compression makes the proto lose */
+  buildInfoBytes: number;
   streamMs: Float64Array;
   elements: Float64Array;
   fixedFileBytes: number;
@@ -231,6 +237,9 @@ export function decodeCosts(value: unknown): Costs {
     tailBytes: f64(raw.tail_bytes),
     tailShared: i16(raw.tail_shared),
     protoBytes: f64(raw.proto_bytes),
+    tensors: u8(raw.tensors),
+    fixedRecords: i32(raw.fixed_records),
+    buildInfoBytes: number(raw.build_info_bytes),
     streamMs: f64(raw.stream_ms),
     elements: f64(raw.elements),
     fixedFileBytes: number(raw.fixed_file_bytes),
