@@ -18,6 +18,7 @@ from talaria_nb import latency, storage
 from talaria_nb.errors import SchemeError
 from talaria_nb.legality import refused_by_shape, refused_by_values, starting_schemes, subject
 from talaria_nb.menu import DEFAULT_MENU
+from talaria_nb.program import DTYPE_BYTES
 from talaria_nb.schemes import Float16, Scheme
 from talaria_nb.work import count_work
 
@@ -192,13 +193,16 @@ def cost_table(
     payload, in_file, proto, stream = (np.zeros(shape) for _ in range(4))
     kept = {(row, column): stored_weight(program, menu[column], row) for row, column in np.argwhere(legal).tolist()}
     sharing = _sharing(kept, shape)
+    dense = weights.elements * np.array([float(DTYPE_BYTES.get(dtype, 2)) for dtype in weights.dtype])
     for column, scheme in enumerate(menu):
         rows = np.flatnonzero(legal[:, column])
         entries = [kept[row, column] for row in rows.tolist()]
         payload[rows, column] = [entry.payload_bytes for entry in entries]
         proto[rows, column] = [entry.proto_bytes for entry in entries]
         tables = np.array([entry.tables for entry in entries], dtype=np.float64)
-        stream[rows, column] = latency.stream_ms(device, compute_unit, scheme, payload[rows, column], tables=tables)
+        stream[rows, column] = latency.stream_ms(
+            device, compute_unit, scheme, payload[rows, column], dense_bytes=dense[rows], tables=tables
+        )
     tensors = np.zeros(shape, dtype=np.uint8)
     for (row, column), entry in kept.items():
         tensors[row, column] = len(entry.tensors)

@@ -17,15 +17,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from talaria_nb.schemes import Float16, Palettize, part
+from talaria_nb.schemes import Float16, LinearQuantize, Palettize, Prune, part
 from talaria_nb.work import Kind, Work
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
-    from talaria_nb.devices import Device, Unit
+    from talaria_nb.devices import Device, Format, Unit
     from talaria_nb.program import Program
     from talaria_nb.schemes import Scheme
+
+BOUNDS = ("launch", "compute", "weight-memory", "activation-memory")
+"""What an op can wait for, in the order of `bound`'s codes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,10 +45,14 @@ class OpTimes:
         Per op, what to add to the stream of its weights to get the time until they have arrived, counted from when the
         op could start: negative where weights came while earlier ops ran. For ops that mostly move activations it is
         their time. float64.
+    products_ms, traffic_ms
+        Per op, the two parts of its work: its products, and the reading and writing of activations. float64.
     dispatch_ms
         Once a prediction.
     interval
         80 % interval of a program's total, as factors (low, high) of it.
+    op_interval
+        The same for the time of one op: wider, because the errors of the ops of a model partly cancel.
 
     Notes
     -----
@@ -55,11 +62,16 @@ class OpTimes:
     launch_ms: NDArray[np.float64]
     compute_ms: NDArray[np.float64]
     activation_ms: NDArray[np.float64]
+    products_ms: NDArray[np.float64]
+    traffic_ms: NDArray[np.float64]
     dispatch_ms: float
     interval: tuple[float, float]
+    op_interval: tuple[float, float]
 
 
-def op_times(program: Program, work: Work, device: Device, compute_unit: str = "all") -> OpTimes:
+def op_times(
+    program: Program, work: Work, device: Device, compute_unit: str = "all", *, activation_bits: ArrayLike = 16
+) -> OpTimes:
     """Price the work of every op on one compute unit of a device.
 
     Parameters
@@ -70,6 +82,8 @@ def op_times(program: Program, work: Work, device: Device, compute_unit: str = "
         What `count_work(program)` returned.
     device, compute_unit
         See `Device.unit`.
+    activation_bits
+        16, or 8 where activations and weights are int8 (W8A8); one number, or one an op.
 
     Returns
     -------
@@ -81,7 +95,7 @@ def op_times(program: Program, work: Work, device: Device, compute_unit: str = "
         message = f"The work has {len(work)} ops, but the program {program.name!r} has {len(program.ops)}."
         raise ValueError(message)
     unit = device.unit(compute_unit)
-    parts = op_parts(unit, work)
+    parts = op_parts(unit, work, activation_bits=activation_bits)
     busy = parts.compute_ms + parts.traffic_ms
     # When each op could start is a running maximum: T_k - B_k = max(0, max over j <= k of S_j - B_j), where B and S
     # are the running sums of the ops and of the stream of their weights.
@@ -92,12 +106,19 @@ def op_times(program: Program, work: Work, device: Device, compute_unit: str = "
     waiting = (arrived - parts.stream_ms) - started - parts.launch_ms
     # Where activations are most of the work and no weight to speak of is read, memory is what the op waits for.
     moving = (parts.traffic_ms > parts.compute_ms) & (parts.stream_ms <= _NEGLIGIBLE * busy)
+    wider = 1.0 + novelty(unit, work, parts)
     return OpTimes(
         launch_ms=parts.launch_ms,
         compute_ms=np.where(moving, parts.compute_ms, busy),
         activation_ms=np.where(moving, np.maximum(busy - parts.stream_ms, waiting), waiting),
+        products_ms=parts.compute_ms,
+        traffic_ms=parts.traffic_ms,
         dispatch_ms=unit.dispatch_ms,
-        interval=(unit.interval_low, unit.interval_high),
+        interval=(unit.interval_low**wider, unit.interval_high**wider),
+        op_interval=(
+            unit.interval_low ** (wider * unit.op_widening),
+            unit.interval_high ** (wider * unit.op_widening),
+        ),
     )
 
 
@@ -113,7 +134,7 @@ class Parts(NamedTuple):
     stream_ms: NDArray[np.float64]
 
 
-def op_parts(unit: Unit, work: Work) -> Parts:
+def op_parts(unit: Unit, work: Work, *, activation_bits: ArrayLike = 16) -> Parts:
     """Price launch, products, activation traffic and the stream of dense weights of every op, each on its own.
 
     Parameters
@@ -122,18 +143,46 @@ def op_parts(unit: Unit, work: Work) -> Parts:
         The compute unit's parameters.
     work
         One row an op.
+    activation_bits
+        As in `op_times`. The stream is that of float16 weights all the same.
     """
+    bits = np.asarray(activation_bits)
     rate = np.array(_rates(unit))[work.kind] * 1e9  # FLOPs a ms
-    convolution = work.kind <= Kind.GROUPED
-    narrow = np.minimum(work.channels_in, work.channels_out)
-    idle = np.where(convolution, 1.0 + unit.channel_half / narrow, 1.0)
-    sequence = (work.kind == Kind.LINEAR) | (work.kind == Kind.MATMUL)
+    rate = rate * np.where(bits <= _INT8_BITS, unit.int8_speedup, 1.0)
     return Parts(
         launch_ms=np.where(work.kind < Kind.FUSED, unit.launch_ms, 0.0),
-        compute_ms=work.flops * idle / rate,
-        traffic_ms=work.traffic_bytes * np.where(sequence, unit.sequence_traffic, 1.0) / (unit.activation_gbps * 1e6),
+        compute_ms=work.flops * _idle(unit, work) / rate,
+        traffic_ms=work.traffic_bytes
+        * (bits / 16)
+        * np.where(_is_sequence(work), unit.sequence_traffic, 1.0)
+        / (unit.activation_gbps * 1e6),
         stream_ms=work.stream_bytes / (unit.stream_gbps * 1e6),
     )
+
+
+_INT8_BITS = 8
+
+
+def _idle(unit: Unit, work: Work) -> NDArray[np.float64]:
+    """How much longer convolutions take for their shape: channels and columns that fill no block, 3×3 kernels."""
+    dense = work.kind <= Kind.GROUPED
+    spatial = (work.kind <= Kind.DEPTHWISE) & (work.reduction > work.channels_in)
+    small = dense & (work.reduction == _SMALL_KERNEL * work.channels_in)
+    idle = np.where(dense, 1.0 + unit.channel_half / np.maximum(work.channels_in, work.channels_out), 1.0)
+    for count, step, concerned in (
+        (work.channels_in, unit.channel_step, dense),
+        (work.channels_out, unit.channel_step, dense),
+        (work.width, unit.width_step, spatial),
+    ):
+        idle = idle * np.where(concerned, np.ceil(count / step) * step / np.maximum(count, 1), 1.0)
+    return idle / np.where(small, unit.small_kernel_speedup, 1.0)
+
+
+_SMALL_KERNEL = 9
+
+
+def _is_sequence(work: Work) -> NDArray[np.bool_]:
+    return np.isin(work.kind, (Kind.LINEAR, Kind.MATMUL))
 
 
 def _rates(unit: Unit) -> tuple[float, ...]:
@@ -143,12 +192,155 @@ def _rates(unit: Unit) -> tuple[float, ...]:
     return (rate, rate * unit.grouped_efficiency, rate * unit.depthwise_efficiency, rate, rate, free, free, free)
 
 
+def time_shares(work: Work, parts: Parts) -> NDArray[np.float64]:
+    """Share of each of the first six kinds of `Kind` in the time of a program's ops. float64, shape (6,)."""
+    spent = parts.launch_ms + np.maximum(parts.compute_ms + parts.traffic_ms, parts.stream_ms)
+    shares = np.bincount(work.kind, weights=spent, minlength=len(Kind))[: Kind.FUSED]
+    return np.asarray(shares / max(spent.sum(), _TINY))
+
+
+_TINY = 1e-12
+
+
+def novelty(unit: Unit, work: Work, parts: Parts) -> float:
+    """Return how unlike the models of the fit a program's mix of ops is: 0, alike, to 1, nothing in common.
+
+    Parameters
+    ----------
+    unit
+        Whose `seen_…` say the largest share of each kind of op among the models of the fit.
+    work, parts
+        Of the program.
+
+    Notes
+    -----
+    It is the share of the time that is spent in a kind of op beyond the largest share that the fit has seen, and in op
+    types that nothing is known about. An interval grows by as much, in log units: to twice its width for a program that
+    has nothing in common with the fit. That is an assumption; no measurement says how fast errors grow there.
+    """
+    seen = (
+        unit.seen_conv,
+        unit.seen_grouped,
+        unit.seen_depthwise,
+        unit.seen_linear,
+        unit.seen_matmul,
+        unit.seen_pass,
+    )
+    beyond = np.maximum(time_shares(work, parts) - np.array(seen), 0.0).sum()
+    spent = parts.launch_ms + parts.compute_ms + parts.traffic_ms
+    unknown = spent[work.unknown].sum() / max(spent.sum(), _TINY)
+    return float(min(1.0, beyond + unknown))
+
+
+def bound(times: OpTimes, memory_ms: NDArray[np.float64]) -> NDArray[np.int8]:
+    """Say what each op waits for.
+
+    Parameters
+    ----------
+    times
+        Of the ops.
+    memory_ms
+        `times.activation_ms` plus the stream of each op's weights under a plan. float64, shape (ops,).
+
+    Returns
+    -------
+    numpy.ndarray
+        Index into `BOUNDS`, int8, shape (ops,).
+    """
+    busy = np.maximum(times.compute_ms, memory_ms)
+    moves = times.traffic_ms > times.products_ms
+    # An op that mostly moves activations has their time in `activation_ms`, and so has an op that waits for weights.
+    by_weights = (memory_ms > times.compute_ms) & (memory_ms > times.products_ms + times.traffic_ms)
+    code = np.where(by_weights, 2, np.where(moves, 3, 1))
+    return np.where(times.launch_ms >= busy, 0, code).astype(np.int8)
+
+
+def ratio_interval(unit: Unit, ratio: float) -> tuple[float, float]:
+    """80 % interval of the ratio of two latencies of one model on one device, as factors of the estimated ratio.
+
+    Parameters
+    ----------
+    unit
+        The compute unit.
+    ratio
+        Estimated latency of one plan / that of the other.
+
+    Notes
+    -----
+    What is wrong about a model or a device is wrong about both plans and cancels, so this is narrower than the interval
+    of either. Calibrated on pairs of published rows: the same model on the same phone by the same lab, compressed and
+    float16.
+    """
+    half = np.hypot(unit.difference_floor, _changed(unit, ratio))
+    return float(np.exp(-half)), float(np.exp(half))
+
+
+def _changed(unit: Unit, ratio: float) -> float:
+    """Half-width, in log units, of what a plan adds by changing the latency: all of it from a change of a fifth."""
+    return unit.difference_spread * min(1.0, abs(float(np.log(ratio))) / _LARGE_CHANGE)
+
+
+_LARGE_CHANGE = float(np.log(1.2))
+
+
+def difference_interval(unit: Unit, before_ms: float, after_ms: float) -> tuple[float, float]:
+    """80 % interval of `after - before`, two plans on one model and device, in ms.
+
+    Parameters
+    ----------
+    unit
+        The compute unit.
+    before_ms, after_ms
+        The two estimates.
+    """
+    low, high = ratio_interval(unit, after_ms / before_ms)
+    return before_ms * (after_ms / before_ms * low - 1), before_ms * (after_ms / before_ms * high - 1)
+
+
+def plan_interval(unit: Unit, interval: tuple[float, float], ratio: float) -> tuple[float, float]:
+    """80 % interval of a plan's total, as factors of it: the float16 program's, wider by what the plan changes.
+
+    Parameters
+    ----------
+    unit
+        The compute unit.
+    interval
+        Of the float16 program (`OpTimes.interval`).
+    ratio
+        Estimated latency of the plan / that of the float16 program.
+
+    Notes
+    -----
+    The errors of the float16 estimate and of the ratio are taken as independent.
+    """
+    added = _changed(unit, ratio)
+    low, high = np.log(interval)
+    return float(np.exp(-np.hypot(low, added))), float(np.exp(np.hypot(high, added)))
+
+
+def stored_formats(scheme: Scheme) -> frozenset[Format]:
+    """Return the formats that a unit has to read to stream a weight stored under a scheme; none for float16.
+
+    Tables of integers (a palette that is quantized) are read as tables.
+    """
+    formats: set[Format] = set()
+    palette, linear = part(scheme, Palettize), part(scheme, LinearQuantize)
+    if palette is not None:
+        formats.add("palette" if palette.group_size is None else "grouped_palette")
+    elif linear is not None:
+        formats.add("linear" if linear.block_size is None else "blocks")
+    if part(scheme, Prune) is not None:
+        formats.add("sparse")
+    return frozenset(formats)
+
+
 def stream_ms(
     device: Device,
     compute_unit: str,
     scheme: Scheme,
     payload_bytes: NDArray[np.float64],
     *,
+    dense_bytes: NDArray[np.float64],
     tables: NDArray[np.float64] | float | None = None,
 ) -> NDArray[np.float64]:
     """Time to bring weights stored under one scheme to the compute unit.
@@ -161,6 +353,9 @@ def stream_ms(
         How every one of the weights is stored.
     payload_bytes
         Stored bytes of each weight: indices or values, tables, scales. float64, shape (weights,).
+    dense_bytes
+        Bytes of each weight uncompressed: what a unit reads that does not stream the scheme's format, because then
+        weights are decompressed when the model is loaded. float64, shape (weights,).
     tables
         Look-up tables of each weight, for a palette with groups: output channels / group size. Where it is not given,
         a weight is taken to have 1,024 elements an output channel, the middle of what real layers have.
@@ -182,6 +377,8 @@ def stream_ms(
     payload = np.asarray(payload_bytes, dtype=np.float64)
     if isinstance(scheme, Float16):
         return payload / (unit.stream_gbps * 1e6)
+    if not unit.streams or not stored_formats(scheme) <= unit.streams:
+        return np.asarray(dense_bytes, dtype=np.float64) / (unit.stream_gbps * 1e6)
     moved = payload / (unit.compressed_stream_gbps * 1e6)
     palette = part(scheme, Palettize)
     if palette is not None and tables is None and palette.group_size is not None:

@@ -71,7 +71,6 @@ MOVEMENT = frozenset(
         "random_normal",
         "random_uniform",
         "range_1d",
-        "read_state",
         "resample",
         "resize",
         "resize_bilinear",
@@ -97,8 +96,6 @@ MOVEMENT = frozenset(
         "upsample_bilinear",
         "upsample_nearest_neighbor",
         "affine",
-        "coreml_update_state",
-        "write_state",
         "argsort",
         "classify",
         "cond",
@@ -107,8 +104,33 @@ MOVEMENT = frozenset(
 )
 """Op types that are priced as data movement: one read of the inputs and one write of the outputs."""
 
-FREE = frozenset(["reshape", "reshape_like", "expand_dims", "squeeze", "flatten2d", "identity", "const"])
-"""Op types that only change how a tensor is addressed."""
+FREE = frozenset(
+    [
+        "coreml_update_state",
+        "const",
+        "_const_symbolic",
+        "constexpr_affine_dequantize",
+        "constexpr_blockwise_shift_scale",
+        "constexpr_cast",
+        "constexpr_lut_to_dense",
+        "constexpr_lut_to_sparse",
+        "constexpr_sparse_blockwise_shift_scale",
+        "constexpr_sparse_to_dense",
+        "expand_dims",
+        "flatten2d",
+        "identity",
+        "read_state",
+        "reshape",
+        "reshape_like",
+        "squeeze",
+        "write_state",
+    ]
+)
+"""Op types that only change how a tensor is addressed: states are read and updated in place, and how weights are
+decompressed is priced with their stream."""
+
+CHOOSING = frozenset(["crop", "gather", "gather_along_axis", "gather_nd", "slice_by_index", "slice_by_size"])
+"""Op types that read no more of their tensor than they write."""
 
 ELEMENTWISE = frozenset(
     [
@@ -230,6 +252,8 @@ class Work:
         Channels of one group; rows and columns of the right-hand matrix of a product. 1 for other ops. int64.
     positions
         Places where the same weights are used: batch × output pixels, or rows of the left-hand matrix. int64.
+    width
+        Columns of a convolution's output; 1 for other ops. int64.
     unknown
         True where the op type is priced as data movement because nothing better is known. bool.
     """
@@ -244,6 +268,7 @@ class Work:
     channels_in: NDArray[np.int64]
     channels_out: NDArray[np.int64]
     positions: NDArray[np.int64]
+    width: NDArray[np.int64]
     unknown: NDArray[np.bool_]
 
     def __len__(self) -> int:
@@ -259,6 +284,7 @@ class _Product(NamedTuple):
     channels_in: int = 1
     channels_out: int = 1
     positions: int = 1
+    width: int = 1
     unknown: bool = False
 
 
@@ -312,8 +338,10 @@ def count_work(program: Program) -> Work:
         written = sum(nbytes[value] for value in ops.outputs[row])
         moved = [value for value in read if activation[value]]
         kind, traffic = product.kind, sum(nbytes[value] for value in moved) + written
-        if op_type == "gather" and moved != list(read):
-            traffic = 2 * written  # a look-up reads the chosen rows of its table, not all of it
+        if op_type in CHOOSING:
+            traffic = 2 * written + sum(nbytes[value] for name, value in operands if name in _INDICES)
+        elif op_type == "slice_update" and "update" in op.inputs:
+            traffic = 2 * sum(nbytes[value] for name, value in operands if name == "update")  # in place
         if kind is Kind.FUSED:
             producers = [value for value in moved if values.producer[value] != NO_OP]
             if producers:
@@ -345,10 +373,11 @@ def count_work(program: Program) -> Work:
                 product.channels_in,
                 product.channels_out,
                 product.positions,
+                product.width,
                 int(product.unknown),
             )
         )
-    table = np.array(columns, dtype=np.int64).reshape(-1, 11)
+    table = np.array(columns, dtype=np.int64).reshape(-1, 12)
     return Work(
         flops=table[:, 0],
         activation_bytes=table[:, 1],
@@ -360,8 +389,32 @@ def count_work(program: Program) -> Work:
         channels_in=table[:, 7],
         channels_out=table[:, 8],
         positions=table[:, 9],
-        unknown=table[:, 10].astype(np.bool_),
+        width=table[:, 10],
+        unknown=table[:, 11].astype(np.bool_),
     )
+
+
+_INDICES = frozenset(["indices"])
+
+
+def unpriced(program: Program) -> dict[str, tuple[int, ...]]:
+    """List the op types that nothing is known about: they are priced as data movement, which may be far too little.
+
+    Parameters
+    ----------
+    program
+        Of any size.
+
+    Returns
+    -------
+    dict
+        Op type → rows of `program.ops`, in order of appearance.
+    """
+    found: dict[str, list[int]] = {}
+    for row, op_type in enumerate(program.ops.op_type):
+        if op_type not in KNOWN:
+            found.setdefault(op_type, []).append(row)
+    return {op_type: tuple(rows) for op_type, rows in found.items()}
 
 
 def _product(op: _Op) -> _Product:
@@ -393,7 +446,7 @@ def _conv(op: _Op) -> _Product:
     taps = prod(weight[2:])
     kind = Kind.CONV if groups == 1 else Kind.DEPTHWISE if channels_in == 1 else Kind.GROUPED
     flops = 2 * positions * taps * channels_in * channels_out * groups
-    return _Product(kind, flops, channels_in * taps, channels_in, channels_out, positions)
+    return _Product(kind, flops, channels_in * taps, channels_in, channels_out, positions, out[-1])
 
 
 def _linear(op: _Op) -> _Product:
@@ -467,3 +520,6 @@ _COUNTERS = {
     "max_pool": _pool,
     "l2_pool": _pool,
 }
+
+KNOWN = ELEMENTWISE | FREE | MOVEMENT | PASS_FLOPS.keys() | _COUNTERS.keys()
+"""Op types that have a rule: all that coremltools 9 can write for iOS16 to iOS18."""

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from talaria_nb import latency
-from talaria_nb.devices import UNIT_PARAMETERS, chip_files, device, workloads
-from talaria_nb.devices.measurements import CHIPS, Row, bits, group_size, ratings, read_rows
-from talaria_nb.schemes import Float16, Palettize
+from talaria_nb.devices import UNIT_PARAMETERS, UNITS, chip_files, device, workloads
+from talaria_nb.devices.chips import CHIPS
+from talaria_nb.devices.measurements import CHIPS_OF, MEASURED, Row, bits, group_size, ratings, read_rows
+from talaria_nb.schemes import Float16, LinearQuantize, Palettize, Prune
 from talaria_nb.work import count_work
 
 if TYPE_CHECKING:
@@ -33,24 +34,33 @@ def works(programs: Mapping[str, Program]) -> Mapping[str, Work]:
 
 @pytest.fixture(scope="module")
 def rows(works: Mapping[str, Work]) -> list[Row]:
-    return read_rows(set(works))[0]
+    return [row for row in read_rows(set(works))[0] if row.chip in MEASURED and row.activation_bits == 16]
 
 
-def phone(chip: str) -> str:
-    return CHIPS[chip][0]
+def scheme_of(row: Row) -> Scheme:
+    """Say in this package's words how a row's weights are stored."""
+    if row.scheme.startswith("palettize"):
+        size = group_size(row.scheme)
+        width = int(bits(row.scheme))
+        return Palettize(width) if size is None else Palettize(width, "per_grouped_channel", size)
+    if row.scheme.startswith("sparse"):
+        return Prune(target_sparsity=int(row.scheme[-2:]) / 100)
+    return LinearQuantize("int8") if row.scheme.startswith("int8") else Float16()
 
 
 def price(
-    program: Program, work: Work, chip: str, scheme: Scheme, width: float, channels_a_table: int | None = None
+    program: Program, work: Work, row: Row, unit: str = "all", scheme: Scheme | None = None, width: float | None = None
 ) -> float:
-    """Price a program as the cost table does, all weights under one scheme."""
-    on = device(phone(chip))
-    times = latency.op_times(program, work, on)
+    """Price a row's program as the cost table does, all weights under one scheme."""
+    on = device(row.chip)
+    times = latency.op_times(program, work, on, unit)
+    channels_a_table = group_size(row.scheme)
+    scheme, width = scheme or scheme_of(row), width or bits(row.scheme)
     elements = program.weights.elements.astype(np.float64)
     tables: np.ndarray | float = 1.0
     if channels_a_table:
         tables = np.array([shape[0] for shape in program.weights.shape]) / channels_a_table
-    stream = latency.stream_ms(on, "all", scheme, elements * width / 8, tables=tables)
+    stream = latency.stream_ms(on, unit, scheme, elements * width / 8, dense_bytes=2 * elements, tables=tables)
     start, read = program.op_weights
     ops = np.repeat(np.arange(len(program.ops)), np.diff(start))
     lookup = np.array([program.ops.op_type[op].startswith("gather") for op in ops])
@@ -99,7 +109,7 @@ def test_shipped_numbers_fit_the_rows(
 ) -> None:
     dense = [row for row in rows if row.scheme == "float16"]
     assert len(dense) >= 70
-    predicted = np.array([price(programs[row.key], works[row.key], row.chip, Float16(), 16) for row in dense])
+    predicted = np.array([price(programs[row.key], works[row.key], row) for row in dense])
     measured = np.array([row.measured_ms for row in dense])
     error = np.abs(predicted / measured - 1)
     assert np.median(error) < 0.08
@@ -107,60 +117,90 @@ def test_shipped_numbers_fit_the_rows(
     # An estimate by FLOPs alone is several times worse on the same rows, even with a rate fitted for each chip.
     flops = np.array([works[row.key].flops.sum() for row in dense])
     chip = np.array([row.chip for row in dense])
-    rate = {name: np.exp(np.log(measured / flops)[chip == name].mean()) for name in CHIPS}
+    rate = {name: np.exp(np.log(measured / flops)[chip == name].mean()) for name in MEASURED}
     assert np.abs(flops * [rate[name] for name in chip] / measured - 1).mean() > 3 * error.mean()
     inside = [
-        (unit := device(phone(row.chip)).unit("all")).interval_low <= row.measured_ms / guess <= unit.interval_high
+        (unit := device(row.chip).unit("all")).interval_low <= row.measured_ms / guess <= unit.interval_high
         for row, guess in zip(dense, predicted, strict=True)
     ]
     assert 0.75 <= np.mean(inside) <= 0.95
 
 
-def test_compression_pays_where_it_was_measured_to(
-    rows: list[Row], works: Mapping[str, Work], programs: Mapping[str, Program]
+@pytest.mark.parametrize(("unit", "compute_unit"), [("gpu", "cpuAndGPU"), ("cpu", "cpuOnly")])
+def test_shipped_numbers_fit_the_rows_of_gpu_and_cpu(
+    unit: str, compute_unit: str, works: Mapping[str, Work], programs: Mapping[str, Program]
+) -> None:
+    rows = [row for row in read_rows(set(works), unit)[0] if row.chip in CHIPS_OF[unit] and row.chip != "A10"]
+    assert len(rows) >= 25
+    ratio = np.array([price(programs[row.key], works[row.key], row, compute_unit) / row.measured_ms for row in rows])
+    assert np.abs(ratio - 1).mean() < 0.25
+
+
+def speed_up(row: Row, works: Mapping[str, Work], programs: Mapping[str, Program]) -> float:
+    """Predicted speed-up of a compressed row over its float16 program."""
+    program, work = programs[row.key], works[row.key]
+    return price(program, work, row, scheme=Float16(), width=16) / price(program, work, row)
+
+
+NOISE = 0.08
+"""What two measurements of one model on one chip differ by at the median (`data/device_latency.csv`)."""
+
+
+@pytest.mark.parametrize("family", ["resnet", "mobilenetv2", "mobilenetv3", "mobilevitv2"])
+def test_compression_of_cnns_is_nearly_flat_as_measured(
+    family: str, rows: list[Row], works: Mapping[str, Work], programs: Mapping[str, Program]
 ) -> None:
     dense = {(row.key, row.chip): row.measured_ms for row in rows if row.scheme == "float16"}
+    small = [row for row in rows if row.scheme != "float16" and row.family == family]
+    assert len(small) >= 2
     ratios = []
+    for row in small:
+        predicted, real = speed_up(row, works, programs), dense[row.key, row.chip] / row.measured_ms
+        ratios.append(predicted / real)
+        assert 0.99 <= predicted < 1.2, f"{row.model} {row.scheme} hardly moves on {row.chip}"
+        assert predicted >= 1 or real <= 1 + NOISE
+    assert np.median(np.abs(np.log(ratios))) < np.log(1.15)
+    # ResNet50 in int8 on A17 Pro was measured slower than float16; one row of noise is allowed.
+    assert np.sum(np.abs(np.log(ratios)) > np.log(1.15)) <= (1 if family == "resnet" else 0)
+
+
+def test_opt_table(rows: list[Row], works: Mapping[str, Work], programs: Mapping[str, Program]) -> None:
+    """92.15 ms against 14.76, 15.49, 17.07, 30.72, 59.11 ms (coremltools' opt-opt1_3 page).
+
+    The float16 model is underestimated by a seventh, and all ratios with it: ResNet50 on the same phone streams its
+    weights faster than this one does.
+    """
+    opt = [row for row in rows if row.family == "opt" and row.scheme != "float16"]
+    assert [row.measured_ms for row in opt] == [14.76, 15.49, 17.07, 30.72, 59.11]
+    ratios = [speed_up(row, works, programs) for row in opt]
+    assert ratios == sorted(ratios, reverse=True)
+    for row, ratio in zip(opt, ratios, strict=True):
+        assert ratio == pytest.approx(92.15 / row.measured_ms, rel=0.21), row.scheme
+
+
+def test_memory_bound_decode_follows_stored_bytes(
+    rows: list[Row], works: Mapping[str, Work], programs: Mapping[str, Program]
+) -> None:
+    row = next(row for row in rows if row.family == "opt" and row.scheme.endswith("per-tensor"))
+    program, work = programs[row.key], works[row.key]
+    eight, four = (price(program, work, row, scheme=Palettize(width), width=width) for width in (8, 4))
+    assert eight / four == pytest.approx(2, rel=0.15)
+
+
+def test_borrowed_chips_agree_with_the_rows_they_have(
+    works: Mapping[str, Work], programs: Mapping[str, Program]
+) -> None:
+    """FastViT on M3 Max and the Llama MLP on M1 Max and M4: no number of theirs comes from these rows."""
+    rows = [row for row in read_rows(set(works))[0] if row.family in ("fastvit", "llama-mlp")]
+    rows = [row for row in rows if row.chip not in MEASURED and "A8" not in row.scheme]
+    assert {row.chip for row in rows} == {"M3 Max", "M1 Max", "M4"}
     for row in rows:
-        if row.scheme == "float16":
-            continue
-        program, work = programs[row.key], works[row.key]
-        size = group_size(row.scheme)
-        scheme = Palettize(4) if size is None else Palettize(4, "per_grouped_channel", size)
-        before = price(program, work, row.chip, Float16(), 16)
-        after = price(program, work, row.chip, scheme, bits(row.scheme), size)
-        ratios.append((before / after) / (dense[row.key, row.chip] / row.measured_ms))
-        if row.family != "opt":
-            assert before / after < 1.2, f"{row.model} hardly moves on {row.chip}"
-    assert len(ratios) > 20
-    # One row of noise is allowed: ResNet50 int8 on A17 Pro was slower than float16.
-    assert np.sum(np.abs(np.log(ratios)) > np.log(1.2)) <= 1
-
-
-def test_opt_table(works: Mapping[str, Work], programs: Mapping[str, Program]) -> None:
-    key = next(key for key in programs if "opt-1.3b" in key)
-    dense = price(programs[key], works[key], "A17 Pro", Float16(), 16)
-    speedup = {
-        size: dense
-        / price(
-            programs[key],
-            works[key],
-            "A17 Pro",
-            Palettize(4) if size is None else Palettize(4, "per_grouped_channel", size),
-            4,
-            size,
-        )
-        for size in (None, 8, 4, 2, 1)
-    }
-    # 92.15 ms against 14.76, 15.49, 17.07, 30.72, 59.11 ms (coremltools' opt-opt1_3 page).
-    measured = {None: 6.24, 8: 5.95, 4: 5.40, 2: 3.00, 1: 1.56}
-    for size, ratio in measured.items():
-        assert speedup[size] == pytest.approx(ratio, rel=0.2), size
+        assert price(programs[row.key], works[row.key], row) == pytest.approx(row.measured_ms, rel=0.3), row.model
 
 
 def test_measurements_and_specs_agree_on_chips() -> None:
-    assert set(ratings()) == set(CHIPS)
-    assert {path.stem for path in chip_files()} == {chip.lower().replace(" ", "_") for chip in CHIPS}
+    assert {chip.specs for chip in CHIPS} <= set(ratings())
+    assert {path.stem for path in chip_files()} == {chip.stem for chip in CHIPS}
 
 
 def test_rows_left_out_say_why(works: Mapping[str, Work]) -> None:
@@ -175,14 +215,17 @@ def test_calibrating_again_gives_the_shipped_files(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("scipy")
-    from talaria_nb.devices import calibrate, read_chip, report
+    from talaria_nb.devices import calibrate, files, read_chip, report
 
     folder = tmp_path_factory.mktemp("devices")
-    monkeypatch.setattr(report, "FOLDER", folder)
-    monkeypatch.setattr(calibrate, "REPORT", folder / "report.md")
+    monkeypatch.setattr(files, "FOLDER", folder)
+    monkeypatch.setattr(report, "REPORT", folder / "report.md")
     text = calibrate.calibrate()
     assert "unseen" in text
     for path in chip_files():
-        again, shipped = read_chip(folder / path.name)[0].unit("all"), read_chip(path)[0].unit("all")
-        for name in UNIT_PARAMETERS:
-            assert getattr(again, name) == pytest.approx(getattr(shipped, name), rel=0.02), f"{path.name} {name}"
+        again, shipped = read_chip(folder / path.name)[0], read_chip(path)[0]
+        assert again.units.keys() == shipped.units.keys() <= set(UNITS)
+        for unit in shipped.units:
+            for name in UNIT_PARAMETERS:
+                expected = pytest.approx(getattr(shipped.units[unit], name), rel=0.02)
+                assert getattr(again.units[unit], name) == expected, f"{path.name} {unit} {name}"

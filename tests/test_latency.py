@@ -18,7 +18,7 @@ from talaria_nb import latency
 from talaria_nb.devices import device
 from talaria_nb.program import NO_OP, Modules, Ops, Program, Values, Weights
 from talaria_nb.schemes import Float16, LinearQuantize, Palettize
-from talaria_nb.work import Kind, Work, count_work
+from talaria_nb.work import KNOWN, Kind, Work, count_work, unpriced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -104,13 +104,19 @@ def chain(layers: int, *, rows: int, width: int) -> Program:
 
 
 def total(
-    program: Program, scheme: tnb.Scheme, bits: float, phone: tnb.Device | None = None, tables: float = 1
+    program: Program,
+    scheme: tnb.Scheme,
+    bits: float,
+    phone: tnb.Device | None = None,
+    tables: float = 1,
+    unit: str = "all",
 ) -> float:
     """Price a program as the cost table does, every weight under one scheme."""
     phone = phone or PHONE
-    times = latency.op_times(program, count_work(program), phone)
+    times = latency.op_times(program, count_work(program), phone, unit)
     payload = program.weights.elements * bits / 8
-    stream = latency.stream_ms(phone, "all", scheme, payload, tables=tables)
+    dense = 2.0 * program.weights.elements
+    stream = latency.stream_ms(phone, unit, scheme, payload, dense_bytes=dense, tables=tables)
     start, rows = program.op_weights
     ops = np.repeat(np.arange(len(program.ops)), np.diff(start))
     memory = times.activation_ms + np.bincount(ops, weights=stream[rows], minlength=len(program.ops))
@@ -202,7 +208,22 @@ def total(
             2 * 7 * 64 * 48,
             Kind.LINEAR,
         ),
+        # three gates
+        (
+            "gru",
+            {"x": (7, 1, 32)},
+            {"weight_ih": (48, 32), "weight_hh": (48, 16)},
+            (7, 1, 16),
+            {},
+            2 * 7 * 48 * 48,
+            Kind.LINEAR,
+        ),
         ("relu", {"x": (1, 16, 8, 8)}, {}, (1, 16, 8, 8), {}, 1024, Kind.PASS),
+        ("upsample_bilinear", {"x": (1, 16, 8, 8)}, {}, (1, 16, 16, 16), {}, 0, Kind.PASS),
+        ("scatter_nd", {"data": (10, 4), "indices": (2, 1), "updates": (2, 4)}, {}, (10, 4), {}, 0, Kind.PASS),
+        ("topk", {"x": (1, 100)}, {}, (1, 5), {}, 0, Kind.PASS),
+        ("layer_norm", {"x": (1, 10, 64)}, {}, (1, 10, 64), {}, 8 * 640, Kind.PASS),
+        ("read_state", {"input": (1, 8, 64, 64)}, {}, (1, 8, 64, 64), {}, 0, Kind.FREE),
         ("reshape", {"x": (1, 16, 8, 8)}, {}, (1, 1024), {}, 0, Kind.FREE),
         ("transpose", {"x": (16, 8)}, {}, (8, 16), {}, 0, Kind.PASS),
         ("softmax", {"x": (4, 10)}, {}, (4, 10), {}, 200, Kind.PASS),
@@ -317,6 +338,13 @@ def test_elementwise_ops_ride_with_their_producer() -> None:
 def test_unknown_ops_are_data_movement_and_flagged() -> None:
     work = one("made_up_op", {"x": (4, 8)}, (4, 8))
     assert work.unknown.tolist() == [True]
+    program = program_of(
+        [("relu", {"x": "x"}, (4, 8)), ("made_up_op", {"x": "0"}, (4, 8)), ("made_up_op", {"x": "1"}, (4, 8))],
+        inputs={"x": (4, 8)},
+    )
+    assert unpriced(program) == {"made_up_op": (1, 2)}
+    times, plain = (latency.op_times(it, count_work(it), PHONE) for it in (program, chain(2, rows=8, width=512)))
+    assert times.interval[1] > plain.interval[1], "what is unknown is less certain"
     assert work.traffic_bytes.tolist() == [128]
 
 
@@ -365,10 +393,13 @@ def test_compression_never_costs_time_except_through_tables() -> None:
 
 def test_more_tables_cost_more_time() -> None:
     payload = np.array([2048 * 2048 / 2])
-    one_table = latency.stream_ms(PHONE, "all", Palettize(4), payload)
+    dense = payload * 4
+    one_table = latency.stream_ms(PHONE, "all", Palettize(4), payload, dense_bytes=dense)
     times = [
         float(
-            latency.stream_ms(PHONE, "all", Palettize(4, "per_grouped_channel", size), payload, tables=2048 / size)[0]
+            latency.stream_ms(
+                PHONE, "all", Palettize(4, "per_grouped_channel", size), payload, dense_bytes=dense, tables=2048 / size
+            )[0]
         )
         for size in (1, 2, 4, 8, 16)
     ]
@@ -376,13 +407,13 @@ def test_more_tables_cost_more_time() -> None:
     assert times[0] == pytest.approx(2 * times[1])
     assert times[-1] == pytest.approx(one_table[0])
     # Without the number of tables, a middling layer is assumed.
-    assumed = latency.stream_ms(PHONE, "all", Palettize(4, "per_grouped_channel", 1), payload)
+    assumed = latency.stream_ms(PHONE, "all", Palettize(4, "per_grouped_channel", 1), payload, dense_bytes=dense)
     assert assumed[0] > one_table[0]
 
 
 def test_streams_are_one_a_weight() -> None:
     payload = np.array([1e6, 0.0, 3e6])
-    stream = latency.stream_ms(PHONE, "cpuAndNeuralEngine", LinearQuantize("int8"), payload)
+    stream = latency.stream_ms(PHONE, "cpuAndNeuralEngine", LinearQuantize("int8"), payload, dense_bytes=2 * payload)
     assert stream.shape == (3,)
     assert stream[1] == 0
     assert stream[2] == pytest.approx(3 * stream[0])
@@ -411,6 +442,150 @@ def test_ten_thousand_ops_are_priced_at_once() -> None:
     program.op_weights  # noqa: B018 - cached with the program, not part of pricing
     best = min(_timed(lambda: latency.op_times(program, work, PHONE)) for _ in range(5))
     assert best < 0.05
+
+
+def test_every_op_type_that_coremltools_writes_has_a_rule() -> None:
+    from coremltools.converters.mil.mil.ops.registry import SSAOpRegistry
+
+    assert len(SSAOpRegistry.core_ops) > 150
+    assert set(SSAOpRegistry.core_ops) <= KNOWN
+
+
+def test_slices_and_updates_move_what_they_touch() -> None:
+    assert one("slice_by_index", {"x": (1, 1000, 64)}, (1, 10, 64)).traffic_bytes[0] == 2 * 2 * 640
+    update = one("slice_update", {"x": (1, 1000, 64), "update": (1, 1, 64)}, (1, 1000, 64))
+    assert update.traffic_bytes[0] == 2 * 2 * 64
+    chosen = one("gather_nd", {"x": (1000, 64), "indices": (5, 1)}, (5, 64))
+    assert chosen.traffic_bytes[0] == 2 * (2 * 5 * 64) + 2 * 5
+
+
+def conv_ms(
+    channels: tuple[int, int], size: int, kernel: int = 3, groups: int = 1, device_name: str = "iPhone 15 Pro"
+) -> float:
+    """Time of the products of one convolution."""
+    shape = (1, channels[0], size, size)
+    work = one(
+        "conv",
+        {"x": shape},
+        (1, channels[1], size, size),
+        {"weight": (channels[1], channels[0] // groups, kernel, kernel)},
+        groups=groups,
+    )
+    return float(latency.op_parts(device(device_name).unit("all"), work).compute_ms[0])
+
+
+def test_shapes_that_fill_no_block_waste_the_rest() -> None:
+    assert conv_ms((64, 17), 32) == pytest.approx(conv_ms((64, 32), 32), rel=1e-9)
+    assert conv_ms((64, 64), 14) / conv_ms((64, 64), 16) == pytest.approx(14 / 16)
+    # a 1×1 kernel sees only a run of pixels
+    assert conv_ms((64, 64), 8, kernel=1) / conv_ms((64, 64), 16, kernel=1) == pytest.approx(1 / 4)
+
+
+def test_few_channels_and_groups_use_less_of_the_rate() -> None:
+    def per_flop(channels: int, groups: int = 1) -> float:
+        return conv_ms((channels, channels), 32, groups=groups) * groups / channels**2
+
+    assert per_flop(32) > per_flop(256)
+    assert per_flop(256, 8) > 1.3 * per_flop(256)
+    assert per_flop(256, 256) > 4 * per_flop(256)
+
+
+def test_int8_activations_halve_traffic_and_compute_faster_from_a17_pro_on() -> None:
+    program = chain(4, rows=4096, width=1024)
+    work = count_work(program)
+    gain = {}
+    for name in ("iPhone 14 Pro", "iPhone 15 Pro", "Mac mini (M4)"):
+        full = latency.op_times(program, work, device(name))
+        half = latency.op_times(program, work, device(name), activation_bits=8)
+        assert half.traffic_ms.sum() == pytest.approx(full.traffic_ms.sum() / 2)
+        gain[name] = full.products_ms.sum() / half.products_ms.sum()
+    assert gain == pytest.approx({"iPhone 14 Pro": 1, "iPhone 15 Pro": 2, "Mac mini (M4)": 35.1 / 18.6}, rel=1e-3)
+
+
+@pytest.mark.parametrize("unit", ["cpuAndGPU", "cpuOnly"])
+def test_gpu_and_cpu_decompress_at_load(unit: str) -> None:
+    program = chain(8, rows=1, width=8192)
+    dense = total(program, Float16(), 16, unit=unit)
+    for scheme, bits in ((Palettize(4), 4), (LinearQuantize("int8"), 8), (LinearQuantize("int4", "per_block", 32), 4)):
+        assert total(program, scheme, bits, unit=unit) == pytest.approx(dense)
+    # The exception: blocks of integers on the GPU of a Mac.
+    mac = device("Mac mini (M4)")
+    blocks = LinearQuantize("int4", "per_block", 32)
+    gain = total(program, Float16(), 16, mac, unit=unit) / total(program, blocks, 4.5, mac, unit=unit)
+    assert gain > 1.8 if unit == "cpuAndGPU" else gain == pytest.approx(1)
+
+
+def test_only_what_a_chip_streams_saves_time() -> None:
+    program = chain(8, rows=1, width=2048)
+    oldest, m1, m2 = device("iPhone XS"), device("M1"), device("M2")
+    assert total(program, Palettize(4), 4, oldest) == pytest.approx(total(program, Float16(), 16, oldest))
+    int8 = LinearQuantize("int8")
+    assert total(program, int8, 8, m1) == pytest.approx(total(program, Float16(), 16, m1))
+    assert total(program, int8, 8, m2) < 0.7 * total(program, Float16(), 16, m2)
+    assert total(program, Palettize(8), 8, m1) < 0.7 * total(program, Float16(), 16, m1)
+
+
+def test_units_differ() -> None:
+    program = chain(8, rows=256, width=1024)
+    engine, gpu, cpu = (
+        total(program, Float16(), 16, unit=unit) for unit in ("cpuAndNeuralEngine", "cpuAndGPU", "cpuOnly")
+    )
+    assert engine < gpu < cpu
+
+
+def test_every_op_waits_for_one_of_four_things() -> None:
+    program = program_of(
+        [
+            ("conv", {"x": "x", "weight": "w"}, (1, 512, 64, 64)),
+            ("softmax", {"x": "0"}, (1, 512, 64, 64)),
+            ("linear", {"x": "y", "weight": "v"}, (1, 8192)),
+            ("softmax", {"x": "y"}, (1, 8192)),
+        ],
+        inputs={"x": (1, 512, 64, 64), "y": (1, 8192)},
+        constants={"w": (512, 512, 3, 3), "v": (8192, 8192)},
+    )
+    times = latency.op_times(program, count_work(program), PHONE)
+    stream = np.array([0.0, 0.0, 8192 * 8192 * 2 / (PHONE.unit("all").stream_gbps * 1e6), 0.0])
+    stream[0] = 512 * 512 * 9 * 2 / (PHONE.unit("all").stream_gbps * 1e6)
+    codes = latency.bound(times, times.activation_ms + stream)
+    assert [latency.BOUNDS[code] for code in codes[:3]] == ["compute", "activation-memory", "weight-memory"]
+    tiny = program_of([("softmax", {"x": "x"}, (1, 8))], inputs={"x": (1, 8)})
+    times = latency.op_times(tiny, count_work(tiny), PHONE)
+    assert [latency.BOUNDS[code] for code in latency.bound(times, times.activation_ms)] == ["launch"]
+
+
+def test_one_op_is_less_certain_than_the_program() -> None:
+    program = chain(4, rows=64, width=256)
+    times = latency.op_times(program, count_work(program), PHONE)
+    assert times.op_interval[0] < times.interval[0] < 1 < times.interval[1] < times.op_interval[1]
+
+
+def test_an_unseen_mix_of_ops_is_less_certain() -> None:
+    moves = program_of([("softmax", {"x": "x"}, (1, 512, 64, 64))] * 4, inputs={"x": (1, 512, 64, 64)})
+    odd = latency.op_times(moves, count_work(moves), PHONE).interval
+    unit = PHONE.unit("all")
+    assert odd[0] < unit.interval_low
+    assert odd[1] > unit.interval_high
+    familiar = count_work(chain(4, rows=1, width=2048))
+    assert latency.novelty(unit, familiar, latency.op_parts(unit, familiar)) < 0.1
+
+
+def test_a_difference_is_surer_than_either_plan() -> None:
+    unit = PHONE.unit("all")
+    low, high = latency.difference_interval(unit, 10.0, 9.9)
+    assert low < -0.1 < high
+    assert high - low < 9.9 * (unit.interval_high - unit.interval_low) / 2
+    assert latency.difference_interval(unit, 10.0, 2.0)[1] < 0, "a plan five times as fast is faster"
+    same, changed = latency.ratio_interval(unit, 1.0), latency.ratio_interval(unit, 0.2)
+    assert changed[0] < same[0] < 1 < same[1] < changed[1]
+
+
+def test_a_compressed_plan_is_less_certain_than_the_float16_program() -> None:
+    unit = PHONE.unit("all")
+    dense = (unit.interval_low, unit.interval_high)
+    assert latency.plan_interval(unit, dense, 1.0) == pytest.approx(dense)
+    low, high = latency.plan_interval(unit, dense, 0.2)
+    assert low < dense[0] < dense[1] < high
 
 
 def _timed(call: object) -> float:

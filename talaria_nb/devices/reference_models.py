@@ -1,6 +1,6 @@
 """The measured models, built from their published definitions with random weights.
 
-Only `calibrate --rebuild-workloads` uses this file: it needs timm, which is not a dependency of the package. Language
+Only `calibrate --build-workloads` uses this file: it needs timm, which is not a dependency of the package. Language
 and vision transformers that `device_latency.csv` names by a transformers config are declared here instead: the op
 structure is what is needed, and it must not depend on what a transformers release does to attention masks.
 """
@@ -302,6 +302,11 @@ SPECIAL: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
 """Name in the CSV → (module, example input) for what timm does not have."""
 
 
+def can_build(name: str) -> bool:
+    """Tell whether `build` knows a name of column `timm_or_hf_name`."""
+    return bool(name) and (":" not in name or name.startswith("torchvision:") or name in SPECIAL)
+
+
 def build(name: str, shape: str) -> tuple[nn.Module, Tensor]:
     """Build a model of `device_latency.csv` in eval mode, reparameterized as papers measure it.
 
@@ -315,7 +320,12 @@ def build(name: str, shape: str) -> tuple[nn.Module, Tensor]:
     if name in SPECIAL:
         make, example = SPECIAL[name]
         return make().eval(), example()
-    # timm is needed here only, and importing it takes seconds.
+    # timm and torchvision are needed here only, and importing them takes seconds.
+    if name.startswith("torchvision:"):
+        import torchvision  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
+
+        found: nn.Module = torchvision.models.get_model(name.removeprefix("torchvision:"), weights=None)
+        return found.eval(), torch.zeros(tuple(int(part) for part in shape.split("x")))
     import timm  # noqa: PLC0415
     from timm.utils.model import reparameterize_model  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""What a calibration leaves behind: the TOML files and `calibration_report.md`."""
+"""`calibration_report.md`: every row, predicted and measured, and how good that makes the estimates."""
 
 from __future__ import annotations
 
@@ -8,35 +8,68 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from talaria_nb import latency
-from talaria_nb.devices.measurements import CHIPS, Rating, Row, bits, group_size
+from talaria_nb.devices.fit import ERROR, overlapped
+from talaria_nb.devices.measurements import Row, bits, group_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from talaria_nb.devices import Unit
+    from talaria_nb.devices.calibrate import Fit
+    from talaria_nb.devices.files import Calibrated, Entry
+    from talaria_nb.devices.unit import Unit
     from talaria_nb.work import Work
 
     Floats: TypeAlias = NDArray[np.float64]
 
-FOLDER = Path(__file__).parent
-REPORT = FOLDER / "calibration_report.md"
+REPORT = Path(__file__).parent / "calibration_report.md"
+
+_TITLES = {"neural_engine": "Neural Engine, A14 to A17 Pro", "gpu": "GPU", "cpu": "CPU"}
 
 
-def overlapped(busy: Floats, stream: Floats, start: NDArray[np.int64]) -> Floats:
-    """Total of each row when its weights stream, in order, beside its ops: what `latency.op_times` adds up to."""
-    ends = np.append(start[1:], len(busy))
-    totals = np.empty(len(start))
-    for row, (first, last) in enumerate(zip(start, ends, strict=True)):
-        done, arrived = np.cumsum(busy[first:last]), np.cumsum(stream[first:last])
-        totals[row] = done[-1] + max(0.0, float((arrived - done).max()))
-    return totals
+def write(
+    found: Calibrated, every: Sequence[Row], works: Mapping[str, Work], shared: Mapping[str, Sequence[Entry]]
+) -> str:
+    """Write the report.
+
+    Parameters
+    ----------
+    found
+        What was fitted.
+    every
+        All usable rows of the Neural Engine, also of chips that took no part in the fit.
+    works
+        By key.
+    shared
+        What all chips share, by unit.
+    """
+    lines = [
+        "# Calibration",
+        "",
+        "Written by `python -m talaria_nb.devices.calibrate`; not edited by hand.",
+        "",
+        "*Unseen*: predicted by a fit that saw no row of the family; *other lab*: by one that saw none of the source.",
+    ]
+    for unit, fit in found.fits.items():
+        lines += ["", f"## {_TITLES[unit]}", "", *_accuracy(fit)]
+        numbers = {entry.name: entry.value for entry in shared[unit] if isinstance(entry.value, float)}
+        lines += ["", "| parameter | value |", "| --- | ---: |"]
+        lines += [f"| {name} | {value:.4g} |" for name, value in (fit.values | numbers).items()]
+    engine = found.fits["neural_engine"]
+    lines += _compression(engine, every, works, found.table_us)
+    lines += _other_chips(engine, every, works)
+    for unit, fit in found.fits.items():
+        lines += _rows(unit, fit)
+        lines += ["", f"### Rows left out, {unit}", "", "| line | model | chip | scheme | why |"]
+        lines += ["| ---: | --- | --- | --- | --- |"]
+        lines += [f"| {row.index} | {row.model} | {row.chip} | {row.scheme} | {row.note} |" for row in fit.unused]
+    return "\n".join(lines) + "\n"
 
 
 def summary(predicted: Floats, measured: Floats) -> dict[str, float]:
     """MAPE, median error (both %), and Spearman's rank correlation."""
-    from scipy.stats import spearmanr  # type: ignore[import-untyped]  # noqa: PLC0415 - as above
+    from scipy.stats import spearmanr  # type: ignore[import-untyped]  # noqa: PLC0415 - only reporting needs it
 
     error = np.abs(predicted / measured - 1) * 100
     return {
@@ -47,166 +80,151 @@ def summary(predicted: Floats, measured: Floats) -> dict[str, float]:
     }
 
 
-def accuracy(
-    rows: Sequence[Row],
-    measured: Floats,
-    fitted: Floats,
-    validated: Floats,
-    other_labs: Floats,
-    covered: NDArray[np.bool_],
-    baselines: Mapping[str, Floats],
-    values: Mapping[str, float],
-    intervals: Mapping[str, tuple[float, float]],
-    unused: Sequence[Row],
-) -> str:
-    """Write the float16 part of the report."""
-    count = len({row.family for row in rows})
+def ceiling(measured: Floats) -> float:
+    """Rank correlation that a perfect model would reach on these rows, if labs differ as they do.
+
+    Mean over 1,000 draws of measurement errors of the size that makes two labs differ by `ERROR`.
+    """
+    from scipy.stats import spearmanr  # noqa: PLC0415 - as above
+
+    draws = np.random.default_rng(0).normal(0.0, ERROR / np.sqrt(2), (1000, len(measured)))
+    return float(np.mean([spearmanr(measured * np.exp(draw), measured).statistic for draw in draws]))
+
+
+def _accuracy(fit: Fit) -> list[str]:
+    measured = np.array([row.measured_ms for row in fit.rows])
+    count = len({row.family for row in fit.rows})
     lines = [
-        "# Calibration of the Neural Engine, A14 to A17 Pro",
-        "",
-        "Written by `python -m talaria_nb.devices.calibrate`; not edited by hand.",
-        "",
-        (
-            f"{len(rows)} float16 rows of quality A and B, {count} families, {len(values)} fitted "
-            "parameters. *Unseen* means predicted by a fit that saw no row of the family, *other lab* by one that "
-            "saw none of the source."
-        ),
+        f"{len(fit.rows)} rows of quality A and B, {count} families, {len(fit.values)} fitted parameters.",
         "",
         "| | MAPE % | median % | 90th percentile % | Spearman |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
-    table = {"this model, in sample": fitted, "this model, unseen": validated}
-    table["this model, other lab"] = other_labs
-    table |= {f"{name}, unseen": predicted for name, predicted in baselines.items()}
+    table = {"this model, in sample": fit.fitted, "this model, unseen": fit.validated}
+    if fit.unit == "neural_engine":
+        table["this model, other lab"] = fit.other_labs
+    table |= {f"{name}, unseen": predicted for name, predicted in fit.baselines.items()}
     for name, predicted in table.items():
-        figures = summary(predicted, measured)
-        lines.append(f"| {name} | " + " | ".join(f"{figure:.3g}" for figure in figures.values()) + " |")
+        lines.append(
+            f"| {name} | " + " | ".join(f"{value:.3g}" for value in summary(predicted, measured).values()) + " |"
+        )
+    labs = f" and {100 * np.mean(fit.covered[1]):.0f} % of those unseen by lab" if len(fit.covered) > 1 else ""
     lines += [
         "",
         (
-            f"The 80 % interval, set without the row's family, covers {100 * np.mean(covered[0]):.0f} % of the rows "
-            f"unseen by family and {100 * np.mean(covered[1]):.0f} % of those unseen by lab."
+            f"The 80 % interval, set without the row's family, covers {100 * np.mean(fit.covered[0]):.0f} % of the "
+            f"rows unseen by family{labs}. As far as two labs differ ({ERROR:.0%}), a perfect model would reach a "
+            f"rank correlation of {ceiling(measured):.3f} on these rows."
         ),
         "",
         "| chip | rows | MAPE % unseen | covered % | interval, × estimate |",
         "| --- | ---: | ---: | ---: | --- |",
     ]
-    for chip, (low, high) in intervals.items():
-        mine = np.array([row.chip == chip for row in rows])
-        error = summary(validated[mine], measured[mine])["MAPE %"]
-        lines.append(
-            f"| {chip} | {mine.sum()} | {error:.1f} | {100 * np.mean(covered[0, mine]):.0f} | {low:.2f} to {high:.2f} |"
+    for chip in fit.units:
+        mine = np.array([row.chip == chip for row in fit.rows])
+        error = (
+            summary(fit.validated[mine], measured[mine])["MAPE %"] if mine.sum() > 1 else _error(fit, mine, measured)
         )
-    lines += ["", "| parameter | value |", "| --- | ---: |"]
-    lines += [f"| {name} | {value:.4g} |" for name, value in values.items()]
-    lines += [
+        low, high = fit.interval_of(chip)
+        lines.append(
+            f"| {chip} | {mine.sum()} | {error:.1f} | {100 * np.mean(fit.covered[0, mine]):.0f} "
+            f"| {low:.2f} to {high:.2f} |"
+        )
+    return lines
+
+
+def _error(fit: Fit, mine: NDArray[np.bool_], measured: Floats) -> float:
+    return float(np.abs(fit.validated[mine] / measured[mine] - 1).mean() * 100)
+
+
+def _rows(unit: str, fit: Fit) -> list[str]:
+    lines = [
         "",
-        "## Every float16 row",
+        f"## Every row, {_TITLES[unit]}",
         "",
         "| line | model | chip | family | measured ms | in sample | unseen | unseen / measured | in interval |",
         "| ---: | --- | --- | --- | ---: | ---: | ---: | ---: | --- |",
     ]
-    chips = list(CHIPS)
-    for number in sorted(range(len(rows)), key=lambda at: (chips.index(rows[at].chip), validated[at] / measured[at])):
+    chips = list(fit.units)
+    rows = fit.rows
+    order = sorted(
+        range(len(rows)), key=lambda at: (chips.index(rows[at].chip), fit.validated[at] / rows[at].measured_ms)
+    )
+    for number in order:
         row = rows[number]
         lines.append(
-            f"| {row.index} | {row.model} | {row.chip} | {row.family} | {measured[number]:.3g} | {fitted[number]:.3g} "
-            f"| {validated[number]:.3g} | {validated[number] / measured[number]:.2f} "
-            f"| {'yes' if covered[0, number] else '**no**'} |"
+            f"| {row.index} | {row.model} | {row.chip} | {row.family} | {row.measured_ms:.3g} "
+            f"| {fit.fitted[number]:.3g} | {fit.validated[number]:.3g} | {fit.validated[number] / row.measured_ms:.2f} "
+            f"| {'yes' if fit.covered[0, number] else '**no**'} |"
         )
-    lines += ["", "## Rows left out", "", "| line | model | chip | scheme | why |", "| ---: | --- | --- | --- | --- |"]
-    lines += [f"| {row.index} | {row.model} | {row.chip} | {row.scheme} | {row.note} |" for row in unused]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
-def compression(
-    rows: Sequence[Row], dense: Mapping[tuple[str, str], Row], works: Mapping[str, Work], found: Sequence[Unit]
-) -> str:
-    """Write the compressed part of the report: measured and predicted speed-up over float16."""
+def price_row(unit: Unit, work: Work, row: Row, table_us: float) -> float:
+    """Milliseconds of a row's model with all weights under its scheme."""
+    parts = latency.op_parts(unit, work, activation_bits=row.activation_bits)
+    stream = parts.stream_ms
+    if bits(row.scheme) < bits("float16"):
+        stream = parts.stream_ms * bits(row.scheme) / 16 * unit.stream_gbps / unit.compressed_stream_gbps
+        size = group_size(row.scheme)
+        if size is not None:
+            stream = np.maximum(stream, work.channels_out * (stream > 0) / size * table_us * 1e-3)
+    busy = parts.launch_ms + parts.compute_ms + parts.traffic_ms
+    return float(unit.dispatch_ms + overlapped(busy, stream, np.zeros(1, dtype=np.int64))[0])
+
+
+def _compression(fit: Fit, every: Sequence[Row], works: Mapping[str, Work], table_us: float) -> list[str]:
+    unseen = {small.index: float(1 / ratio) for (small, _), ratio in zip(fit.pairs, fit.ratios, strict=True)}
+    dense = {(row.key, row.chip): row for row in fit.rows}
     lines = [
         "",
         "## Speed-up of compressed weights over float16",
         "",
-        "All weights compressed alike. Ratios took part in the fit, absolute latencies of these rows did not.",
+        (
+            "All weights compressed alike. Ratios took part in the fit (those of grouped palettes and of int8 "
+            "activations did not), absolute latencies of these rows did not. *Unseen* as above."
+        ),
         "",
-        "| line | model | chip | scheme | measured | predicted | predicted / measured |",
-        "| ---: | --- | --- | --- | ---: | ---: | ---: |",
+        "| line | model | chip | scheme | measured | predicted | unseen | predicted / measured |",
+        "| ---: | --- | --- | --- | ---: | ---: | ---: | ---: |",
     ]
-    for row in rows:
-        unit = found[list(CHIPS).index(row.chip)]
-        work = works[row.key]
-        parts = latency.op_parts(unit, work)
-        busy = parts.launch_ms + parts.compute_ms + parts.traffic_ms
-        packed = parts.stream_ms * bits(row.scheme) / 16 * unit.stream_gbps / unit.compressed_stream_gbps
-        size = group_size(row.scheme)
-        if size is not None:
-            packed = np.maximum(packed, work.channels_out * (packed > 0) / size * unit.table_us * 1e-3)
-        once = np.zeros(1, dtype=np.int64)
-        before = unit.dispatch_ms + overlapped(busy, parts.stream_ms, once)[0]
-        after = unit.dispatch_ms + overlapped(busy, packed, once)[0]
-        real = dense[row.key, row.chip].measured_ms / row.measured_ms
+    for row in every:
+        if row.scheme == "float16" or (row.key, row.chip) not in dense:
+            continue
+        unit, work, base = fit.units[row.chip], works[row.key], dense[row.key, row.chip]
+        speed_up = price_row(unit, work, base, table_us) / price_row(unit, work, row, table_us)
+        real = base.measured_ms / row.measured_ms
+        blind = f"{unseen[row.index]:.2f}" if row.index in unseen else ""
         lines.append(
-            f"| {row.index} | {row.model} | {row.chip} | {row.scheme} | {real:.2f} | {before / after:.2f} "
-            f"| {before / after / real:.2f} |"
+            f"| {row.index} | {row.model} | {row.chip} | {row.scheme} | {real:.2f} | {speed_up:.2f} | {blind} "
+            f"| {speed_up / real:.2f} |"
         )
-    return "\n".join(lines) + "\n"
+    return lines
 
 
-def write_devices(
-    found: Sequence[Unit],
-    intervals: Mapping[str, tuple[float, float]],
-    rows: Sequence[Row],
-    utilisation: float,
-    rated: Mapping[str, Rating],
-) -> None:
-    """Write the shared TOML file and one for each chip."""
-    fit = f"calibrate.py, fit to {len(rows)} float16 rows of data/device_latency.csv, A14 to A17 Pro"
-    opt = "OPT-1.3B table on A17 Pro (coremltools docs, opt-opt1_3)"
-    shared = {
-        "grouped_efficiency": fit,
-        "depthwise_efficiency": fit,
-        "channel_half": fit,
-        "sequence_traffic": fit,
-        "table_us": f"{opt}, rows with one and two channels a table",
-    }
-    head = "# Written by `python -m talaria_nb.devices.calibrate`.\n\nschema = 1\n"
-    text = head + "".join(_entry(name, getattr(found[0], name), "fitted", source) for name, source in shared.items())
-    (FOLDER / "neural_engine.toml").write_text(text, encoding="utf-8")
-    for (chip, products), unit in zip(CHIPS.items(), found, strict=True):
-        count = sum(row.chip == chip for row in rows)
-        own = f"{fit}; {count} rows are this chip's"
-        low, high = intervals[chip]
-        residual = (
-            f"10 % and 90 % quantiles of cross-validation residuals (by family, by lab); {count} rows of this chip"
-        )
-        stream = "rated DRAM bandwidth in data/device_specs.csv; OPT-1.3B at 4 bits on A17 Pro needs at least 44.6 GB/s"
-        entries = (
-            ("dispatch_ms", unit.dispatch_ms, "fitted", own),
-            ("launch_ms", unit.launch_ms, "fitted", own),
-            (
-                "compute_tflops",
-                unit.compute_tflops,
-                "fitted",
-                f"{utilisation:.2f} (fitted) of the rated {rated[chip].tflops:g} TFLOPS in data/device_specs.csv",
-            ),
-            ("activation_gbps", unit.activation_gbps, "fitted", own),
-            ("stream_gbps", unit.stream_gbps, "fitted", own),
-            (
-                "compressed_stream_gbps",
-                unit.compressed_stream_gbps,
-                "rated",
-                stream,
-            ),
-            ("interval_low", low, "fitted", residual),
-            ("interval_high", high, "fitted", residual),
-        )
-        names = ", ".join(f'"{name}"' for name in products)
-        text = f'{head}chip = "{chip}"\nproducts = [{names}]\n'
-        text += "".join(
-            _entry(f"neural_engine.{name}", value, certainty, source) for name, value, certainty, source in entries
-        )
-        (FOLDER / f"{chip.lower().replace(' ', '_')}.toml").write_text(text, encoding="utf-8")
+def _other_chips(fit: Fit, every: Sequence[Row], works: Mapping[str, Work]) -> list[str]:
+    """Rows of chips that took no part in the fit: what borrowing is worth."""
+    from talaria_nb.devices import read_chip  # noqa: PLC0415 - the files were written a moment ago
+    from talaria_nb.devices.read import chip_files  # noqa: PLC0415 - as above
 
-
-def _entry(name: str, value: float, certainty: str, source: str) -> str:
-    return f'\n[{name}]\nvalue = {float(f"{value:.4g}")}\ncertainty = "{certainty}"\nsource = "{source}"\n'
+    units = {entry.chip: entry.unit("all") for path in chip_files() for entry in read_chip(path)[:1]}
+    lines = [
+        "",
+        "## Chips that took no part in the fit",
+        "",
+        "Their parameters are borrowed, scaled, and measured only where the chip's file says so.",
+        "",
+        "| line | model | chip | scheme | measured ms | predicted ms | predicted / measured | in interval |",
+        "| ---: | --- | --- | --- | ---: | ---: | ---: | --- |",
+    ]
+    for row in every:
+        if row.chip in fit.units or row.chip not in units:
+            continue
+        unit = units[row.chip]
+        predicted = price_row(unit, works[row.key], row, unit.table_us)
+        inside = unit.interval_low <= row.measured_ms / predicted <= unit.interval_high
+        lines.append(
+            f"| {row.index} | {row.model} | {row.chip} | {row.scheme} | {row.measured_ms:.3g} | {predicted:.3g} "
+            f"| {predicted / row.measured_ms:.2f} | {'yes' if inside else '**no**'} |"
+        )
+    return lines

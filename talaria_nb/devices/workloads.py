@@ -1,8 +1,8 @@
 """Workloads: the structure of the measured models, cached so that fitting a device needs no conversion.
 
 A workload is a `Program` without names, modules and weights' data: op types, shapes, dtypes and attributes are all that
-a latency model reads. The cache is one gzipped JSON file; `python -m talaria_nb.devices.calibrate --rebuild-workloads`
-makes it again from the models themselves.
+a latency model reads. The cache is one gzipped JSON file; `python -m talaria_nb.devices.calibrate --build-workloads`
+makes what is missing from the models themselves.
 """
 
 from __future__ import annotations

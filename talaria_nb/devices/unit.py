@@ -1,0 +1,185 @@
+"""What is known about a device: numbers that say how they are known, compute units, products."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Literal, get_args
+
+from talaria_nb.errors import DeviceError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+COMPUTE_UNITS = ("all", "cpuAndNeuralEngine", "cpuAndGPU", "cpuOnly")
+"""Core ML's `MLComputeUnits`, as coremltools names them."""
+
+UNITS = ("neural_engine", "gpu", "cpu")
+"""The compute units themselves: the tables of a device file."""
+
+Certainty = Literal["measured", "fitted", "borrowed", "inferred", "rated", "assumed"]
+"""How a number is known: measured on the chip; fitted to measured latencies of whole models; taken over from the
+nearest chip that has a fit; computed from another published number; printed by the maker or the press; or a reasonable
+guess."""
+
+Format = Literal["palette", "grouped_palette", "linear", "blocks", "sparse"]
+"""Stored formats that a unit may read as they are, decompressing while it computes: one table a tensor, a table for a
+group of channels, integers with a scale a tensor or channel, integers with a scale a block, sparse."""
+
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One number of a device file.
+
+    Attributes
+    ----------
+    value
+        In the unit that ends the parameter's name.
+    certainty
+        One of `Certainty`.
+    source
+        Paper, document or measurement.
+    """
+
+    value: float
+    certainty: Certainty
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Parameters of one compute unit.
+
+    Attributes
+    ----------
+    dispatch_ms
+        Cost of one prediction, however small the model.
+    launch_ms
+        Cost of one op that makes a pass of its own.
+    compute_tflops
+        Sustained rate of float16 products with many channels, in 10¹² FLOPs a second.
+    grouped_efficiency, depthwise_efficiency
+        Rate of such convolutions as a fraction of `compute_tflops`.
+    small_kernel_speedup
+        How much faster 3×3 convolutions run than their products say (Winograd's algorithm saves a factor of 2.25 on
+        2×2 tiles and 4 on 4×4 tiles); 1 where the unit computes every product.
+    channel_half
+        Channels of a convolution, of input or output, whichever is more in a group, at which half of the rate is lost.
+    channel_step, width_step
+        Channels of a group are computed in blocks of this size, and so are the columns of an image under kernels larger
+        than 1×1; 1 where it does not matter.
+    activation_gbps
+        Rate at which activations are read and written, in 10⁹ bytes a second.
+    sequence_traffic
+        How often the activations of linear layers and matrix products are moved: their (batch, tokens, channels)
+        layout is not the Neural Engine's own.
+    stream_gbps, compressed_stream_gbps
+        Rate at which stored weights arrive, dense and compressed, in 10⁹ stored bytes a second.
+    table_us
+        Time to load one look-up table of a grouped palette, in microseconds.
+    int8_speedup
+        Rate of products of int8 weights with int8 activations, as a multiple of the float16 rate.
+    op_widening
+        How much wider the interval of one op is than that of a whole program, as a factor in log units.
+    difference_floor, difference_spread
+        Half-widths of the 80 % interval of a ratio of two latencies of one model, in log units: where the ratio is
+        estimated as 1, and what is added (in quadrature) where it is far from 1.
+    seen_conv, seen_grouped, seen_depthwise, seen_linear, seen_matmul, seen_pass
+        Largest share of a model's time in each kind of op among the models of the fit.
+    interval_low, interval_high
+        80 % interval of a program's total, as factors of the estimate.
+    streams
+        Stored formats that are read as they are; weights in others are decompressed when the model is loaded.
+    provenance
+        Certainty and source of each number above, by name.
+    """
+
+    dispatch_ms: float
+    launch_ms: float
+    compute_tflops: float
+    grouped_efficiency: float
+    depthwise_efficiency: float
+    small_kernel_speedup: float
+    channel_half: float
+    channel_step: float
+    width_step: float
+    activation_gbps: float
+    sequence_traffic: float
+    stream_gbps: float
+    compressed_stream_gbps: float
+    table_us: float
+    int8_speedup: float
+    op_widening: float
+    difference_floor: float
+    difference_spread: float
+    seen_conv: float
+    seen_grouped: float
+    seen_depthwise: float
+    seen_linear: float
+    seen_matmul: float
+    seen_pass: float
+    interval_low: float
+    interval_high: float
+    streams: frozenset[Format]
+    provenance: Mapping[str, Parameter]
+
+
+UNIT_PARAMETERS = tuple(field.name for field in fields(Unit) if field.name not in ("streams", "provenance"))
+"""Names of a unit's numbers: the keys of its TOML table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One product: a name people know, its chip, and the compute units that parameters are known for.
+
+    Attributes
+    ----------
+    name
+        "iPhone 15 Pro".
+    chip
+        "A17 Pro".
+    units
+        Compute units by name, of `UNITS`.
+    rated
+        What maker and press print about the chip, by name: "neural_engine_tflops" (float16), "gpu_tflops" (float16),
+        "dram_gbps"; only what is known.
+    """
+
+    name: str
+    chip: str
+    units: Mapping[str, Unit]
+    rated: Mapping[str, Parameter]
+
+    @property
+    def compute_units(self) -> tuple[str, ...]:
+        """The members of `COMPUTE_UNITS` that can be priced on this device."""
+        return tuple(unit for unit in COMPUTE_UNITS if _UNIT_OF[unit] in self.units)
+
+    def unit(self, compute_unit: str) -> Unit:
+        """Return the parameters that price a program run with `compute_unit`.
+
+        "all" and "cpuAndNeuralEngine" are both priced as if every op ran on the Neural Engine, which is what Core ML
+        does with programs that it supports whole, and "cpuAndGPU" as if every op ran on the GPU.
+
+        Parameters
+        ----------
+        compute_unit
+            One of `COMPUTE_UNITS`.
+
+        Raises
+        ------
+        DeviceError
+            If the name is unknown, or nothing is known about that unit of this device.
+        """
+        if compute_unit not in COMPUTE_UNITS:
+            message = f"Unknown compute unit {compute_unit!r}: use one of {', '.join(COMPUTE_UNITS)}."
+            raise DeviceError(message)
+        if compute_unit not in self.compute_units:
+            offered = ", ".join(self.compute_units)
+            message = f"Nothing is known about {compute_unit!r} on {self.name}: use one of {offered}."
+            raise DeviceError(message)
+        return self.units[_UNIT_OF[compute_unit]]
+
+
+_UNIT_OF = {"all": "neural_engine", "cpuAndNeuralEngine": "neural_engine", "cpuAndGPU": "gpu", "cpuOnly": "cpu"}
