@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -309,19 +310,30 @@ def count_work(program: Program) -> Work:
     Parameters
     ----------
     program
-        Of any size; the cost is one pass over the ops.
+        Of any size; the cost is one pass over the ops, the first time.
 
     Returns
     -------
     Work
         One row an op. Op types that nothing is known about are counted as data movement and flagged `unknown`.
     """
+    if program not in _COUNTED:
+        _COUNTED[program] = _count_work(program)
+    return _COUNTED[program]
+
+
+_COUNTED: WeakKeyDictionary[Program, Work] = WeakKeyDictionary()
+
+
+def _count_work(program: Program) -> Work:
     values, ops = program.values, program.ops
     nbytes = [
         int(prod(shape) * DTYPE_BYTES.get(dtype, 2)) for shape, dtype in zip(values.shape, values.dtype, strict=True)
     ]
-    activation = values.producer != NO_OP
-    activation[list(program.inputs)] = True
+    producer, weight = values.producer.tolist(), values.weight.tolist()  # lists are read faster one by one
+    activation = [row != NO_OP for row in producer]
+    for value in program.inputs:
+        activation[value] = True
     columns: list[tuple[int, ...]] = []
     for row, op_type in enumerate(ops.op_type):
         operands = ops.inputs[row]
@@ -343,11 +355,11 @@ def count_work(program: Program) -> Work:
         elif op_type == "slice_update" and "update" in op.inputs:
             traffic = 2 * sum(nbytes[value] for name, value in operands if name == "update")  # in place
         if kind is Kind.FUSED:
-            producers = [value for value in moved if values.producer[value] != NO_OP]
+            producers = [value for value in moved if producer[value] != NO_OP]
             if producers:
                 # It runs with the producer that ends last, for only then all its operands exist. Where that is the
                 # smaller, broadcast operand (a squeeze-excite gate, a mean), the larger one has to be read again.
-                ridden = max(producers, key=lambda value: (values.producer[value], nbytes[value]))
+                ridden = max(producers, key=lambda value: (producer[value], nbytes[value]))
                 traffic = sum(nbytes[value] for value in moved if value != ridden)
                 if 2 * nbytes[ridden] < written:
                     kind, traffic = Kind.PASS, traffic + written
@@ -366,7 +378,7 @@ def count_work(program: Program) -> Work:
                 sum(
                     min(nbytes[value], written) if op_type.startswith("gather") else nbytes[value]
                     for value in read
-                    if values.weight[value] >= 0
+                    if weight[value] >= 0
                 ),
                 int(kind),
                 product.reduction,
