@@ -1,8 +1,7 @@
 """How long pricing takes, and where the time goes: `python tests/benchmarks/cost_table.py [OPS …]`.
 
-Synthetic transformers priced under 16 schemes: the work of every op, its time on a device, and the whole cost table,
-which contains the times, the work where it was not counted before, and
-the bytes of every weight under every scheme. Best of three, in milliseconds; the last column is
+Synthetic transformers priced under 16 schemes: the work of every op (counted once a program), its time on a device, and
+the cost table, which adds the bytes of every weight under every scheme to the times. Best of three, in milliseconds; the last column is
 microseconds an op of the table, which must not grow.
 """
 
