@@ -1,8 +1,8 @@
 """How long pricing takes, and where the time goes: `python tests/benchmarks/cost_table.py [OPS …]`.
 
 Synthetic transformers priced under 16 schemes: the work of every op (counted once a program), its time on a device, and
-the cost table, which adds the bytes of every weight under every scheme to the times. Best of three, in milliseconds; the last column is
-microseconds an op of the table, which must not grow.
+the cost table, which adds the bytes of every weight under every scheme to the times. Best of three, in
+milliseconds; the last column is microseconds an op of the table, which must not grow.
 """
 
 from __future__ import annotations
