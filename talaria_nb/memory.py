@@ -1,0 +1,95 @@
+"""Memory that the activations of a program need, by liveness.
+
+Exact for the order in which the program lists its ops and one buffer a tensor: a buffer lives from the op that writes
+it until the last op that reads it. Core ML may reorder ops, fuse them or compute in place, and none of that is
+documented, so a device can need less than this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from talaria_nb.program import NO_OP
+from talaria_nb.work import FREE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from talaria_nb.program import Program
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Liveness:
+    """What is alive while each op runs.
+
+    Attributes
+    ----------
+    live_bytes
+        Bytes of the buffers alive while each op runs: its inputs and outputs, and what later ops still read. int64,
+        shape (ops,).
+    """
+
+    live_bytes: NDArray[np.int64]
+
+    @property
+    def peak_bytes(self) -> int:
+        """Bytes alive at the fullest moment; 0 for a program without ops."""
+        return int(self.live_bytes.max(initial=0))
+
+    @property
+    def peak_op(self) -> int:
+        """Row of the first op that runs at that moment; -1 for a program without ops."""
+        return int(self.live_bytes.argmax()) if self.live_bytes.size else NO_OP
+
+
+def liveness(program: Program) -> Liveness:
+    """Follow every activation of a program from its writing to its last reading.
+
+    Parameters
+    ----------
+    program
+        Its inputs live until their last reader and its outputs until the end. Constants are not counted here: weights
+        stay in memory all the time. Ops that change only how a tensor is addressed (`work.FREE`) write no new buffer.
+
+    Returns
+    -------
+    Liveness
+        Linear in the number of ops.
+    """
+    ops, values = program.ops, program.values
+    count = len(ops)
+    buffer = _buffers(program)
+    born = np.full(len(values.name), count, dtype=np.int64)
+    dies = np.full(len(values.name), -1, dtype=np.int64)
+    for value in program.inputs:
+        born[value] = 0
+    for row in range(count):
+        for value in ops.outputs[row]:
+            born[buffer[value]] = min(born[buffer[value]], row)
+            dies[buffer[value]] = max(dies[buffer[value]], row)
+        for _, value in ops.inputs[row]:
+            dies[buffer[value]] = row
+    for value in program.outputs:
+        dies[buffer[value]] = count - 1
+    change = np.zeros(count + 1, dtype=np.int64)
+    for value in np.flatnonzero((born <= dies) & (born < count)).tolist():
+        size = values.bytes_of(value)
+        change[born[value]] += size
+        change[dies[value] + 1] -= size
+    return Liveness(np.cumsum(change[:-1]))
+
+
+def _buffers(program: Program) -> NDArray[np.int64]:
+    """Return for every value the one whose buffer it uses: its own, or that of what a layout-only op was given."""
+    buffer = np.arange(len(program.values.name), dtype=np.int64)
+    for row, op_type in enumerate(program.ops.op_type):
+        given = program.ops.inputs[row]
+        if op_type in FREE and given:
+            source = given[0][1]
+            for value in program.ops.outputs[row]:
+                if program.values.bytes_of(value) == program.values.bytes_of(source):
+                    buffer[value] = buffer[source]
+    return buffer
