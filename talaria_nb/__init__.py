@@ -4,6 +4,7 @@ import talaria_nb.quiet  # noqa: F401 - first, for it imports coremltools withou
 from talaria_nb.devices import device, devices
 from talaria_nb.errors import TalariaError
 from talaria_nb.load import Model, load
+from talaria_nb.measure import Measurement, measure
 from talaria_nb.menu import Menu
 from talaria_nb.plan import Estimate, Plan
 from talaria_nb.schemes import Float16, Joint, LinearQuantize, Palettize, Prune, Scheme
@@ -14,6 +15,7 @@ __all__ = [
     "Float16",
     "Joint",
     "LinearQuantize",
+    "Measurement",
     "Menu",
     "Model",
     "Palettize",
@@ -26,5 +28,6 @@ __all__ = [
     "devices",
     "explore",
     "load",
+    "measure",
 ]
 __version__ = "0.1.0"
