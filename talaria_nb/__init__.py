@@ -3,8 +3,8 @@
 import talaria_nb.quiet  # noqa: F401 - first, for it imports coremltools without its warnings
 from talaria_nb.devices import device, devices
 from talaria_nb.errors import TalariaError
+from talaria_nb.hardware import Measurement, measure
 from talaria_nb.load import Model, load
-from talaria_nb.measure import Measurement, measure
 from talaria_nb.menu import Menu
 from talaria_nb.plan import Estimate, Plan
 from talaria_nb.schemes import Float16, Joint, LinearQuantize, Palettize, Prune, Scheme

@@ -24,7 +24,7 @@ from coremltools.models.ml_program.experimental import perf_utils
 
 import models
 from talaria_nb.errors import DeviceError
-from talaria_nb.measure import measure
+from talaria_nb.hardware import measure
 
 if TYPE_CHECKING:
     from coremltools.models import MLModel
@@ -121,7 +121,7 @@ def coreml(monkeypatch: pytest.MonkeyPatch) -> FakeCoreML:
 
 
 def _pretend_mac(monkeypatch: pytest.MonkeyPatch, fake: FakeCoreML) -> FakeCoreML:
-    monkeypatch.setattr("talaria_nb.measure._is_mac", lambda: True)
+    monkeypatch.setattr("talaria_nb.hardware._is_mac", lambda: True)
     monkeypatch.setattr(perf_utils, "MLModelAsyncWrapper", fake)
     return fake
 
