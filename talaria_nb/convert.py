@@ -27,7 +27,7 @@ from talaria_nb.regions import inline_regions
 from talaria_nb.repairs import decomposition, missing, repair
 from talaria_nb.source import SourceMap, whole_stacks
 from talaria_nb.states import check_states
-from talaria_nb.trace import convert_traced
+from talaria_nb.trace import convert_traced, own_buffers
 
 if TYPE_CHECKING:
     import coremltools as ct
@@ -298,6 +298,7 @@ def _export(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
             exported = _flat(torch.export.export(module, args, kwargs))
     except Exception as error:
         name = type(module).__name__
+        own_buffers(module)
         try:
             with torch.no_grad():
                 module(*copy.deepcopy(args), **copy.deepcopy(kwargs))

@@ -18,6 +18,7 @@ from talaria_nb import (
     coreml,
     translations,  # noqa: F401 - importing it registers them
 )
+from talaria_nb.errors import LoadError
 from talaria_nb.lineage import Lineage, Step, link
 from talaria_nb.read import mil_function
 from talaria_nb.source import Frame, Origin, SourceMap, is_of_model, is_of_torch
@@ -82,19 +83,28 @@ def convert_traced(
     Raises
     ------
     LoadError
-        If the states are not the buffers that change.
+        If the states are not the buffers that change, or what changes is no buffer.
     """
     leaves, spec = pytree.tree_flatten((args, kwargs))
-    tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-    _own_buffers(module)
+    tensors = [leaf.clone() for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    own_buffers(module)
     before = {name: (buffer, buffer._version) for name, buffer in module.named_buffers()}  # noqa: SLF001 - counts writes
+    plain_before = {name: (plain, plain._version) for name, plain in _plain_tensors(module)}  # noqa: SLF001
     with torch.no_grad(), _marked(module):
         flat = _Flat(module, spec, leaves, flatten)
         traced = torch.jit.trace(flat, tuple(tensors), check_trace=False, strict=False)  # type: ignore[no-untyped-call]
     inputs = [ct.TensorType(shape=tensor.shape, dtype=_DTYPES.get(tensor.dtype, np.float32)) for tensor in tensors]
     changed = [name for name, (buffer, version) in before.items() if buffer._version != version]  # noqa: SLF001
     buffers = {name: buffer for name, (buffer, _) in before.items()}
-    check_states(states, buffers, changed, deployment_target, type(module).__name__)
+    name = type(module).__name__
+    for at, (plain, version) in plain_before.items():
+        if plain._version != version:  # noqa: SLF001
+            message = (
+                f"{name} changes its tensor {at!r} as it runs, and the change would be lost because it is no buffer; "
+                "make it one with register_buffer, and it becomes a Core ML state."
+            )
+            raise LoadError(message)
+    check_states(states, buffers, changed, deployment_target, name)
     kept = [
         ct.StateType(ct.TensorType(shape=buffers[name].shape, dtype=np.float16), name=f"module.{name}")
         for name in changed
@@ -103,12 +113,30 @@ def convert_traced(
     return mlmodel, link(_lineage(traced, module), mil_function(mlmodel))
 
 
-def _own_buffers(module: torch.nn.Module) -> None:
-    """Give a copied module buffers of its own: a trace runs it, and would change those of the user's."""
+def own_buffers(module: torch.nn.Module) -> None:
+    """Give a copied module buffers and plain tensors of its own: to run it would change those of the user's module.
+
+    Parameters are shared still, for they take most of the memory and no forward of an evaluated module changes them.
+    """
     own: dict[int, torch.Tensor] = {}
+
+    def copied(tensor: torch.Tensor) -> torch.Tensor:
+        if id(tensor) not in own:
+            own[id(tensor)] = tensor.detach().clone()
+        return own[id(tensor)]
+
     for each in module.modules():
-        for name, buffer in each.named_buffers(recurse=False):
-            setattr(each, name, own.setdefault(id(buffer), buffer.clone()))
+        for name, buffer in each.named_buffers(recurse=False, remove_duplicate=False):
+            setattr(each, name, copied(buffer))
+        vars(each).update({name: copied(v) for name, v in vars(each).items() if isinstance(v, torch.Tensor)})
+
+
+def _plain_tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Name the tensors that a module and those inside keep as plain attributes, neither parameters nor buffers."""
+    for path, each in module.named_modules():
+        for name, value in vars(each).items():
+            if isinstance(value, torch.Tensor):
+                yield f"{path}.{name}".lstrip("."), value
 
 
 @contextmanager

@@ -108,6 +108,48 @@ def test_the_users_module_is_left_as_it_was() -> None:
     assert set(model.weights["dtype"]) == {"fp16"}
 
 
+class Counting(nn.Module):
+    """Counts its calls in a buffer, and as asked in a plain tensor and in its input."""
+
+    steps: torch.Tensor
+
+    def __init__(self, action: str = "") -> None:
+        super().__init__()
+        self.action = action
+        self.register_buffer("steps", torch.zeros(1))
+        self.plain = torch.zeros(1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.steps += 1
+        if self.action:
+            if torch.compiler.is_exporting():
+                message = "it is made to fail"
+                raise RuntimeError(message)
+            x.mul_(2)
+        if self.action == "plain":
+            self.plain.add_(1)
+        return torch.linalg.svd(x)[1] if self.action == "fail" else x + self.steps
+
+
+@pytest.mark.parametrize("action", ["", "trace", "fail", "plain"])
+def test_a_module_that_changes_itself_is_left_as_it_was(action: str) -> None:
+    module, x = Counting(action), torch.ones(3, 3)
+    if action == "fail":
+        with pytest.raises(ConversionError):
+            tnb.load(module, x, progress=False)
+    elif action == "plain":
+        with pytest.raises(LoadError, match=r"Counting changes its tensor 'plain' .* register_buffer"):
+            tnb.load(module, x, progress=False)
+    else:
+        model = tnb.load(module, x, progress=False)
+        assert model.conversion is not None
+        assert model.conversion.road == (action or "export")
+        assert model.states["name"].str.endswith("steps").tolist() == [True]
+    assert not module.steps.any()
+    assert not module.plain.any()
+    assert torch.equal(x, torch.ones(3, 3))
+
+
 def test_training_mode_is_converted_as_eval() -> None:
     module = models.Classifier()
     module.eval()
