@@ -409,26 +409,6 @@ def _count_work(program: Program) -> Work:
 _INDICES = frozenset(["indices"])
 
 
-def unpriced(program: Program) -> dict[str, tuple[int, ...]]:
-    """List the op types that nothing is known about: they are priced as data movement, which may be far too little.
-
-    Parameters
-    ----------
-    program
-        Of any size.
-
-    Returns
-    -------
-    dict
-        Op type → rows of `program.ops`, in order of appearance.
-    """
-    found: dict[str, list[int]] = {}
-    for row, op_type in enumerate(program.ops.op_type):
-        if op_type not in KNOWN:
-            found.setdefault(op_type, []).append(row)
-    return {op_type: tuple(rows) for op_type, rows in found.items()}
-
-
 def _product(op: _Op) -> _Product:
     """Count one op's FLOPs and describe the product it computes."""
     elements = sum(prod(shape) for shape in op.outputs)

@@ -18,7 +18,7 @@ from talaria_nb import latency
 from talaria_nb.devices import device
 from talaria_nb.program import NO_OP, Modules, Ops, Program, Values, Weights
 from talaria_nb.schemes import Float16, LinearQuantize, Palettize
-from talaria_nb.work import KNOWN, Kind, Work, count_work, unpriced
+from talaria_nb.work import KNOWN, Kind, Work, count_work
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,7 +45,11 @@ def program_of(
     weights = [name for name, shape in constants.items() if len(shape) > 1]
     weight = np.full(len(names), -1, dtype=np.int32)
     weight[[row[name] for name in weights]] = np.arange(len(weights))
-    readers = {name: tuple(i for i, op in enumerate(ops) if name in op[1].values()) for name in weights}
+    readers: dict[str, list[int]] = {name: [] for name in weights}
+    for i, (_, operands, _) in enumerate(ops):
+        for name in dict.fromkeys(operands.values()):
+            if name in readers:
+                readers[name].append(i)
     return Program(
         name="made up",
         deployment_target="iOS18",
@@ -72,7 +76,7 @@ def program_of(
             dtype=("fp16",) * len(weights),
             value=np.array([row[name] for name in weights], dtype=np.int32),
             channel_axes=((1, 0),) * len(weights),
-            readers=tuple(readers[name] for name in weights),
+            readers=tuple(tuple(readers[name]) for name in weights),
             last_in_file=np.zeros(len(weights), dtype=np.bool_),
         ),
         modules=Modules.from_paths({}),
@@ -342,7 +346,7 @@ def test_unknown_ops_are_data_movement_and_flagged() -> None:
         [("relu", {"x": "x"}, (4, 8)), ("made_up_op", {"x": "0"}, (4, 8)), ("made_up_op", {"x": "1"}, (4, 8))],
         inputs={"x": (4, 8)},
     )
-    assert unpriced(program) == {"made_up_op": (1, 2)}
+    assert count_work(program).unknown.tolist() == [False, True, True]
     times, plain = (latency.op_times(it, count_work(it), PHONE) for it in (program, chain(2, rows=8, width=512)))
     assert times.interval[1] > plain.interval[1], "what is unknown is less certain"
     assert work.traffic_bytes.tolist() == [128]
