@@ -1,112 +1,73 @@
-"""Plan → coremltools: configs, Python source, the compressed model, and the proof that it is what was predicted."""
+"""Compress a model as planned by coremltools' own passes, save it whole or not at all, and prove what came out."""
 
 from __future__ import annotations
 
+import errno
+import tempfile
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from coremltools.optimize import coreml as cto
+from coremltools.converters.mil.converter import mil_convert
+from coremltools.models import utils as coreml_utils
+from coremltools.optimize.coreml import OpPalettizerConfig, linear_quantize_activations
+from coremltools.optimize.coreml import _quantization_passes as graph_passes
 
+from talaria_nb import coreml
 from talaria_nb.compressed import PREFIX, dense_value, payload_bytes
+from talaria_nb.configs import STEM, ConfiguredPass, activations_config, arguments, op_config, passes
 from talaria_nb.costs import stored_weight, weight_file_bytes
+from talaria_nb.devices import devices
+from talaria_nb.distortion import dequantized, palette, squared_errors
 from talaria_nb.errors import ExportError
+from talaria_nb.progress import bar
 from talaria_nb.quiet import quiet
 from talaria_nb.read import mil_function
-from talaria_nb.schemes import Float16, Joint, LinearQuantize, Palettize, Prune, Scheme
+from talaria_nb.schemes import Float16, Joint, LinearQuantize, Palettize, Prune, Scheme, part
 
 if TYPE_CHECKING:
+    import os
+
     import coremltools as ct
     from coremltools.converters.mil.mil import Operation
+    from numpy.typing import NDArray
 
     from talaria_nb.plan import Plan
 
-Pass: TypeAlias = Literal["prune", "palettize", "linear_quantize"]
+_COLUMNS = ("scheme", "predicted_bytes", "actual_bytes", "sqnr_db", "expected_sqnr_db", "max_error", "finding")
 
-_COLUMNS = ("scheme", "predicted_bytes", "actual_bytes", "sqnr_db")
+_SQNR_TOLERANCE_DB = 1.0
+"""How much worse than expected a palette may be: coremltools' own clustering is up to 7 % (0.3 dB) worse than ours."""
 
-
-def optimization_configs(plan: Plan) -> list[tuple[Pass, cto.OptimizationConfig]]:
-    """Write a plan as coremltools configs.
-
-    Parameters
-    ----------
-    plan
-        Any plan.
-
-    Returns
-    -------
-    list of (pass, OptimizationConfig)
-        In the order to apply them: "prune" goes to `coremltools.optimize.coreml.prune_weights`, "palettize" to
-        `palettize_weights` and "linear_quantize" to `linear_quantize_weights`; if the plan `has_joints`, all but the
-        first with `joint_compression=True`. Weights are keyed by const name, which is the first thing that
-        coremltools looks up, so a weight that several ops share has one config. Empty for an all-float16 plan.
-    """
-    configs: list[tuple[Pass, cto.OptimizationConfig]] = []
-    for name, chosen in _by_pass(plan):
-        op_configs = {weight: _op_config(scheme) for weight, scheme in chosen.items()}
-        configs.append((name, cto.OptimizationConfig(op_name_configs=op_configs)))
-    return configs
+_EXACT_TOLERANCE = 1e-3
+"""How far values that are known beforehand may be off, over the largest of them: one step of float16 arithmetic."""
 
 
-def has_joints(plan: Plan) -> bool:
-    """Tell whether a plan has joint schemes: all passes but the first then need `joint_compression=True`."""
-    return any(isinstance(scheme, Joint) for scheme in plan.scheme_of_weight)
-
-
-def to_python(plan: Plan) -> str:
-    """Write a plan as Python source that needs coremltools alone.
-
-    Returns
-    -------
-    str
-        Source that defines `compress(mlmodel)`. It runs as it stands.
-    """
-    lines = [
-        f'"""Compress {_one_line(plan.model.program.name)} with coremltools as planned in talaria-nb."""',
-        "",
-        "import coremltools.optimize.coreml as cto",
-        "",
-    ]
-    steps: list[str] = []
-    joint = ", joint_compression=True" if has_joints(plan) else ""
-    for at, (name, chosen) in enumerate(_by_pass(plan)):
-        variable = f"{name}_config" if at == 0 or not joint else f"{name}_config_{at}"
-        steps.append(f"    mlmodel = cto.{name}_weights(mlmodel, {variable}{joint if at else ''})")
-        by_scheme: dict[Scheme, list[str]] = {}
-        for weight, scheme in chosen.items():
-            by_scheme.setdefault(scheme, []).append(weight)
-        lines += [f"{variable} = cto.OptimizationConfig()"]
-        for scheme, weights in by_scheme.items():
-            lines += [
-                f"op_config = cto.{_config_class(scheme).__name__}({_arguments_text(scheme)})",
-                "for name in (",
-                *(f"    {weight!r}," for weight in weights),
-                "):",
-                f"    {variable}.set_op_name(name, op_config)",
-            ]
-        lines.append("")
-    lines += [
-        "",
-        "def compress(mlmodel):",
-        '    """Return the compressed model; save it with .save("compressed.mlpackage")."""',
-        *steps,
-        "    return mlmodel",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def compress(plan: Plan, *, progress: bool = True) -> ct.models.MLModel:
-    """Compress the model as planned, by coremltools itself.
+def compress(
+    plan: Plan,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    own_tables: bool = True,
+    sample_data: list[dict[str, NDArray[Any]]] | None = None,
+    progress: bool = True,
+) -> ct.models.MLModel:
+    """Compress the model as planned, by coremltools' own passes.
 
     Parameters
     ----------
     plan
         Any plan.
+    path
+        Where to save the package; see `save`. None does not.
+    own_tables
+        Whether palettes get the tables of `distortion.palette`, which are found several times faster at equal or lower
+        error; False leaves all clustering to coremltools, as `plan.optimization_configs()` does.
+    sample_data
+        Inputs by name, as `MLModel.predict` takes them, on which int8 activations are calibrated. Needs a Mac.
     progress
-        Whether coremltools shows its progress bars.
+        Whether a progress bar shows; it vanishes at the end.
 
     Returns
     -------
@@ -116,58 +77,97 @@ def compress(plan: Plan, *, progress: bool = True) -> ct.models.MLModel:
     Raises
     ------
     ExportError
-        If coremltools fails, or leaves a weight as it was without saying so.
+        If coremltools fails, or leaves a weight as it was without saying so, the plan has int8 activations and there
+        are no samples, or the package cannot be saved.
     """
+    activations = activations_config(plan)
+    if activations is not None and sample_data is None:
+        raise ExportError(
+            "The plan has int8 activations: give compress() sample_data to calibrate them on, on a Mac. "
+            "plan.set_activations('*', None) leaves them in float."
+        )
+    steps = [_configured(plan, rules, own_tables=own_tables) for rules in passes(plan, explicit=True)]
     mlmodel = plan.model.mlmodel
-    apply = {
-        "prune": cto.prune_weights,
-        "palettize": cto.palettize_weights,
-        "linear_quantize": cto.linear_quantize_weights,
-    }
-    joint = has_joints(plan)
-    for at, (name, config) in enumerate(optimization_configs(plan)):
+    if steps or activations is not None:
         try:
-            with quiet(progress=progress):
-                # What was compressed before may be compressed further; the first pass finds nothing such.
-                further = {"joint_compression": True} if joint and at > 0 else {}
-                mlmodel = apply[name](mlmodel, config, **further)
+            with bar(shown=progress), quiet(progress=progress):
+                if activations is not None:
+                    mlmodel = linear_quantize_activations(mlmodel, activations, sample_data)
+                mlmodel = coreml.make(partial(_apply, mlmodel, steps))
         except Exception as error:
-            message = f"coremltools failed to {name} {plan.model.program.name}: {error}"
+            names = " and ".join(dict.fromkeys(name for name, _ in steps)) or "quantize the activations of"
+            message = f"coremltools failed to {names} {plan.model.program.name}: {error}"
             raise ExportError(message) from error
-    constexprs = _constexprs(mlmodel, plan)
-    skipped = [
-        weight
-        for weight, scheme in plan.schemes.items()
-        if not isinstance(scheme, Float16) and weight not in constexprs
-    ]
+    skipped = [weight for weight in _compressed_weights(plan) if weight not in _constexprs(mlmodel, plan)]
     if skipped:
         message = (
             f"coremltools skipped {len(skipped)} weights without saying why, first {skipped[0]!r}. "
             "Set them to tnb.Float16() and report the model to talaria-nb."
         )
         raise ExportError(message)
+    if path is not None:
+        save(mlmodel, path)
     return mlmodel
 
 
+def save(mlmodel: ct.models.MLModel, path: str | os.PathLike[str]) -> Path:
+    """Save a package whole or not at all: what is at `path` stays there until the new package is complete.
+
+    Parameters
+    ----------
+    mlmodel
+        What `compress` returned.
+    path
+        Ends in .mlpackage, or gets that ending.
+
+    Returns
+    -------
+    pathlib.Path
+        Where it was saved.
+
+    Raises
+    ------
+    ExportError
+        If the ending is another, the folder does not exist, or writing fails, as on a full disk.
+    """
+    target = Path(path).expanduser()
+    target = target.with_name(target.name + ".mlpackage") if not target.suffix else target
+    if target.suffix != ".mlpackage":
+        raise ExportError(f"A compressed model is saved as a .mlpackage, not as {target.name!r}.")
+    if not target.parent.is_dir():
+        raise ExportError(f"{target.name} cannot be saved: the folder {target.parent} does not exist.")
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{target.stem}-", dir=target.parent) as folder:
+            written = Path(folder) / target.name
+            mlmodel.save(str(written))
+            _replace(written, target, Path(folder) / "before")
+    except OSError as error:
+        raise ExportError(f"{target} could not be saved: {_reason(error)} Nothing was changed there.") from error
+    return target
+
+
 def verify(plan: Plan, compressed: ct.models.MLModel | None = None, *, progress: bool = True) -> pd.DataFrame:
-    """Compare what was predicted with what coremltools wrote.
+    """Compare what was predicted with what coremltools wrote, sizes and values.
 
     Parameters
     ----------
     plan
         The plan that `compressed` was made from.
     compressed
-        What `plan.compress()` returned; None compresses now.
+        What `plan.compress()` returned, or what coremltools made of `plan.optimization_configs()`; None compresses now.
     progress
-        Whether coremltools shows its progress bars while it compresses.
+        Whether a progress bar shows while it compresses.
 
     Returns
     -------
     pandas.DataFrame
         Index: weight names, then "weight.bin". Columns: scheme; predicted_bytes and actual_bytes (data, tables and
-        scales of a weight; the whole file in the last row); match; sqnr_db, the signal-to-quantization-noise ratio of
-        the weight read back from the compressed model, in dB (inf for an unchanged weight, NaN in the last row).
-        `frame.attrs["verdict"]` says in one line whether everything matches.
+        scales of a weight; the whole file in the last row); match, whether they are equal; sqnr_db, the
+        signal-to-quantization-noise ratio of the weight read back from the compressed model, in dB (inf for an
+        unchanged weight, NaN in the last row), and expected_sqnr_db, what the scheme costs by itself (NaN where that
+        is not known); max_error, the largest difference to the original; finding, in words what is wrong, or "".
+        `frame.attrs["verdict"]` says in one line whether everything is as predicted; `package_bytes` and
+        `predicted_package_bytes` beside it are of the whole package.
 
     Raises
     ------
@@ -176,24 +176,38 @@ def verify(plan: Plan, compressed: ct.models.MLModel | None = None, *, progress:
     """
     mlmodel = compress(plan, progress=progress) if compressed is None else compressed
     constexprs = _constexprs(mlmodel, plan)
+    dense = {op.name: op for op in mil_function(mlmodel).operations if op.op_type == "const"}
     program = plan.model.program
-    rows: list[tuple[str, int, int, float]] = []
+    rows: list[tuple[str, int, int, float, float, float, str]] = []
     for row, (weight, scheme) in enumerate(plan.schemes.items()):
         original = plan.model.weight_value(weight)
         predicted = stored_weight(program, scheme, row).payload_bytes
         op = constexprs.get(weight)
-        if op is None:
-            rows.append((scheme.label, predicted, int(original.nbytes), np.inf))
-        else:
-            rows.append((scheme.label, predicted, payload_bytes(op), _sqnr_db(original, dense_value(op))))
-    table = pd.DataFrame(
-        rows,
-        index=pd.Index([*plan.schemes], name="weight"),
-        columns=_COLUMNS,
-    )
-    predicted_file = weight_file_bytes(program, plan.scheme_of_weight)
-    table = pd.concat([table, _file_row(predicted_file, _actual_file_bytes(mlmodel))])
+        if op is None and weight not in dense:
+            rows.append((scheme.label, predicted, 0, np.nan, np.nan, np.nan, "The compressed model does not have it."))
+            continue
+        stored = dense[weight].outputs[0].val if op is None else dense_value(op)
+        actual = int(original.nbytes) if op is None else payload_bytes(op)
+        wanted = Float16() if row in program.weights.packed else scheme
+        expected, finding = _judged(original, stored, wanted, program.weights.channel_axes[row])
+        if op is None and not isinstance(scheme, Float16):
+            finding = "It was not compressed."
+        elif not finding and actual != predicted:
+            finding = f"It takes {actual:,} bytes where {predicted:,} were predicted."
+        error = (
+            np.abs(original.astype(np.float64) - stored).max(initial=0.0) if original.shape == stored.shape else np.nan
+        )
+        rows.append((scheme.label, predicted, actual, _sqnr_db(original, stored), expected, float(error), finding))
+    predicted_file, actual_file = weight_file_bytes(program, plan.scheme_of_weight), _actual_file_bytes(mlmodel)
+    finding = "" if predicted_file == actual_file else "Its size differs from the prediction."
+    rows.append(("", predicted_file, actual_file, np.nan, np.nan, np.nan, finding))
+    index = pd.Index([*plan.schemes, "weight.bin"], name="weight")
+    table = pd.DataFrame(rows, index=index, columns=_COLUMNS)
     table.insert(3, "match", table["predicted_bytes"] == table["actual_bytes"])
+    # Its size does not depend on the device.
+    table.attrs["predicted_package_bytes"] = plan.estimate(devices()[0]).size_bytes
+    package = Path(mlmodel.package_path)
+    table.attrs["package_bytes"] = sum(file.stat().st_size for file in package.rglob("*") if file.is_file())
     table.attrs["verdict"] = _verdict(table)
     return table
 
@@ -209,74 +223,82 @@ def dequantized_weights(mlmodel: ct.models.MLModel) -> dict[str, np.ndarray]:
     return {weight: dense_value(op) for weight, op in _constexprs(mlmodel).items()}
 
 
-_PASS_OF: dict[type[Scheme], Pass] = {
-    Prune: "prune",
-    Palettize: "palettize",
-    LinearQuantize: "linear_quantize",
-}
-_STEM = {"prune": "_sparsified", "palettize": "_palettized", "linear_quantize": "_quantized"}
-"""What a pass appends to a weight's name, by which the next pass of a joint scheme finds it."""
+def _configured(plan: Plan, rules: Any, *, own_tables: bool) -> ConfiguredPass:
+    step = ConfiguredPass.of(rules, op_config)
+    if own_tables and rules.name == "palettize":
+        for name in _clustered(plan):
+            scheme = rules.names.get(name)
+            if scheme is not None:
+                given = {key: value for key, value in arguments(scheme).items() if key not in ("mode", "nbits")}
+                table = partial(_best_table, Palettize(scheme.nbits))
+                step[1].set_op_name(name, OpPalettizerConfig(mode="custom", lut_function=table, **given))
+    return step
 
 
-def _by_pass(plan: Plan) -> list[tuple[Pass, dict[str, Scheme]]]:
-    """Split a plan into passes, in the order to apply them: the parts of joint schemes follow each other.
-
-    Quantization comes twice where integers are palettized: before the palettes, and after them for tables.
-    """
-    passes: dict[tuple[int, Pass], dict[str, Scheme]] = {}
-    packed = plan.model.program.weights.packed
+def _clustered(plan: Plan) -> list[str]:
+    """Name the constants that palettes of scalars are made of by k-means."""
+    contents = plan.model.program.weights.contents
+    found = []
     for row, (weight, scheme) in enumerate(plan.schemes.items()):
-        if row in packed or isinstance(scheme, Float16):
+        scalars = part(scheme, Palettize)
+        if scalars is None or scalars.mode != "kmeans" or scalars.cluster_dim > 1 or contents[row].has_infinity:
             continue
-        name = weight
-        for at, simple in enumerate(scheme.parts):
-            wanted = _PASS_OF[type(simple)]
-            early = wanted == "linear_quantize" and at == 0 and len(scheme.parts) > 1
-            passes.setdefault((_ORDER[wanted] - 2 * early, wanted), {})[name] = simple
-            name += _STEM[wanted] if at == 0 else ""
-    return [(name, chosen) for (_, name), chosen in sorted(passes.items(), key=lambda item: item[0][0])]
+        if scheme.parts[0] is scalars:
+            found.append(weight)
+        elif isinstance(scheme.parts[0], Prune):
+            found.append(weight + STEM["prune"])
+    return found
 
 
-_ORDER: dict[Pass, int] = {"prune": 0, "palettize": 2, "linear_quantize": 3}
+def _best_table(scheme: Palettize, values: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.uint8]]:
+    """Cluster what coremltools gives its `lut_function`: the values of one group."""
+    tables, indices = palette(values, scheme, None)
+    return tables[0], indices[0]
 
 
-def _config_class(scheme: Scheme) -> Any:
-    if isinstance(scheme, Prune):
-        return cto.OpMagnitudePrunerConfig if scheme.threshold is None else cto.OpThresholdPrunerConfig
-    return cto.OpPalettizerConfig if isinstance(scheme, Palettize) else cto.OpLinearQuantizerConfig
+def _apply(mlmodel: ct.models.MLModel, steps: list[ConfiguredPass], package_dir: str) -> ct.models.MLModel:
+    """Run all passes over one copy of the program, which coremltools' own functions parse and write once for each."""
+    made = []
+    for step in steps:
+        name, config = step
+        graph_pass = getattr(graph_passes, f"{name}_weights")(config)
+        graph_pass.joint_compression = step.joint_compression
+        made.append(graph_pass)
+    program = coreml_utils._apply_graph_pass(mlmodel, made, return_pymil_prog=True)  # noqa: SLF001
+    spec = mlmodel._spec  # noqa: SLF001 - get_spec() copies it
+    return mil_convert(
+        program,
+        convert_to="mlprogram",
+        convert_from="milinternal",
+        specification_version=spec.specificationVersion,
+        compute_units=mlmodel.compute_unit,
+        model_description=spec.description,
+        skip_model_load=mlmodel.__proxy__ is None,
+        package_dir=package_dir,
+    )
 
 
-def _arguments(scheme: Scheme) -> dict[str, object]:
-    """List the arguments of a scheme's coremltools config class, defaults left out where they say the same."""
-    optional: tuple[str, ...]
-    given: dict[str, object]
-    if isinstance(scheme, Palettize):
-        given = {"mode": scheme.mode, "granularity": scheme.granularity}
-        optional = ("nbits", "group_size", "channel_axis", *(("cluster_dim",) if scheme.cluster_dim > 1 else ()))
-    elif isinstance(scheme, LinearQuantize):
-        given = {"mode": scheme.mode, "dtype": scheme.dtype, "granularity": scheme.granularity}
-        optional = ("block_size",)
-    elif isinstance(scheme, Prune):
-        # Without the minimum, coremltools skips weights of which the threshold leaves more than half.
-        given = {} if scheme.threshold is None else {"minimum_sparsity_percentile": 0.0}
-        optional = ("target_sparsity", "n_m_ratio", "threshold", "block_size", "dim")
-    else:
-        message = f"{scheme!r} has no coremltools config."
-        raise TypeError(message)
-    values = {name: getattr(scheme, name) for name in optional}
-    return given | {name: value for name, value in values.items() if value is not None}
+def _replace(written: Path, target: Path, before: Path) -> None:
+    """Put a complete package in the place of whatever was there."""
+    if target.exists():
+        target.rename(before)
+    try:
+        written.rename(target)
+    except BaseException:
+        if before.exists():
+            before.rename(target)
+        raise
 
 
-def _op_config(scheme: Scheme) -> Any:
-    return _config_class(scheme)(**_arguments(scheme))
+def _reason(error: OSError) -> str:
+    # shutil gathers the errors of single files as text.
+    if error.errno == errno.ENOSPC or "No space left" in str(error):
+        return "the disk is full."
+    return f"{error.strerror or error}."
 
 
-def _arguments_text(scheme: Scheme) -> str:
-    return ", ".join(f"{key}={value!r}" for key, value in _arguments(scheme).items())
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.replace("\\", "/").replace('"', "'").split())
+def _compressed_weights(plan: Plan) -> list[str]:
+    return [weight for weight, scheme in plan.schemes.items() if not isinstance(scheme, Float16)]
 
 
 def _constexprs(mlmodel: ct.models.MLModel, plan: Plan | None = None) -> dict[str, Operation]:
@@ -290,15 +312,57 @@ def _constexprs(mlmodel: ct.models.MLModel, plan: Plan | None = None) -> dict[st
     for op in mil_function(mlmodel).operations:
         readers = [reader.op_type for reader in op.outputs[0].child_ops]
         if op.op_type.startswith(PREFIX) and not all(reader.startswith(PREFIX) for reader in readers):
-            suffix = next((suffix for suffix in _STEM.values() if op.name.endswith(suffix)), "")
+            suffix = next((suffix for suffix in STEM.values() if op.name.endswith(suffix)), "")
             found[op.name if op.name in loaded else op.name.removesuffix(suffix)] = op
     return found
 
 
-def _sqnr_db(original: np.ndarray, stored: np.ndarray) -> float:
+def _judged(
+    original: NDArray[np.floating], stored: NDArray[np.floating], scheme: Scheme, channel_axes: tuple[int, int] | None
+) -> tuple[float, str]:
+    """Return the expected SQNR in dB, NaN where it is not known, and what is wrong with the stored values."""
+    if original.shape != stored.shape:
+        return np.nan, f"Its shape is {stored.shape} instead of {original.shape}."
+    if isinstance(scheme, Float16):
+        same = np.array_equal(original, stored, equal_nan=True)
+        return np.inf, "" if same else "Its values changed, though it is not compressed."
+    with np.errstate(all="ignore"):
+        if not np.isfinite(original).all():
+            return np.nan, ""
+        if _is_known(scheme):
+            exact = dequantized(original, scheme, channel_axes=channel_axes)
+            largest = float(np.abs(original).max(initial=0.0))
+            off = float(np.abs(exact.astype(np.float64) - stored).max(initial=0.0))
+            wrong = not off <= _EXACT_TOLERANCE * largest
+            return _sqnr_db(original, exact), f"A value is off by {off:g}." if wrong else ""
+    actual = _sqnr_db(original, stored)
+    if isinstance(scheme, Palettize) and scheme.cluster_dim == 1:
+        [error] = squared_errors(original, [scheme], channel_axes=channel_axes)
+        expected = _ratio_db(float(np.sum(original.astype(np.float64) ** 2)), float(error))
+        wrong = not actual >= expected - _SQNR_TOLERANCE_DB
+    else:
+        expected = np.nan
+        wrong = not actual >= 0  # worse than no weight at all
+    return expected, f"Its SQNR is {actual:.1f} dB, far worse than the scheme's own." if wrong else ""
+
+
+def _is_known(scheme: Scheme) -> bool:
+    """Whether the values are known beforehand to the last bit: nothing is clustered."""
+    if isinstance(scheme, Joint):
+        return all(isinstance(simple, (Prune, LinearQuantize)) for simple in scheme.parts)
+    return not isinstance(scheme, Palettize) or scheme.mode in ("uniform", "unique")
+
+
+def _sqnr_db(original: NDArray[np.floating], stored: NDArray[np.floating]) -> float:
+    if original.shape != stored.shape:
+        return np.nan
     signal = original.astype(np.float64)
-    noise = float(np.sum((signal - stored.astype(np.float64)) ** 2))
-    power = float(np.sum(signal**2))
+    # Infinite values are equal to themselves, and their difference is not a number.
+    noise = np.where(original == stored, 0.0, signal - stored.astype(np.float64))
+    return _ratio_db(float(np.sum(signal**2)), float(np.sum(noise**2)))
+
+
+def _ratio_db(power: float, noise: float) -> float:
     if noise == 0:
         return np.inf
     return float(10 * np.log10(power / noise)) if power else -np.inf
@@ -309,16 +373,15 @@ def _actual_file_bytes(mlmodel: ct.models.MLModel) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _file_row(predicted: int, actual: int) -> pd.DataFrame:
-    return pd.DataFrame(
-        [("", predicted, actual, np.nan)], index=pd.Index(["weight.bin"], name="weight"), columns=_COLUMNS
-    )
-
-
 def _verdict(table: pd.DataFrame) -> str:
-    wrong = table.index[~table["match"]].tolist()
+    wrong = table[table["finding"] != ""]
     weights = len(table) - 1
-    if not wrong:
+    if wrong.empty:
         total = table["actual_bytes"].iloc[-1]
-        return f"All {weights} weights and weight.bin are exactly as predicted: {total:,} bytes."
-    return f"{len(wrong)} of {weights + 1} differ from the prediction, first {wrong[0]!r}."
+        package, predicted = table.attrs["package_bytes"], table.attrs["predicted_package_bytes"]
+        return (
+            f"All {weights} weights and weight.bin are exactly as predicted: {total:,} bytes. "
+            f"The package takes {package:,} bytes, {predicted:,} were predicted."
+        )
+    first, finding = wrong.index[0], wrong["finding"].iloc[0]
+    return f"{len(wrong)} of {weights + 1} differ from the prediction, first {first!r}: {finding}"

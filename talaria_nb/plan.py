@@ -7,7 +7,7 @@ import fnmatch
 from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -24,13 +24,13 @@ from talaria_nb.schemes import LinearQuantize, Scheme
 from talaria_nb.storage import FILE_HEADER_BYTES
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import coremltools as ct
-    from coremltools.optimize.coreml import OptimizationConfig
     from numpy.typing import NDArray
 
-    from talaria_nb.export import Pass
+    from talaria_nb.configs import ConfiguredPass, Pass
 
 _CAN_BE_COMPRESSED = LinearQuantize("int8", "per_tensor")
 """Legal for every weight that coremltools can compress at all, on every deployment target."""
@@ -455,26 +455,52 @@ class Plan:
         found = device if isinstance(device, Device) else find_device(device)
         return cost_table(self._model.program, found, compute_unit=compute_unit, schemes=self._schemes)
 
-    def optimization_configs(self) -> list[tuple[Pass, OptimizationConfig]]:
-        """Write the plan as coremltools configs; see `talaria_nb.export.optimization_configs`."""
+    def optimization_configs(self, *, explicit: bool = False) -> list[ConfiguredPass]:
+        """Write the plan as coremltools configs; see `talaria_nb.configs.optimization_configs`."""
+        from talaria_nb import configs
+
+        return configs.optimization_configs(self, explicit=explicit)
+
+    def configs_yaml(self, *, explicit: bool = False) -> list[tuple[Pass, str]]:
+        """Write the plan as YAML that coremltools reads; see `talaria_nb.configs.configs_yaml`."""
+        from talaria_nb import configs
+
+        return configs.configs_yaml(self, explicit=explicit)
+
+    def to_yaml(self) -> str:
+        """Write the plan as YAML of our own, for `Plan.from_yaml`; see `talaria_nb.plan_files.to_yaml`."""
+        from talaria_nb import plan_files
+
+        return plan_files.to_yaml(self)
+
+    @classmethod
+    def from_yaml(cls, model: Model, text: str) -> Plan:
+        """Read a plan that `to_yaml` wrote for the same model; see `talaria_nb.plan_files.from_yaml`."""
+        from talaria_nb import plan_files
+
+        return plan_files.from_yaml(model, text)
+
+    def to_python(self, *, explicit: bool = False) -> str:
+        """Write the plan as Python source that needs coremltools alone; see `talaria_nb.python_source.to_python`."""
+        from talaria_nb import python_source
+
+        return python_source.to_python(self, explicit=explicit)
+
+    def compress(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        own_tables: bool = True,
+        sample_data: list[dict[str, NDArray[Any]]] | None = None,
+        progress: bool = True,
+    ) -> ct.models.MLModel:
+        """Compress the model with coremltools, and save it if a path is given; see `talaria_nb.export.compress`."""
         from talaria_nb import export
 
-        return export.optimization_configs(self)
-
-    def to_python(self) -> str:
-        """Write the plan as Python source that needs coremltools alone; see `talaria_nb.export.to_python`."""
-        from talaria_nb import export
-
-        return export.to_python(self)
-
-    def compress(self, *, progress: bool = True) -> ct.models.MLModel:
-        """Compress the model with coremltools; see `talaria_nb.export.compress`."""
-        from talaria_nb import export
-
-        return export.compress(self, progress=progress)
+        return export.compress(self, path, own_tables=own_tables, sample_data=sample_data, progress=progress)
 
     def verify(self, compressed: ct.models.MLModel | None = None, *, progress: bool = True) -> pd.DataFrame:
-        """Compare predicted with actual bytes; see `talaria_nb.export.verify`."""
+        """Compare predicted with actual bytes and values; see `talaria_nb.export.verify`."""
         from talaria_nb import export
 
         return export.verify(self, compressed, progress=progress)

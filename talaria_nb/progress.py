@@ -1,4 +1,4 @@
-"""One progress bar for all that load() does, whatever stages it goes through.
+"""One progress bar for all that load() or compress() does, whatever stages it goes through.
 
 A stage announces itself with `stage`, wherever it lies. While coremltools converts, its own bars move this one instead.
 """
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 STAGES: Mapping[str, int] = {
     "Opening the package": 0,
+    "Compressing": 1,
     "Parsing the program": 20,
     "Exporting": 0,
     "Decomposing": 25,
@@ -30,6 +31,7 @@ STAGES: Mapping[str, int] = {
 
 _LIBRARY_BARS: Mapping[str, str] = {
     "Converting PyTorch Frontend": "Translating",
+    "Running compression pass": "Compressing",
     "Running MIL default": "Optimizing",
     "Running MIL backend": "Writing the package",
 }
@@ -76,8 +78,8 @@ def _followed(shows: tqdm[Any], name: str, steps: list[Any]) -> Iterator[Any]:
     start = STAGES[name]
     end = min(other for other in STAGES.values() if other > start)
     for number, step in enumerate(steps):
-        if isinstance(step, str):  # a pass of coremltools, by name
-            shows.set_postfix_str(step.rpartition(":")[2], refresh=False)
+        # a pass of coremltools by its name, or the constant that is compressed
+        shows.set_postfix_str(str(getattr(step, "name", step)).rpartition(":")[2], refresh=False)
         _advance(shows, start + (end - start) * number / len(steps))
         yield step
 

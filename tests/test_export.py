@@ -1,15 +1,22 @@
 from __future__ import annotations
 
+import errno
+import shutil
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import coremltools.optimize.coreml as cto
 import numpy as np
 import pytest
+from coremltools.optimize.coreml import _quantization_passes
 
 import models
 import talaria_nb as tnb
+from talaria_nb import export
 from talaria_nb.errors import ExportError
-from talaria_nb.export import dequantized_weights
+from talaria_nb.export import dequantized_weights, save
+from talaria_nb.read import mil_function
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +39,7 @@ def mixed() -> tnb.Plan:
 
 
 def test_configs_are_keyed_by_const_name_and_disjoint(mixed: tnb.Plan) -> None:
-    configs = dict(mixed.optimization_configs())
+    configs = dict(mixed.optimization_configs(explicit=True))
     assert [*configs] == ["palettize", "linear_quantize"]
     names = [set(config.op_name_configs) for config in configs.values()]
     assert not names[0] & names[1]
@@ -46,7 +53,7 @@ def test_configs_applied_by_hand_give_the_same_model(mixed: tnb.Plan) -> None:
         mlmodel = {"palettize": cto.palettize_weights, "linear_quantize": cto.linear_quantize_weights}[name](
             mlmodel, config
         )
-    ours, by_hand = dequantized_weights(mixed.compress(progress=False)), dequantized_weights(mlmodel)
+    ours, by_hand = dequantized_weights(mixed.compress(own_tables=False)), dequantized_weights(mlmodel)
     assert ours.keys() == by_hand.keys()
     for name, value in ours.items():
         np.testing.assert_array_equal(value, by_hand[name])
@@ -92,9 +99,119 @@ def test_compress_leaves_the_model_alone(mixed: tnb.Plan) -> None:
 
 
 def test_a_silent_skip_is_an_error(monkeypatch: pytest.MonkeyPatch, mixed: tnb.Plan) -> None:
-    monkeypatch.setattr(cto, "palettize_weights", lambda mlmodel, _config: mlmodel)
+    monkeypatch.setattr(_quantization_passes.palettize_weights, "transform_op", lambda *_: None)
     with pytest.raises(ExportError, match="skipped 2 weights"):
         mixed.compress(progress=False)
+
+
+def test_own_tables_are_as_good_as_those_of_coremltools() -> None:
+    plan = tnb.Plan(models.unet()).set("*", tnb.Palettize(4)).set("up", tnb.Palettize(3, "per_grouped_channel", 8))
+    plan = plan.set("leave", tnb.Prune(0.5) + tnb.Palettize(4))
+    ours, theirs = plan.verify(plan.compress()), plan.verify(plan.compress(own_tables=False))
+    assert ours["match"].all()
+    assert "exactly as predicted" in ours.attrs["verdict"]
+    assert "exactly as predicted" in theirs.attrs["verdict"]
+    ratio = 10 ** ((theirs["sqnr_db"] - ours["sqnr_db"]).drop(["p_enter_weight_to_fp16", "weight.bin"]) / 10)
+    assert (ratio <= 1.003).all()
+
+
+def test_verify_finds_a_corrupted_weight_and_a_dropped_config(mixed: tnb.Plan) -> None:
+    configured = mixed.optimization_configs(explicit=True)
+    _, palettes = configured[0]
+    del palettes.op_name_configs["p_up_weight_to_fp16"]
+    mlmodel = mixed.model.mlmodel
+    for step in configured:
+        mlmodel = step.apply(mlmodel)
+    operations = {op.name: op for op in mil_function(mlmodel).operations}
+    scale = operations["p_leave_weight_to_fp16_quantized"].scale.val
+    scale[3] *= 1.5
+    table = mixed.verify(mlmodel)
+    found = table["finding"][table["finding"] != ""]
+    assert set(found.index) == {"p_up_weight_to_fp16", "p_leave_weight_to_fp16", "weight.bin"}
+    assert found["p_up_weight_to_fp16"] == "It was not compressed."
+    assert "A value is off by" in found["p_leave_weight_to_fp16"]
+    assert table.attrs["verdict"].startswith("3 of 6 differ from the prediction")
+
+
+@pytest.mark.parametrize("weight", ["p_enter_weight_to_fp16", "p_down_weight_to_fp16"])
+def test_verify_finds_values_that_changed(mixed: tnb.Plan, weight: str) -> None:
+    mlmodel = mixed.compress()
+    operations = {op.name: op for op in mil_function(mlmodel).operations}
+    if weight in operations:
+        operations[weight].outputs[0].val[0, 0, 0, 0] += 1
+    else:
+        operations[f"{weight}_palettized"].lut.val[..., 5, 0] = 9
+    table = mixed.verify(mlmodel)
+    assert [*table.index[table["finding"] != ""]] == [weight]
+    assert table["max_error"][weight] >= 0.5
+
+
+def test_a_package_is_saved_whole(mixed: tnb.Plan, tmp_path: Path) -> None:
+    target = tmp_path / "small.mlpackage"
+    mixed.compress(target)
+    first = tnb.load(target, progress=False)
+    assert first.program.weights.packed.keys() == {1, 2, 3, 4}
+    mixed.set("*", tnb.Palettize(8)).compress(tmp_path / "small")
+    assert [*tmp_path.iterdir()] == [target]
+    second = tnb.load(target, progress=False)
+    assert second.program.weights.packed[4].scheme == tnb.Palettize(8)
+
+
+@pytest.mark.parametrize("fails", ["copytree", "rename"])
+def test_a_full_disk_leaves_what_was_there(
+    mixed: tnb.Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    target = tmp_path / "small.mlpackage"
+    mixed.compress(target)
+    before = {path.relative_to(tmp_path): path.read_bytes() for path in target.rglob("*") if path.is_file()}
+    compressed = mixed.set("*", tnb.Palettize(8)).compress()
+    rename = Path.rename
+
+    def full(source: str, to: str) -> None:
+        Path(to).mkdir()
+        (Path(to) / "Manifest.json").write_bytes(b"half")
+        raise shutil.Error([(source, to, "[Errno 28] No space left on device")])
+
+    def refuse(self: Path, to: Path) -> Path:
+        if self.name == target.name and to == target:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return rename(self, to)
+
+    if fails == "copytree":
+        monkeypatch.setattr(shutil, "copytree", full)
+    else:
+        monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(ExportError, match=r"the disk is full. Nothing was changed there"):
+        save(compressed, target)
+    assert [*tmp_path.iterdir()] == [target]
+    assert {path.relative_to(tmp_path): path.read_bytes() for path in target.rglob("*") if path.is_file()} == before
+
+
+def test_a_target_that_cannot_be_is_refused(mixed: tnb.Plan, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"as a \.mlpackage"):
+        save(mixed.model.mlmodel, tmp_path / "model.mlmodel")
+    with pytest.raises(ExportError, match="does not exist"):
+        save(mixed.model.mlmodel, tmp_path / "nowhere" / "model.mlpackage")
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_an_interrupted_compression_leaves_nothing(
+    mixed: tnb.Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixed.model.weights  # noqa: B018 - what is cached lies in the model
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = mixed.model.mlmodel.get_spec().SerializeToString()
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(export, "_best_table", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        mixed.compress(tmp_path / "model.mlpackage")
+    assert [*tmp_path.iterdir()] == []
+    assert mixed.model.mlmodel.get_spec().SerializeToString() == before
+    monkeypatch.undo()
+    assert mixed.verify()["match"].all()
 
 
 def test_a_tied_weight_is_compressed_once() -> None:

@@ -1,0 +1,98 @@
+"""Plan → Python source that compresses the model with coremltools alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from talaria_nb.configs import ACTIVATION_ARGUMENTS, Rules, arguments, config_class, passes
+
+if TYPE_CHECKING:
+    from talaria_nb.plan import Plan
+    from talaria_nb.schemes import Scheme
+
+
+def to_python(plan: Plan, *, explicit: bool = False) -> str:
+    """Write a plan as Python source that needs coremltools alone.
+
+    Parameters
+    ----------
+    plan
+        Any plan.
+    explicit
+        Whether to name every weight; see `configs.optimization_configs`.
+
+    Returns
+    -------
+    str
+        Source that defines `compress(mlmodel)`. It runs as it stands; for a plan with int8 activations it is
+        `compress(mlmodel, sample_data)`, which needs a Mac, because coremltools runs the model on the samples.
+    """
+    lines = [
+        f'"""Compress {_one_line(plan.model.program.name)} with coremltools as planned in talaria-nb."""',
+        "",
+        "import coremltools.optimize.coreml as cto",
+        "",
+    ]
+    steps: list[str] = []
+    parameters = "mlmodel"
+    if plan.activations:
+        parameters = "mlmodel, sample_data"
+        steps.append("    mlmodel = cto.linear_quantize_activations(mlmodel, activations, sample_data)")
+        lines += [*_activation_lines(plan), ""]
+    for number, rules in enumerate(passes(plan, explicit=explicit), start=1):
+        variable = f"config_{number}"
+        joint = ", joint_compression=True" if rules.joint else ""
+        steps.append(f"    mlmodel = cto.{rules.name}_weights(mlmodel, {variable}{joint})")
+        lines += [*_config_lines(variable, rules), ""]
+    lines += [
+        "",
+        f"def compress({parameters}):",
+        '    """Return the compressed model; save it with .save("compressed.mlpackage")."""',
+        *steps,
+        "    return mlmodel",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _config_lines(variable: str, rules: Rules) -> list[str]:
+    lines = [f"{variable} = cto.OptimizationConfig()"]
+    if rules.everything is not None:
+        lines.append(f"{variable}.set_global({_call(rules.everything)})")
+    lines += [f"{variable}.set_op_type({op_type!r}, {_call(scheme)})" for op_type, scheme in rules.op_types.items()]
+    by_scheme: dict[Scheme | None, list[str]] = {}
+    for name, scheme in rules.names.items():
+        by_scheme.setdefault(scheme, []).append(name)
+    for scheme, names in by_scheme.items():
+        lines += [
+            f"op_config = {_call(scheme)}",
+            "for name in (",
+            *(f"    {name!r}," for name in names),
+            "):",
+            f"    {variable}.set_op_name(name, op_config)",
+        ]
+    return lines
+
+
+def _activation_lines(plan: Plan) -> list[str]:
+    given = ", ".join(f"{name}={value!r}" for name, value in ACTIVATION_ARGUMENTS.items())
+    return [
+        "# sample_data: a list of inputs by name, as mlmodel.predict takes them.",
+        "activations = cto.OptimizationConfig()",
+        f"op_config = cto.OpLinearQuantizerConfig({given})",
+        "for name in (",
+        *(f"    {op!r}," for op in plan.activations),
+        "):",
+        "    activations.set_op_name(name, op_config)",
+    ]
+
+
+def _call(scheme: Scheme | None) -> str:
+    if scheme is None:
+        return "None"
+    given = ", ".join(f"{name}={value!r}" for name, value in arguments(scheme).items())
+    return f"cto.{config_class(scheme).__name__}({given})"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.replace("\\", "/").replace('"', "'").split())
