@@ -7,13 +7,13 @@ optimum on it is found by dynamic programming over bins of values (Wang and Song
 and Dite, "Quantization distortion in pulse-count modulation with nonuniform spacing of levels", Proc. IRE 39/1, 1951);
 that also says where a boundary is to be looked for. Lloyd's steps on the whole histogram end it.
 
-Nothing here knows what a scheme is. The kernels are compiled by numba on first use and cached on disk; they release
-the interpreter's lock, so threads run them side by side.
+Nothing here knows what a scheme is. The few loops that numpy has no words for are compiled by numba on first use, in
+some seconds, and cached on disk; they release the interpreter's lock, so threads run them side by side.
 """
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numba
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
 _CODES = 1 << 16
-_INFINITE = 0x7C00
-"""Exponent bits of a float16 that is infinite or not a number."""
+_NEGATIVE_ZERO = 0x8000
 
 _DP_WIDTH = 4096
 _MIN_HALF_BAND = 32
@@ -59,7 +58,11 @@ def compiled(function: Function, *, vectorized: bool = False) -> Function:
         Whether several elements may be worked on at once. Sums are then added up in any order, and nothing in the
         function may be not-a-number.
     """
-    options: dict[str, Any] = {"nogil": True, "fastmath": {"reassoc", "nsz", "nnan"} if vectorized else False}
+    options: dict[str, Any] = {
+        "nogil": True,
+        "error_model": "numpy",
+        "fastmath": {"reassoc", "nsz", "nnan"} if vectorized else False,
+    }
     try:
         return cast("Function", numba.njit(cache=True, **options)(function))
     except RuntimeError:  # numba finds no folder to write to
@@ -82,8 +85,10 @@ def cluster_errors(groups: NDArray[np.floating], counts: Sequence[int]) -> NDArr
         Squared errors against the nearest entry of the best table, entries rounded to the values' dtype. float64,
         shape (groups, counts). The histogram of a group is made once for all sizes.
     """
-    codes, singles = _coded(groups)
-    errors: NDArray[np.float64] = _errors(codes, singles, np.array(counts, dtype=np.int64))
+    errors = np.empty((len(groups), len(counts)))
+    for row, (codes, singles) in enumerate(zip(*_coded(groups), strict=True)):
+        histogram = _histogram(codes, singles)
+        errors[row] = [_squared_error(histogram, _table(histogram, count)) for count in counts]
     return errors
 
 
@@ -105,16 +110,55 @@ def cluster(groups: NDArray[np.floating], count: int) -> tuple[NDArray[np.floati
     indices
         uint8, shape (groups, elements).
     """
-    codes, singles = _coded(groups)
-    tables, indices = _tables(codes, singles, count)
+    tables = np.zeros((len(groups), count))
+    indices = np.empty(groups.shape, dtype=np.uint8)
+    entry_of_code = np.zeros(_CODES, dtype=np.uint8)
+    for row, (codes, singles) in enumerate(zip(*_coded(groups), strict=True)):
+        histogram = _histogram(codes, singles)
+        table = _table(histogram, count)
+        tables[row, : len(table)] = table
+        entry_of_code[histogram.codes] = np.searchsorted(_middles(table), histogram.points)
+        entry_of_code[_NEGATIVE_ZERO] = entry_of_code[0]
+        indices[row] = entry_of_code[codes]
     return tables.astype(groups.dtype), indices
 
 
 def distinct(values: NDArray[np.float16]) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
     """Return the distinct values of an array, ascending, and how often each occurs; zeros of both signs are one."""
     codes, singles = _coded(values.reshape(1, -1))
-    points, weights, _, _ = _histogram(codes[0], singles[0], np.zeros(_CODES, dtype=np.int64))
-    return points.astype(np.float16), weights
+    histogram = _histogram(codes[0], singles[0])
+    return histogram.points.astype(np.float16), histogram.weights
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Histogram:
+    """Distinct values of a group.
+
+    Attributes
+    ----------
+    points, weights
+        Ascending, and how often each occurs. A float32 point is the mean of what shares its code.
+    codes
+        float16 bit pattern of each point; zeros of both signs are counted under 0.
+    single
+        Whether the values are float32.
+    within
+        Squared distances of the values to their points; 0 for float16.
+    shares
+        C^⅓·Δ^⅔ of each point: how many of the best centroids it draws to itself, up to a factor.
+    median, sums
+        Prefix sums of 1, x and x² with x counted from the median, shape (points + 1, 3). They run outward from it, so
+        that a huge value does not wash out the differences of small ones.
+    """
+
+    points: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    codes: NDArray[np.uint16]
+    single: bool
+    within: float
+    shares: NDArray[np.float64]
+    median: float
+    sums: NDArray[np.float64]
 
 
 def _coded(groups: NDArray[np.floating]) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
@@ -130,167 +174,90 @@ _KEYS = np.arange(_CODES, dtype=np.uint16)
 _CODE_OF_KEY = np.where(_KEYS < _CODES // 2, ~_KEYS, _KEYS ^ np.uint16(_CODES // 2)).astype(np.uint16)
 """Bit patterns of all float16 in ascending order of their values."""
 
+_KEY_OF_CODE = np.argsort(_CODE_OF_KEY).astype(np.uint16)
+_KEY_OF_CODE[_NEGATIVE_ZERO] = _KEY_OF_CODE[0]
+"""The place of a bit pattern there; of both zeros, that of 0."""
+
 with np.errstate(invalid="ignore"):
     _VALUE_OF_KEY = _CODE_OF_KEY.view(np.float16).astype(np.float64)
 
 
-@compiled
-def _errors(codes: NDArray[np.uint16], singles: NDArray[np.float32], counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    errors = np.empty((len(codes), len(counts)))
-    scratch = np.zeros(_CODES, dtype=np.int64)
-    for group in range(len(codes)):
-        points, weights, _, within = _histogram(codes[group], singles[group], scratch)
-        if len(points) == 0:
-            errors[group] = np.nan
-            continue
-        shares = _shares(points, weights)
-        median, sums = _sums(points, weights)
-        for column in range(len(counts)):
-            boundaries = _boundaries(points, shares, median, sums, counts[column])
-            table = _rounded_means(points, median, sums, boundaries, singles.shape[1] > 0)
-            errors[group, column] = within + _squared_error(points, weights, table)
-    return errors
-
-
-@compiled
-def _tables(
-    codes: NDArray[np.uint16], singles: NDArray[np.float32], count: int
-) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-    tables = np.zeros((len(codes), count))
-    indices = np.empty(codes.shape, dtype=np.uint8)
-    scratch = np.zeros(_CODES, dtype=np.int64)
-    entry_of_code = np.zeros(_CODES, dtype=np.uint8)
-    for group in range(len(codes)):
-        points, weights, codes_of_points, _ = _histogram(codes[group], singles[group], scratch)
-        median, sums = _sums(points, weights)
-        boundaries = _boundaries(points, _shares(points, weights), median, sums, count)
-        table = _rounded_means(points, median, sums, boundaries, singles.shape[1] > 0)
-        tables[group, : len(table)] = table
-        entry = 0
-        for point in range(len(points)):
-            while entry + 1 < len(table) and points[point] > (table[entry] + table[entry + 1]) / 2:
-                entry += 1
-            entry_of_code[codes_of_points[point]] = entry
-            if points[point] == 0:  # both zeros were counted as one
-                entry_of_code[0] = entry
-                entry_of_code[_CODES // 2] = entry
-        for element in range(codes.shape[1]):
-            indices[group, element] = entry_of_code[codes[group, element]]
-    return tables, indices
-
-
-@compiled
-def _histogram(
-    codes: NDArray[np.uint16], singles: NDArray[np.float32], scratch: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.uint16], float]:
-    """Count codes: points in ascending order, their weights and codes, and the squared error inside the points.
-
-    `scratch` is zero on entry and on return. A float32 point is the mean of what shares its code. Without any points
-    if a code is infinite or not a number.
-    """
-    for code in codes:
-        scratch[code] += 1
-    occupied = 0
-    for code in range(_CODES):
-        if scratch[code]:
-            occupied += 1
-    points = np.empty(occupied)
-    weights = np.empty(occupied)
-    codes_of_points = np.empty(occupied, dtype=np.uint16)
-    found = 0
-    finite = True
-    for key in range(_CODES):
-        code = _CODE_OF_KEY[key]
-        count = scratch[code]
-        if not count:
-            continue
-        scratch[code] = 0
-        if code & _INFINITE == _INFINITE:
-            finite = False
-        value = _VALUE_OF_KEY[key]
-        if found and points[found - 1] == value:
-            weights[found - 1] += count
-            continue
-        points[found] = value
-        weights[found] = count
-        codes_of_points[found] = code
-        found += 1
-    if not finite:
-        found = 0
-    within = 0.0
-    if found and len(singles):
-        within = _refine(codes, singles, points[:found], weights[:found], codes_of_points[:found], scratch)
-    return points[:found], weights[:found], codes_of_points[:found], within
-
-
-@compiled
-def _refine(
-    codes: NDArray[np.uint16],
-    singles: NDArray[np.float32],
-    points: NDArray[np.float64],
-    weights: NDArray[np.float64],
-    codes_of_points: NDArray[np.uint16],
-    scratch: NDArray[np.int64],
-) -> float:
-    """Move each point to the mean of the float32 values that share its code; return their squared distances to it."""
-    for point in range(len(points)):
-        scratch[codes_of_points[point]] = point
-        if points[point] == 0:
-            scratch[0] = point
-            scratch[_CODES // 2] = point
-    points[:] = 0
-    for element in range(len(codes)):
-        points[scratch[codes[element]]] += singles[element]
-    points /= weights
-    within = 0.0
-    for element in range(len(codes)):
-        within += (singles[element] - points[scratch[codes[element]]]) ** 2
-    scratch[:] = 0
-    return within
-
-
-@compiled
-def _shares(points: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return C^⅓·Δ^⅔ of each point: how many of the best centroids it draws to itself, up to a factor."""
-    shares = np.empty(len(points))
-    last = len(points) - 1
-    for point in range(len(points)):
-        gap = (points[min(point + 1, last)] - points[max(point - 1, 0)]) / 2
-        shares[point] = np.cbrt(weights[point] * gap * gap)
-    return shares
-
-
-@compiled
-def _sums(points: NDArray[np.float64], weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-    """Return the median, and prefix sums of 1, x and x² over the points with x counted from it, shape (points + 1, 3).
-
-    They run outward from the median, so that a huge value does not wash out the differences of small ones.
-    """
-    half = weights.sum() / 2
-    median = 0
-    below = weights[0]
-    while below < half:
-        median += 1
-        below += weights[median]
+def _histogram(codes: NDArray[np.uint16], singles: NDArray[np.float32]) -> _Histogram:
+    """Count the values of one group; `singles` is empty if they are float16."""
+    keys, weights = _counted(codes)
+    points, codes_of_points, within = _VALUE_OF_KEY[keys], _CODE_OF_KEY[keys], 0.0
+    if len(singles):
+        point_of_code = np.zeros(_CODES, dtype=np.int64)
+        point_of_code[codes_of_points] = np.arange(len(points))
+        point_of_code[_NEGATIVE_ZERO] = point_of_code[0]
+        point = point_of_code[codes]
+        points = np.bincount(point, singles) / weights
+        within = float(np.sum((singles - points[point]) ** 2))
+    padded = np.concatenate([points[:1], points, points[-1:]])
+    gaps = (padded[2:] - padded[:-2]) / 2
+    median = int(np.searchsorted(np.cumsum(weights), weights.sum() / 2))
+    x = points - points[median]
+    moments = np.stack([weights, weights * x, weights * x * x], axis=1)
     sums = np.zeros((len(points) + 1, 3))
-    for point in range(median, len(points)):
-        x = points[point] - points[median]
-        sums[point + 1, 0] = sums[point, 0] + weights[point]
-        sums[point + 1, 1] = sums[point, 1] + weights[point] * x
-        sums[point + 1, 2] = sums[point, 2] + weights[point] * x * x
-    for point in range(median - 1, -1, -1):
-        x = points[point] - points[median]
-        sums[point, 0] = sums[point + 1, 0] - weights[point]
-        sums[point, 1] = sums[point + 1, 1] - weights[point] * x
-        sums[point, 2] = sums[point + 1, 2] - weights[point] * x * x
-    return points[median], sums
+    np.cumsum(moments[median:], axis=0, out=sums[median + 1 :])
+    sums[:median] = -np.cumsum(moments[:median][::-1], axis=0)[::-1]
+    return _Histogram(
+        points=points,
+        weights=weights,
+        codes=codes_of_points,
+        single=len(singles) > 0,
+        within=within,
+        shares=np.cbrt(weights * gaps * gaps),
+        median=float(points[median]),
+        sums=sums,
+    )
+
+
+def _counted(codes: NDArray[np.uint16]) -> tuple[NDArray[np.integer], NDArray[np.float64]]:
+    """Return the places of the codes that occur in `_CODE_OF_KEY`, ascending, and how often each does."""
+    if len(codes) < _CODES:
+        keys, weights = np.unique(_KEY_OF_CODE[codes], return_counts=True)
+        return keys, weights.astype(np.float64)
+    counts = np.zeros(_CODES, dtype=np.int64)
+    _count(codes, counts)
+    counts[0] += counts[_NEGATIVE_ZERO]
+    counts[_NEGATIVE_ZERO] = 0
+    by_key = counts[_CODE_OF_KEY]
+    occurring = np.flatnonzero(by_key)
+    return occurring, by_key[occurring].astype(np.float64)
 
 
 @compiled
-def _boundaries(
-    points: NDArray[np.float64], shares: NDArray[np.float64], median: float, sums: NDArray[np.float64], count: int
-) -> NDArray[np.int64]:
+def _count(codes: NDArray[np.uint16], counts: NDArray[np.int64]) -> None:
+    for code in codes:
+        counts[code] += 1
+
+
+def _table(histogram: _Histogram, count: int) -> NDArray[np.float64]:
+    """Return the means of the best clusters, ascending, rounded to the values' dtype."""
+    boundaries = _boundaries(histogram, count)
+    boundaries = boundaries[np.append(True, boundaries[1:] > boundaries[:-1])]
+    parts = np.diff(histogram.sums[boundaries], axis=0)
+    means = histogram.median + parts[:, 1] / parts[:, 0]
+    means = np.clip(means, histogram.points[boundaries[:-1]], histogram.points[boundaries[1:] - 1])
+    rounded: NDArray[np.float64] = means.astype(np.float32 if histogram.single else np.float16).astype(np.float64)
+    return rounded
+
+
+def _middles(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    return (table[:-1] + table[1:]) / 2
+
+
+def _squared_error(histogram: _Histogram, table: NDArray[np.float64]) -> float:
+    """Sum the squared distances of the values to the nearest entry of an ascending table, or to that of their code."""
+    ends = np.searchsorted(histogram.points, _middles(table), side="right")
+    nearest = np.repeat(table, np.diff(ends, prepend=0, append=len(histogram.points)))
+    return histogram.within + float(histogram.weights @ (histogram.points - nearest) ** 2)
+
+
+def _boundaries(histogram: _Histogram, count: int) -> NDArray[np.int64]:
     """Return the point at which each cluster begins, and the end of the last. int64, shape (clusters + 1,)."""
+    points, shares, sums = histogram.points, histogram.shares, histogram.sums
     if len(points) <= count:
         return np.arange(len(points) + 1)
     half = max(_MIN_HALF_BAND, _DP_WIDTH // count)
@@ -301,14 +268,19 @@ def _boundaries(
         if len(boundaries):
             expected = np.searchsorted(edges, boundaries)
         at_edges = sums[edges]
+        bins = len(edges) - 1
         for _ in range(_RECENTRINGS):
-            found, at_rim = _best_in_band(at_edges, expected, half)
-            settled = not at_rim or np.array_equal(found, expected)
+            low, high = np.maximum(expected - half, 0), np.minimum(expected + half, bins)
+            low[0] = high[0] = 0
+            low[-1] = high[-1] = bins
+            found = _best_in_band(at_edges, low, high)
+            at_rim = ((found == low) & (found > 0)) | ((found == high) & (found < bins))
+            settled = not at_rim[1:-1].any() or np.array_equal(found, expected)
             expected = found
             if settled:
                 break
         boundaries = edges[expected]
-    _lloyd(points, median, sums, boundaries)
+    _lloyd(points, histogram.median, sums, boundaries)
     return boundaries
 
 
@@ -355,21 +327,20 @@ def _bins(
 
 
 @compiled
-def _best_in_band(sums: NDArray[np.float64], expected: NDArray[np.int64], half: int) -> tuple[NDArray[np.int64], bool]:
-    """Return the best boundaries within `half` bins of the expected ones, and whether one lies at the rim of its band.
+def _best_in_band(sums: NDArray[np.float64], low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the best boundaries, each between a lowest and a highest bin.
 
     Row by row of the cost matrix, minima move one way only; so each is sought between those of its neighbours, first
     every 2^n-th row, then those between them.
     """
-    bins = len(sums) - 1
-    count = len(expected) - 1
-    low = np.maximum(expected - half, 0)
-    high = np.minimum(expected + half, bins)
-    low[0] = high[0] = 0
-    low[count] = high[count] = bins
-    before = np.zeros((count + 1, 2 * half + 1), dtype=np.int64)
-    costs = np.zeros(2 * half + 1)
-    next_costs = np.empty(2 * half + 1)
+    count = len(low) - 1
+    width = 1
+    for cluster in range(count + 1):
+        width = max(width, high[cluster] - low[cluster] + 1)
+    before = np.empty((count + 1, width), dtype=np.int64)
+    costs = np.empty(width)
+    next_costs = np.empty(width)
+    costs[0] = 0.0
     for cluster in range(1, count + 1):
         rows = high[cluster] - low[cluster] + 1
         stride = 1
@@ -389,14 +360,12 @@ def _best_in_band(sums: NDArray[np.float64], expected: NDArray[np.int64], half: 
                 before[cluster, row] = best_start
             stride //= 2
         costs, next_costs = next_costs, costs
-    found = np.zeros(count + 1, dtype=np.int64)
-    found[count] = bins
-    at_rim = False
+    found = np.empty(count + 1, dtype=np.int64)
+    found[0] = 0
+    found[count] = high[count]
     for cluster in range(count, 1, -1):
-        start = before[cluster, found[cluster] - low[cluster]]
-        found[cluster - 1] = start
-        at_rim |= 0 < start == low[cluster - 1] or bins > start == high[cluster - 1]
-    return found, at_rim
+        found[cluster - 1] = before[cluster, found[cluster] - low[cluster]]
+    return found
 
 
 @compiled
@@ -452,41 +421,3 @@ def _lloyd(
             boundaries[cluster] = boundary
         if not moved:
             break
-
-
-@compiled
-def _rounded_means(
-    points: NDArray[np.float64],
-    median: float,
-    sums: NDArray[np.float64],
-    boundaries: NDArray[np.int64],
-    single: bool,  # noqa: FBT001 - compiled functions take no keywords
-) -> NDArray[np.float64]:
-    """Return the mean of each cluster that is not empty, rounded to float32 or to float16."""
-    table = np.empty(len(boundaries) - 1)
-    entries = 0
-    for cluster in range(len(table)):
-        first, end = boundaries[cluster], boundaries[cluster + 1]
-        if first == end:
-            continue
-        mean = points[first] if end == first + 1 else _mean(points, median, sums, first, end)
-        if single:
-            table[entries] = np.float32(mean)
-        else:
-            _, exponent = math.frexp(mean)
-            step = math.ldexp(1.0, max(exponent, -13) - 11)
-            table[entries] = np.rint(mean / step) * step
-        entries += 1
-    return table[:entries]
-
-
-@compiled
-def _squared_error(points: NDArray[np.float64], weights: NDArray[np.float64], table: NDArray[np.float64]) -> float:
-    """Sum the squared distances of points to the nearest entry of an ascending table."""
-    error = 0.0
-    entry = 0
-    for point in range(len(points)):
-        while entry + 1 < len(table) and points[point] > (table[entry] + table[entry + 1]) / 2:
-            entry += 1
-        error += weights[point] * (points[point] - table[entry]) ** 2
-    return error
