@@ -52,6 +52,7 @@ def bar(*, shown: bool) -> Iterator[None]:
             yield
         finally:
             _current.reset(token)
+            _advance(shows, shows.total)  # in a notebook, a bar that is not full stays, in red
 
 
 def stage(name: str) -> None:

@@ -16,7 +16,7 @@ export function digits(value: number, significant = 3): string {
   const magnitude = Math.floor(Math.log10(Number(Math.abs(value).toPrecision(significant))));
   const decimals = Math.min(6, Math.max(0, significant - 1 - magnitude));
   const fixed = Math.abs(value).toFixed(decimals);
-  return (value < 0 ? MINUS : "") + fixed;
+  return Number(fixed) === 0 ? "0" : (value < 0 ? MINUS : "") + fixed;
 }
 
 function byteExponent(bytes: number): number {

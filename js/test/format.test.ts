@@ -30,6 +30,7 @@ test("small latencies keep two digits and never turn into exponents", () => {
   expect(format.milliseconds(0.00052)).toBe("0.00052");
   expect(format.milliseconds(0.733)).toBe("0.733");
   expect(format.milliseconds(12.34)).toBe("12.3");
+  expect(format.milliseconds(0.0000001)).toBe("0");
 });
 
 test("exact numbers are grouped", () => {

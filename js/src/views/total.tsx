@@ -72,13 +72,13 @@ function Figures({
   ops: readonly number[] | null;
 }): VNode {
   const costs = store.costs.value;
-  // The ops are fixed while one drags, so which weights they read and what float16 costs is found once.
+  // The ops are fixed while one drags, so which weights they read and what they cost as loaded is found once.
   const weights = useMemo(() => store.weightsOf(ops ?? []), [store, costs, ops]);
   const none = ops !== null && ops.length === 0;
-  const was = useMemo(() => {
-    const plain = new Uint16Array(costs.elements.length);
-    return none ? NOTHING : sum(store, weights, ops, plain, store.base);
-  }, [store, costs, weights, ops, none]);
+  const was = useMemo(
+    () => (none ? NOTHING : sum(store, weights, ops, costs.start, store.base)),
+    [store, costs, weights, ops, none],
+  );
   store.totals.value;
   const now = none ? NOTHING : sum(store, weights, ops, store.scheme, store.live);
   const [a, b] = [format.milliseconds(was.ms), format.milliseconds(now.ms)];
@@ -89,7 +89,7 @@ function Figures({
   };
   const title: Record<string, string> = {
     bits: "Stored bits over elements, for the weights these ops read",
-    size: `${format.exactBytes(now.bytes)} of weights, each counted once; float16: ${format.exactBytes(was.bytes)}`,
+    size: `${format.exactBytes(now.bytes)} of weights, each counted once; as loaded: ${format.exactBytes(was.bytes)}`,
     latency: "Sum over the ops, without the time to dispatch the whole model; estimated",
   };
   return (

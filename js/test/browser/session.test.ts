@@ -1,10 +1,11 @@
 /** Export, device, hostile names, theme, separate views of one session, and leaving nothing behind. */
 
 import { afterEach, expect, test, vi } from "vitest";
+import { decodeCosts } from "../../src/protocol";
 import session from "../../src/session";
 import trampoline from "../../src/view";
-import { FakeModel } from "../fakeModel";
-import { synthetic } from "../synthetic";
+import { FakeModel, planWire } from "../fakeModel";
+import { synthetic, view } from "../synthetic";
 import {
   button,
   byName,
@@ -240,4 +241,21 @@ test("an Explorer that is closed leaves no listener, no observer and no style of
     EventTarget.prototype.addEventListener = add;
     EventTarget.prototype.removeEventListener = remove;
   }
+});
+
+test("a model that was loaded compressed has not changed yet, also in the sums of the table", async () => {
+  const { el, model } = mount();
+  const costs = decodeCosts(model.get("costs"));
+  const FOUR_BITS = 3;
+  const width = costs.schemes.length;
+  const start = Uint16Array.from(costs.start, (_, w) => (costs.legal[w * width + FOUR_BITS] ? FOUR_BITS : 0));
+  expect(start.some((column) => column === FOUR_BITS)).toBe(true);
+  model.push("plan_state", planWire({ scheme: start, entries: [], cursor: 0 }, 2, {}));
+  await settled();
+  const size = () => get(el, ".tlr-total .tlr-cell-size").textContent;
+  expect(size()).toContain("→");
+  model.push("costs", { ...(model.get("costs") as object), start: view(start) });
+  await settled();
+  expect(size()).not.toContain("→");
+  expect(size()).not.toContain("0\u202fB");
 });

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tqdm import tqdm
+
+from talaria_nb import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def bars(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tqdm[Any]]]:
+    made: list[tqdm[Any]] = []
+
+    class Watched(tqdm[Any]):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            made.append(self)
+
+    monkeypatch.setattr(progress, "tqdm", Watched)
+    yield made
+    assert all(each.disable for each in made), "a bar is still open"
+
+
+def test_stages_move_the_bar_forward_and_never_back(bars: list[tqdm[Any]]) -> None:
+    with progress.bar(shown=True):
+        progress.stage("Decomposing")
+        assert bars[0].n == progress.STAGES["Decomposing"]
+        progress.stage("Exporting")
+        assert bars[0].n == progress.STAGES["Decomposing"]
+
+
+def test_a_bar_is_full_when_it_goes(bars: list[tqdm[Any]]) -> None:
+    with progress.bar(shown=True):
+        progress.stage("Exporting")
+    with pytest.raises(KeyboardInterrupt), progress.bar(shown=True):
+        progress.stage("Repairing")
+        raise KeyboardInterrupt
+    assert [each.n for each in bars] == [100, 100]
+
+
+def test_nothing_shows_where_nothing_was_asked_for(bars: list[tqdm[Any]]) -> None:
+    with progress.bar(shown=False):
+        progress.stage("Exporting")
+    assert bars == []
