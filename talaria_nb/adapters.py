@@ -1,8 +1,9 @@
-"""LoRA adapters given as torch modules: which weights are theirs, and what they take beside the base."""
+"""LoRA adapters: which weights of a torch module or of a package's functions are theirs, and what they take."""
 
 from __future__ import annotations
 
 import re
+from math import prod
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pandas as pd
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from talaria_nb.functions import FunctionBytes
     from talaria_nb.program import Program
 
 BASE = "base"
@@ -53,6 +55,42 @@ def adapters_frame(
         merged = sum(owner == adapter and name not in held for name, owner in adapter_of.items())
         bits = 8 * nbytes / elements if elements else 0.0
         rows.append((adapter, len(own), elements, nbytes, bits, max(ranks, default=0), merged))
+    return pd.DataFrame(rows, columns=_COLUMNS)
+
+
+def function_adapters_frame(
+    functions: Sequence[FunctionBytes], planned: tuple[str, Mapping[str, int]] | None = None
+) -> pd.DataFrame:
+    """Build `Model.adapters` and `Plan.adapters` of a package with a function for each adapter.
+
+    The weights that all functions share are the base; what a function has besides is its adapter. A weight that some
+    functions share, but not all, counts in each of them.
+
+    Parameters
+    ----------
+    functions
+        Of the whole package.
+    planned
+        One of the functions and the bytes of its weights by name, to count that function and the base only.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns as in `talaria_nb.frames.COLUMNS`. Empty where the functions share no weight, or all.
+    """
+    owned = {each.name: {weight.records: weight for weight in each.weights} for each in functions if each.weights}
+    shared = set.intersection(*map(set, owned.values())) if len(owned) > 1 else set()
+    if not shared or all(own.keys() == shared for own in owned.values()):
+        return pd.DataFrame(columns=_COLUMNS)
+    function, payload = planned or (next(iter(owned)), {})
+    parts = {name: own.keys() - shared for name, own in owned.items() if planned is None or name == function}
+    rows: list[tuple[str, int, int, int, float, int, int]] = []
+    for name, records in (*parts.items(), (BASE, shared)):
+        held = [owned[name if name in parts else function][at] for at in records]
+        elements = sum(prod(weight.shape) for weight in held)
+        nbytes = sum(payload.get(weight.name, weight.payload_bytes) for weight in held)
+        rank = max((min(weight.shape[:2]) for weight in held), default=0) if name in parts else 0
+        rows.append((name, len(held), elements, nbytes, 8 * nbytes / elements if elements else 0.0, rank, 0))
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 

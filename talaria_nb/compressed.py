@@ -107,6 +107,28 @@ class Layout:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class StoredWeight:
+    """One weight of a function, as it lies in the package.
+
+    Attributes
+    ----------
+    name
+        Name of the op that holds or decompresses it.
+    shape
+        Its shape.
+    payload_bytes
+        Bytes of its data, tables and scales.
+    records
+        Where they lie in `weight.bin`: the same for functions that share the weight.
+    """
+
+    name: str
+    shape: Shape
+    payload_bytes: int
+    records: frozenset[int]
+
+
 def layout(spec: MIL_pb2.Program, function: str, file_bytes: int) -> Layout:
     """Read where the constants of a function lie.
 
@@ -141,6 +163,67 @@ def layout(spec: MIL_pb2.Program, function: str, file_bytes: int) -> Layout:
     ordered = [*sorted(data_bytes), file_bytes]
     extent = {start: end - start for start, end in pairwise(ordered)}
     return Layout(offsets, operands, extent, data_bytes)
+
+
+def weights(spec: MIL_pb2.Program, function: str, found: Layout) -> Iterator[StoredWeight]:
+    """Read the weights of a function from its proto alone: float constants of rank 2 or more that its ops read.
+
+    Parameters
+    ----------
+    spec
+        The program proto.
+    function
+        Its function.
+    found
+        `layout` of the same function.
+    """
+    body = spec.functions[function]
+    operations = body.block_specializations[body.opset].operations
+    constants = {output.name: op for op in _constants(operations) for output in op.outputs}
+    for name in _read_by_ops(operations):
+        op = constants.get(name)
+        records = frozenset(found.records(name))
+        if op is None or not records:
+            continue
+        kind = op.outputs[0].type.tensorType
+        shape = tuple(int(dim.constant.size) for dim in kind.dimensions)
+        if len(shape) > 1 and kind.dataType in _FLOATS:
+            title = op.attributes["name"].immediateValue.tensor.strings.values
+            yield StoredWeight(title[0] if title else name, shape, _payload(name, constants), records)
+
+
+_FLOATS = frozenset([MIL_pb2.FLOAT16, MIL_pb2.FLOAT32])
+
+
+def _read_by_ops(operations: Sequence[MIL_pb2.Operation]) -> dict[str, None]:
+    """Name what ops read that are no part of compressed weights, in order and each once."""
+    names: dict[str, None] = {}
+    for op in operations:
+        for block in op.blocks:
+            names |= _read_by_ops(block.operations)
+        if not op.type.startswith(PREFIX):
+            each = (binding for argument in op.inputs.values() for binding in argument.arguments)
+            names |= {binding.name: None for binding in each if binding.HasField("name")}
+    return names
+
+
+def _payload(name: str, constants: Mapping[str, MIL_pb2.Operation]) -> int:
+    """Count the bytes of everything that a constant is made of, as `payload_bytes` does of coremltools' objects."""
+    total = 0
+    waiting, seen = [name], set()
+    while waiting:
+        op = constants.get(waiting.pop())
+        if op is None or op.outputs[0].name in seen:
+            continue
+        seen.add(op.outputs[0].name)
+        for parameter, value in op.attributes.items():
+            if parameter != "name" and parameter not in _NOT_DATA:
+                total += stored_bytes(value)
+        for parameter, argument in op.inputs.items():
+            if parameter not in _NOT_DATA:
+                waiting.extend(binding.name for binding in argument.arguments if binding.HasField("name"))
+                total += sum(stored_bytes(each.value) for each in argument.arguments if each.HasField("value"))
+    return total
 
 
 def stored_bytes(value: MIL_pb2.Value) -> int:

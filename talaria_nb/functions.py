@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from coremltools.proto import Model_pb2
 
+    from talaria_nb.compressed import StoredWeight
     from talaria_nb.program import Shape
 
 ALL_TOGETHER = "all together"
@@ -42,11 +43,14 @@ class FunctionBytes:
         `weight.bin` of a package that holds this function alone.
     shared_bytes
         The part of it that other functions of the package use too.
+    weights
+        The weights that its ops read; none for all functions together.
     """
 
     name: str
     weight_file_bytes: int
     shared_bytes: int
+    weights: tuple[StoredWeight, ...] = ()
 
 
 def function_bytes(mlmodel: ct.models.MLModel) -> tuple[FunctionBytes, ...]:
@@ -73,6 +77,7 @@ def function_bytes(mlmodel: ct.models.MLModel) -> tuple[FunctionBytes, ...]:
             name,
             _file_of(sorted(own), data_bytes),
             sum(storage.recorded(data_bytes[at]) for at in own if users[at] > 1),
+            tuple(compressed.weights(program, name, layouts[name])) if name in layouts else (),
         )
         for name, own in records.items()
     )
@@ -110,21 +115,21 @@ def one_function(
     """
     spec = mlmodel._spec  # noqa: SLF001 - get_spec() copies it
     names = sorted(spec.mlProgram.functions)
-    chosen = _chosen(spec, function)
-    if chosen not in names:
+    wanted_function = chosen(mlmodel, function)
+    if wanted_function not in names:
         known = ", ".join(repr(known) for known in names)
-        message = f"{name} has no function {chosen!r}; there is {known}. Give one as function=…."
+        message = f"{name} has no function {wanted_function!r}; there is {known}. Give one as function=…."
         raise LoadError(message)
     converted_here = mlmodel._mil_program if names == [_MAIN] else None  # noqa: SLF001 - not known of packages
-    program = converted_here or package.parse(mlmodel, name, only=chosen)
-    description = _description(spec, chosen)
-    wanted = _fixed_shapes(program.functions[chosen], description, shapes or {}, name)
-    if chosen == _MAIN and len(names) == 1 and not wanted:
+    program = converted_here or package.parse(mlmodel, name, only=wanted_function)
+    description = _description(spec, wanted_function)
+    wanted = _fixed_shapes(program.functions[wanted_function], description, shapes or {}, name)
+    if wanted_function == _MAIN and len(names) == 1 and not wanted:
         mlmodel._mil_program = program  # noqa: SLF001 - filled as coremltools itself does after a conversion
         return mlmodel
     if converted_here is not None:  # it is the user's, and fixing its shapes would change it
         program = package.parse(mlmodel, name)
-    return _rebuilt(program, chosen, wanted, None if wanted else description, spec.specificationVersion, name)
+    return _rebuilt(program, wanted_function, wanted, None if wanted else description, spec.specificationVersion, name)
 
 
 def range_inputs(mlmodel: ct.models.MLModel, function: str | None) -> frozenset[str]:
@@ -132,13 +137,15 @@ def range_inputs(mlmodel: ct.models.MLModel, function: str | None) -> frozenset[
     spec = mlmodel._spec  # noqa: SLF001 - get_spec() copies it
     return frozenset(
         feature.name
-        for feature in _description(spec, _chosen(spec, function)).input
+        for feature in _description(spec, chosen(mlmodel, function)).input
         if feature.type.imageType.HasField("imageSizeRange")
         or any(bounds.lowerBound != bounds.upperBound for bounds in feature.type.multiArrayType.shapeRange.sizeRanges)
     )
 
 
-def _chosen(spec: Model_pb2.Model, function: str | None) -> str:
+def chosen(mlmodel: ct.models.MLModel, function: str | None) -> str:
+    """Name the function that is meant, None for the package's default."""
+    spec = mlmodel._spec  # noqa: SLF001 - get_spec() copies it
     return function if function is not None else spec.description.defaultFunctionName or _MAIN
 
 

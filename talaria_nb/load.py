@@ -53,6 +53,8 @@ class Model:
         For models that came from torch: the road taken ("export" or "trace") and what was repaired; else None.
     function_bytes
         What the weights of every function of the package take; see `functions`.
+    function
+        Which function of the package was loaded; "" for what came from torch.
     """
 
     program: Program
@@ -61,6 +63,7 @@ class Model:
     module: torch.nn.Module | None = None
     conversion: Conversion | None = None
     function_bytes: tuple[FunctionBytes, ...] = ()
+    function: str = ""
 
     def __repr__(self) -> str:
         program = self.program
@@ -96,13 +99,25 @@ class Model:
 
     @cached_property
     def adapters(self) -> pd.DataFrame:
-        """One row a LoRA adapter of the torch module, then the base. See `talaria_nb.frames.COLUMNS`."""
+        """One row a LoRA adapter, then the base. See `talaria_nb.frames.COLUMNS`.
+
+        Adapters are parameters of the torch module, or what functions of a package have besides what all share.
+        """
+        if self._has_functions:
+            return adapters.function_adapters_frame(self.function_bytes)
         return self.adapters_of(frames.loaded_bytes(self.program))
 
     def adapters_of(self, payload_bytes: Sequence[int]) -> pd.DataFrame:
-        """Build `adapters` for weights that take `payload_bytes`, in file order."""
+        """Build `adapters` for weights that take `payload_bytes`, in file order; of functions, the loaded one."""
+        if self._has_functions:
+            planned = dict(zip(self.program.weights.name, payload_bytes, strict=True))
+            return adapters.function_adapters_frame(self.function_bytes, (self.function, planned))
         names = [name for name, _ in self.module.named_parameters()] if self.module is not None else []
         return adapters.adapters_frame(self.program, self.source_map.parameters, payload_bytes, names)
+
+    @property
+    def _has_functions(self) -> bool:
+        return sum(bool(each.weights) for each in self.function_bytes) > 1
 
     @cached_property
     def functions(self) -> pd.DataFrame:
@@ -184,7 +199,10 @@ def load(
         For a module: "iOS16", "iOS17", "iOS18" or newer. A package keeps its own.
     function
         For a package with several functions: which to load, by default the package's own default. It is loaded as a
-        package of its own, so sizes are of that function alone; `model.functions` has them all.
+        package of its own, so sizes are of that function alone; `model.functions` has them all. A plan compresses
+        that function, and the package that comes out has no other, because coremltools compresses no package of
+        several. Compress each function, save each, and join them with `coremltools.utils.MultiFunctionDescriptor` and
+        `save_multifunction`: weights that they share are stored once again, if all plans give them the same scheme.
     shapes
         For a package or an exported program with flexible input shapes: the size to price, such as
         {"x": (1, 3, 256, 256)}; by default the size that the package declares as its default, which for an exported
@@ -312,7 +330,13 @@ def _load_mlmodel(
         message = f"The program inside {name} cannot be read: {package.first_line(error)}. Is the package complete?"
         raise LoadError(message) from error
     program = _with_ranges(program, functions.range_inputs(source, function))
-    return Model(program, mlmodel, source_map, function_bytes=functions.function_bytes(source))
+    return Model(
+        program,
+        mlmodel,
+        source_map,
+        function_bytes=functions.function_bytes(source),
+        function=functions.chosen(source, function),
+    )
 
 
 def _target_of(specification_version: int, name: str) -> str:
