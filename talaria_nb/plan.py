@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from talaria_nb.configs import ConfiguredPass, Pass
+    from talaria_nb.torch_configs import TorchConfigs
 
 _CAN_BE_COMPRESSED = LinearQuantize("int8", "per_tensor")
 """Legal for every weight that coremltools can compress at all, on every deployment target."""
@@ -485,6 +486,12 @@ class Plan:
         from talaria_nb import python_source
 
         return python_source.to_python(self, explicit=explicit)
+
+    def to_torch_configs(self, compressor: str = "PostTrainingPalettizer") -> TorchConfigs:
+        """Write the plan for a compressor of torch modules; see `talaria_nb.torch_configs.to_torch_configs`."""
+        from talaria_nb import torch_configs
+
+        return torch_configs.to_torch_configs(self, compressor)
 
     def compress(
         self,
