@@ -82,6 +82,11 @@ class CostTable:
         Time to bring the stored weight to the compute unit, once for every op that reads it.
     elements
         float64, shape (weights,).
+    signal
+        Sum of squared values of each weight, NaN while unknown. float64, shape (weights,).
+    squared_error
+        What a scheme does to the values, as `talaria_nb.distortion` says; NaN where illegal and while unknown:
+        `cost_table` looks at no values. float64, shape (weights, schemes).
     fixed_file_bytes, fixed_proto_bytes
         What no plan changes: of `weight.bin`, and of the package beside it.
     dispatch_ms
@@ -115,6 +120,8 @@ class CostTable:
     build_info_bytes: int
     stream_ms: NDArray[np.float64]
     elements: NDArray[np.float64]
+    signal: NDArray[np.float64]
+    squared_error: NDArray[np.float64]
     fixed_file_bytes: int
     fixed_proto_bytes: int
     dispatch_ms: float
@@ -233,6 +240,8 @@ def cost_table(
         build_info_bytes=program.build_info_bytes,
         stream_ms=stream,
         elements=weights.elements.astype(np.float64),
+        signal=np.full(len(weights), np.nan),
+        squared_error=np.full(shape, np.nan),
         fixed_file_bytes=program.fixed_file_bytes,
         fixed_proto_bytes=program.fixed_package_bytes,
         dispatch_ms=times.dispatch_ms,

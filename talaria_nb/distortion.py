@@ -201,7 +201,6 @@ def distortions(
         The columns.
     """
     weights = program.weights
-    values = [weight_value(name) for name in weights.name]
 
     def row(index: int) -> tuple[NDArray[np.float64], float]:
         weight = subject(program, index)
@@ -209,10 +208,13 @@ def distortions(
         # As loaded it is exact, however it is stored.
         chosen = [Float16() if schemes[column] == weight.start else schemes[column] for column in legal]
         errors = np.full(len(schemes), np.nan)
-        errors[legal] = squared_errors(values[index], chosen, channel_axes=weight.channel_axes)
-        return errors, signal(values[index])
+        values = weight_value(weights.name[index])
+        errors[legal] = squared_errors(values, chosen, channel_axes=weight.channel_axes)
+        return errors, signal(values)
 
-    largest_first = np.argsort([-value.size for value in values], kind="stable").tolist()
+    largest_first = np.argsort(-weights.elements, kind="stable").tolist()
+    for first in largest_first[:1]:
+        weight_value(weights.name[first])  # opens what the threads then read
     with ThreadPoolExecutor(os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()) as pool:
         rows = dict(zip(largest_first, pool.map(row, largest_first), strict=True))
     return Distortions(

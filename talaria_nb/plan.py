@@ -7,6 +7,7 @@ import fnmatch
 from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isnan, log10
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -57,6 +58,10 @@ class Estimate:
         80 % interval of `latency_ms` (low, high), calibrated on published measurements that the fit had not seen.
     device, compute_unit
         What the latency was estimated for.
+    weight_error
+        Squared error of all weights over the sum of their squares, None where it is not known: `session.estimate` knows
+        it soon after the Explorer is shown. It grades the weights, not the model's output, which is more sensitive to
+        some weights than to others.
     """
 
     size_bytes: int
@@ -66,6 +71,14 @@ class Estimate:
     latency_interval: tuple[float, float]
     device: str
     compute_unit: str
+    weight_error: float | None = None
+
+    @property
+    def sqnr_db(self) -> float | None:
+        """Signal to quantization noise of all weights, -10·log₁₀(weight_error) in dB; infinite without any error."""
+        if self.weight_error is None:
+            return None
+        return -10 * log10(self.weight_error) if self.weight_error else float("inf")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,6 +134,7 @@ def price(table: CostTable, columns: NDArray[np.integer]) -> Estimate:
         latency_interval=(latency_ms * low, latency_ms * high),
         device=table.device,
         compute_unit=table.compute_unit,
+        weight_error=_weight_error(table, columns),
     )
 
 
@@ -144,6 +158,14 @@ def offset_bytes(table: CostTable, columns: NDArray[np.integer]) -> int:
 def _extra_bytes(offsets: NDArray[np.float64]) -> NDArray[np.int64]:
     """Count the bytes of whole numbers in a proto beyond the first: seven bits go into each."""
     return np.searchsorted([2**7, 2**14, 2**21, 2**28, 2**35], offsets, side="right")
+
+
+def _weight_error(table: CostTable, columns: NDArray[np.integer]) -> float | None:
+    error = float(table.squared_error[np.arange(len(columns)), columns].sum())
+    signal = float(table.signal.sum())
+    if isnan(error) or isnan(signal):
+        return None
+    return error / signal if error else 0.0
 
 
 def _tail_bytes(table: CostTable, columns: NDArray[np.integer], needed: NDArray[np.int16]) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
+from threading import RLock, Thread
 from typing import TYPE_CHECKING, Any
 
 import anywidget
@@ -23,7 +25,7 @@ from talaria_nb.plan import Estimate, Plan, price
 from talaria_nb.views import Explorer, Graph, Sliders, Summary, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -74,6 +76,10 @@ class Session(anywidget.AnyWidget):
         self._table = _cost_table(plan, device, self._menu)
         self._history = History(self._columns_of(plan))
         self._acknowledged: dict[str, int] = {}
+        self._signal = np.full(len(self._table.elements), np.nan)
+        self._errors: dict[Scheme, NDArray[np.float64] | None] = {}
+        self._finds_errors = False
+        self._repricing = RLock()
         self.snapshots: dict[str, Plan] = {}
         super().__init__(device=self._table.device, plan=plan)
         with self.hold_sync():
@@ -107,8 +113,7 @@ class Session(anywidget.AnyWidget):
             raise SchemeError(message)
         self._menu = menu
         # Columns keep their place, for browsers may be sending edits that name them.
-        self._table = _cost_table(self.plan, self._table.device, (*self._table.schemes, *menu))
-        self._publish_costs()
+        self._reprice(self._table.device, (*self._table.schemes, *menu))
 
     @property
     def estimate(self) -> Estimate:
@@ -139,6 +144,25 @@ class Session(anywidget.AnyWidget):
     def sliders(self) -> Sliders:
         """The view with one scheme and one slider for the selected ops, or for all weights."""
         return Sliders(self)
+
+    def find_errors(self) -> Thread:
+        """Find in the background what every scheme offered does to the values of every weight, then show it.
+
+        `tnb.explore` begins with this once the Explorer is shown; from then on, schemes that are added are looked at
+        too.
+
+        Returns
+        -------
+        Thread
+            Already started; `session.find_errors().join()` waits for the schemes that nobody looks at yet.
+        """
+        self._finds_errors = True
+        with self._repricing:
+            schemes = [scheme for scheme in self._table.schemes if scheme not in self._errors]
+            self._errors |= dict.fromkeys(schemes)
+        thread = Thread(target=self._find_errors, args=(schemes,), name="weight errors", daemon=True)
+        thread.start()
+        return thread
 
     def undo(self) -> None:
         """Take the last step back; nothing happens if there is none."""
@@ -180,8 +204,7 @@ class Session(anywidget.AnyWidget):
     @t.observe("device")
     def _on_device(self, change: t.Bunch) -> None:
         if change["new"] != self._table.device:
-            self._table = _cost_table(self.plan, change["new"], self._table.schemes)
-            self._publish_costs()
+            self._reprice(change["new"], self._table.schemes)
 
     @t.observe("plan")
     def _on_plan(self, change: t.Bunch) -> None:
@@ -264,9 +287,32 @@ class Session(anywidget.AnyWidget):
     def _columns_of(self, plan: Plan) -> NDArray[np.uint16]:
         """Return the plan's columns, after widening the cost table if it lacks one of the plan's schemes."""
         if not set(plan.scheme_of_weight) <= self._table.column.keys():
-            self._table = _cost_table(plan, self._table.device, self._table.schemes)
-            self._publish_costs()
+            self._reprice(self._table.device, (*self._table.schemes, *plan.scheme_of_weight))
         return self._table.columns_of(plan.scheme_of_weight).astype(np.uint16)
+
+    def _reprice(self, device: str, schemes: Iterable[Scheme]) -> None:
+        with self._repricing:
+            self._table = _cost_table(self.plan, device, schemes)
+            self._show_errors()
+        if self._finds_errors:
+            self.find_errors()
+
+    def _find_errors(self, schemes: Sequence[Scheme]) -> None:
+        from talaria_nb.distortion import distortions  # imports numba, which takes a second
+
+        found = distortions(self._model.program, self._model.weight_value, schemes)
+        with self._repricing:
+            self._signal = found.signal
+            self._errors |= zip(schemes, found.squared_error.T, strict=True)
+            self._show_errors()
+
+    def _show_errors(self) -> None:
+        """Put the errors that are known into the cost table, and publish it."""
+        unknown = np.full(len(self._signal), np.nan)
+        columns = [self._errors.get(scheme) for scheme in self._table.schemes]
+        errors = np.stack([unknown if column is None else column for column in columns], axis=1)
+        self._table = replace(self._table, signal=self._signal, squared_error=errors)
+        self._publish_costs()
 
     def _publish_costs(self) -> None:
         self.set_trait("costs", wire.pack_costs(self._table))
@@ -308,4 +354,5 @@ def explore(model_or_plan: Model | Plan, device: str = "iPhone 15 Pro") -> Sessi
     """
     session = Session(model_or_plan, device)
     display(session.explorer)  # type: ignore[no-untyped-call]
+    session.find_errors()
     return session

@@ -99,6 +99,8 @@ def pack_costs(table: CostTable) -> Wire:
         "build_info_bytes": table.build_info_bytes,
         "stream_ms": _pack(table.stream_ms, "<f8"),
         "elements": _pack(table.elements, "<f8"),
+        "signal": _pack(table.signal, "<f8"),
+        "squared_error": _pack(table.squared_error, "<f8"),
         "fixed_file_bytes": table.fixed_file_bytes,
         "fixed_proto_bytes": table.fixed_proto_bytes,
         "dispatch_ms": table.dispatch_ms,

@@ -67,6 +67,8 @@ def random_table(rng: np.random.Generator, *, ops: int, weights: int) -> CostTab
         read[0] = sorted({*read[0], 0})
         read[-1] = sorted({*read[-1], 0, weights - 1})
     payload = np.round(rng.lognormal(9, 2, shape)) * legal
+    signal = rng.lognormal(2, 2, weights)
+    squared_error = signal[:, None] * rng.lognormal(-8, 2, shape) * (np.arange(len(schemes)) > 0)
     return CostTable(
         device="made up",
         compute_unit="all",
@@ -87,6 +89,8 @@ def random_table(rng: np.random.Generator, *, ops: int, weights: int) -> CostTab
         build_info_bytes=int(rng.integers(0, 300)),
         stream_ms=rng.lognormal(-5, 2, shape) * legal,
         elements=np.round(rng.lognormal(9, 2, weights)),
+        signal=signal,
+        squared_error=squared_error,
         fixed_file_bytes=int(rng.integers(64, 10_000)),
         fixed_proto_bytes=int(rng.integers(1_000, 100_000)),
         dispatch_ms=float(rng.uniform(0, 0.3)),
@@ -115,6 +119,7 @@ def estimate_case(name: str, table: CostTable, rng: np.random.Generator) -> dict
                 "size_bytes": total.size_bytes,
                 "bits_per_weight": total.bits_per_weight,
                 "latency_ms": total.latency_ms,
+                "weight_error": total.weight_error,
                 "latency_interval": list(total.latency_interval),
                 "op_ms": ops.op_ms.tolist(),
                 "bound": ops.bound.tolist(),

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
 import models
 import talaria_nb as tnb
+from talaria_nb.distortion import signal, squared_errors
 from talaria_nb.session import EXPORTED_VARIABLE
 
 DEVICE = "iPhone 15 Pro"
@@ -140,3 +143,38 @@ def test_bad_input_leaves_the_session_as_it_was(session: tnb.Session) -> None:
     assert session.plan == kept
     assert session.device == DEVICE
     assert session.selection == ()
+
+
+def test_weight_errors_are_found_after_the_session_is_shown(session: tnb.Session) -> None:
+    assert session.estimate.weight_error is None
+    assert session.estimate.sqnr_db is None
+    session.find_errors().join()
+    assert session.estimate.weight_error == 0
+    assert session.estimate.sqnr_db == np.inf
+    name = session.model.program.weights.name[compressible(session)[0]]
+    noise = []
+    for nbits in (8, 4, 2):
+        session.plan = session.plan.set([name], tnb.Palettize(nbits))
+        noise.append(session.estimate.weight_error)
+    assert 0 < noise[0] < noise[1] < noise[2]
+    values = [session.model.weight_value(each) for each in session.model.program.weights.name]
+    row = session.model.program.weight_row[name]
+    [error] = squared_errors(
+        values[row], [tnb.Palettize(2)], channel_axes=session.model.program.weights.channel_axes[row]
+    )
+    assert noise[2] == pytest.approx(error / sum(map(signal, values)))
+    session.device = "iPhone 14 Pro"
+    assert session.estimate.weight_error == noise[2]
+    assert np.isfinite(np.frombuffer(session.costs["signal"])).all()
+
+
+def test_schemes_added_later_get_their_errors_too(session: tnb.Session) -> None:
+    session.find_errors().join()
+    added = tnb.Palettize(4, "per_grouped_channel", 8)
+    session.menu = session.menu.add(added)
+    for thread in threading.enumerate():
+        if thread.name == "weight errors":
+            thread.join()
+    row = compressible(session)[0]
+    errors = np.frombuffer(session.costs["squared_error"]).reshape(-1, len(session.costs["schemes"]))
+    assert errors[row, [scheme["key"] for scheme in session.costs["schemes"]].index(added.key)] > 0

@@ -16,6 +16,8 @@ export interface Priced {
   weightFileBytes: number;
   sizeBytes: number;
   bitsPerWeight: number;
+  /** squared error of all weights over the sum of their squares; NaN where it is not known */
+  weightError: number;
   latencyMs: number;
   lowMs: number;
   highMs: number;
@@ -33,6 +35,7 @@ export function createPriced(costs: Costs): Priced {
     weightFileBytes: 0,
     sizeBytes: 0,
     bitsPerWeight: 0,
+    weightError: Number.NaN,
     latencyMs: 0,
     lowMs: 0,
     highMs: 0,
@@ -79,7 +82,17 @@ function markShared(shared: Int16Array, at: number, stored: Uint8Array): void {
 
 /** Price the plan `scheme` (one scheme index a weight) into `out`. */
 export function price(costs: Costs, scheme: Uint16Array, out: Priced): void {
-  const { payloadBytes, fileBytes, shared, sharedFileBytes, protoBytes, streamMs, elements } = costs;
+  const {
+    payloadBytes,
+    fileBytes,
+    shared,
+    sharedFileBytes,
+    protoBytes,
+    streamMs,
+    elements,
+    signal,
+    squaredError,
+  } = costs;
   const schemes = costs.schemes.length;
   const { stored } = out;
   stored.fill(0);
@@ -87,6 +100,8 @@ export function price(costs: Costs, scheme: Uint16Array, out: Priced): void {
   let proto = 0;
   let payload = 0;
   let count = 0;
+  let error = 0;
+  let squares = 0;
   let changed = false;
   for (let w = 0; w < scheme.length; w++) {
     const at = w * schemes + scheme[w]!;
@@ -95,6 +110,8 @@ export function price(costs: Costs, scheme: Uint16Array, out: Priced): void {
     proto += protoBytes[at]!;
     payload += payloadBytes[at]!;
     count += elements[w]!;
+    error += squaredError[at]!;
+    squares += signal[w]!;
     if (scheme[w] !== costs.start[w]) changed = true;
   }
   if (costs.lastWeight >= 0) {
@@ -108,6 +125,7 @@ export function price(costs: Costs, scheme: Uint16Array, out: Priced): void {
   out.weightFileBytes = costs.fixedFileBytes + file;
   if (changed) proto += offsetBytes(costs, scheme) - offsetBytes(costs, costs.start) - costs.buildInfoBytes;
   out.sizeBytes = out.weightFileBytes + costs.fixedProtoBytes + proto;
+  out.weightError = error === 0 && !Number.isNaN(squares) ? 0 : error / squares;
   out.bitsPerWeight = count > 0 ? (8 * payload) / count : 0;
 
   const { launchMs, computeMs, activationMs, opWeights, opWeightsStart, opWeightsShare } = costs;

@@ -71,6 +71,13 @@ export function changeInWords(before: number, after: number, less: string, more:
   return `${change.slice(1)} ${after < before ? less : more}`;
 }
 
+/** Signal to noise in decibels of a squared error over a sum of squares. */
+export function decibels(noiseToSignal: number): string {
+  if (Number.isNaN(noiseToSignal)) return "–";
+  if (noiseToSignal === 0) return "none";
+  return `${(-10 * Math.log10(noiseToSignal)).toFixed(1).replace("-", MINUS)}${THIN}dB`;
+}
+
 export function share(part: number, whole: number): string {
   if (whole <= 0 || part <= 0) return `0${THIN}%`;
   const percent = (part / whole) * 100;

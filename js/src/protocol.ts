@@ -87,6 +87,9 @@ export interface Costs {
   buildInfoBytes: number;
   streamMs: Float64Array;
   elements: Float64Array;
+  /** sum of squared values of each weight; NaN while unknown, as squaredError of each weight and scheme */
+  signal: Float64Array;
+  squaredError: Float64Array;
   fixedFileBytes: number;
   fixedProtoBytes: number;
   dispatchMs: number;
@@ -242,6 +245,8 @@ export function decodeCosts(value: unknown): Costs {
     buildInfoBytes: number(raw.build_info_bytes),
     streamMs: f64(raw.stream_ms),
     elements: f64(raw.elements),
+    signal: f64(raw.signal),
+    squaredError: f64(raw.squared_error),
     fixedFileBytes: number(raw.fixed_file_bytes),
     fixedProtoBytes: number(raw.fixed_proto_bytes),
     dispatchMs: number(raw.dispatch_ms),

@@ -29,6 +29,7 @@ export interface Totals {
   sizeBytes: number;
   weightFileBytes: number;
   bitsPerWeight: number;
+  weightError: number;
   latencyMs: number;
   lowMs: number;
   highMs: number;
@@ -53,6 +54,7 @@ const totalsOf = (p: Priced): Totals => ({
   sizeBytes: p.sizeBytes,
   weightFileBytes: p.weightFileBytes,
   bitsPerWeight: p.bitsPerWeight,
+  weightError: p.weightError,
   latencyMs: p.latencyMs,
   lowMs: p.lowMs,
   highMs: p.highMs,

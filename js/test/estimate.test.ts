@@ -11,6 +11,7 @@ interface PlanCase {
   size_bytes: number;
   bits_per_weight: number;
   latency_ms: number;
+  weight_error: number;
   latency_interval: [number, number];
   op_ms: number[];
   bound: string[];
@@ -41,6 +42,7 @@ describe.each(cases)("$name", ({ costs: raw, plans }) => {
     near(out.weightFileBytes, plan.weight_file_bytes, "weight.bin");
     near(out.sizeBytes, plan.size_bytes, "size");
     near(out.bitsPerWeight, plan.bits_per_weight, "bits");
+    near(out.weightError, plan.weight_error, "weight error");
     near(out.latencyMs, plan.latency_ms, "latency");
     near(out.lowMs, plan.latency_interval[0], "low");
     near(out.highMs, plan.latency_interval[1], "high");
@@ -51,4 +53,15 @@ describe.each(cases)("$name", ({ costs: raw, plans }) => {
       expect(BOUNDS[out.bound[op]!]).toBe(plan.bound[op]);
     });
   });
+});
+
+test("the weight error is unknown while that of any weight is", () => {
+  const costs = decodeCosts(cases[cases.length - 1]!.costs);
+  const scheme = new Uint16Array(costs.elements.length);
+  const out = createPriced(costs);
+  price(costs, scheme, out);
+  expect(out.weightError).toBe(0);
+  costs.squaredError[costs.schemes.length] = Number.NaN;
+  price(costs, scheme, out);
+  expect(out.weightError).toBeNaN();
 });
