@@ -58,6 +58,7 @@ def make(convert: Callable[[str], ct.models.MLModel]) -> ct.models.MLModel:
         Makes the model, given a `package_dir`.
     """
     folder = Path(tempfile.mkdtemp(prefix="talaria-nb-"))
+    _reset_conversion_state()  # whoever used coremltools before may have failed, and names would go on from there
     try:
         with _forgotten_on_failure(), _lean_casts():
             mlmodel = convert(str(folder / "model.mlpackage"))

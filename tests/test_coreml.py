@@ -67,3 +67,10 @@ def test_one_bar_shows_every_stage_and_is_gone_afterwards(capsys: pytest.Capture
 def test_no_bar_is_shown_where_none_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:
     tnb.load(models.Block(8), torch.zeros(1, 8, 4, 4), progress=False)
     assert capsys.readouterr() == ("", "")
+
+
+def test_names_do_not_depend_on_what_coremltools_did_before() -> None:
+    module, inputs = models.Block(8).eval(), torch.zeros(1, 8, 4, 4)
+    expected = tnb.load(module, inputs, progress=False).program.ops.name
+    addition(np.zeros(4, dtype=np.float32))  # leaves its counters behind, as a failed conversion does
+    assert tnb.load(module, inputs, progress=False).program.ops.name == expected
