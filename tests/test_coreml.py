@@ -17,6 +17,7 @@ import models
 import talaria_nb as tnb
 from talaria_nb import coreml
 from talaria_nb.progress import STAGES
+from talaria_nb.quiet import quiet
 
 if TYPE_CHECKING:
     from coremltools.converters.mil.mil import Operation
@@ -69,8 +70,17 @@ def test_no_bar_is_shown_where_none_is_wanted(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr() == ("", "")
 
 
-def test_names_do_not_depend_on_what_coremltools_did_before() -> None:
+def test_names_do_not_depend_on_a_conversion_that_failed_before(monkeypatch: pytest.MonkeyPatch) -> None:
     module, inputs = models.Block(8).eval(), torch.zeros(1, 8, 4, 4)
     expected = tnb.load(module, inputs, progress=False).program.ops.name
-    addition(np.zeros(4, dtype=np.float32))  # leaves its counters behind, as a failed conversion does
+    with monkeypatch.context() as broken, quiet(progress=False):
+        exported = torch.export.export(module, (inputs,)).run_decompositions({})
+        broken.setattr("coremltools.converters.mil.backend.mil.load.load", _fail)
+        with pytest.raises(RuntimeError, match="no backend"):
+            ct.convert(exported, minimum_deployment_target=ct.target.iOS18, skip_model_load=True)
     assert tnb.load(module, inputs, progress=False).program.ops.name == expected
+
+
+def _fail(*_args: object, **_options: object) -> None:
+    message = "no backend"
+    raise RuntimeError(message)
