@@ -148,7 +148,7 @@ class Session(anywidget.AnyWidget):
     def find_errors(self) -> Thread:
         """Find in the background what every scheme offered does to the values of every weight, then show it.
 
-        `tnb.explore` begins with this once the Explorer is shown; from then on, schemes that are added are looked at
+        Nothing begins it but a call; from then on, schemes that are added are looked at
         too.
 
         Returns
@@ -354,5 +354,4 @@ def explore(model_or_plan: Model | Plan, device: str = "iPhone 15 Pro") -> Sessi
     """
     session = Session(model_or_plan, device)
     display(session.explorer)  # type: ignore[no-untyped-call]
-    session.find_errors()
     return session
