@@ -3,6 +3,7 @@
 import talaria_nb.quiet  # noqa: F401 - first, for it imports coremltools without its warnings
 from talaria_nb.devices import device, devices
 from talaria_nb.errors import TalariaError
+from talaria_nb.generation import Generation, estimate_generation
 from talaria_nb.hardware import Measurement, measure
 from talaria_nb.load import Model, load
 from talaria_nb.menu import Menu
@@ -13,6 +14,7 @@ from talaria_nb.session import Session, explore
 __all__ = [
     "Estimate",
     "Float16",
+    "Generation",
     "Joint",
     "LinearQuantize",
     "Measurement",
@@ -26,6 +28,7 @@ __all__ = [
     "TalariaError",
     "device",
     "devices",
+    "estimate_generation",
     "explore",
     "load",
     "measure",

@@ -19,6 +19,7 @@ from talaria_nb.errors import SchemeError
 from talaria_nb.legality import refused_by_shape, refused_by_values, starting_schemes, subject
 from talaria_nb.menu import DEFAULT_MENU
 from talaria_nb.program import DTYPE_BYTES
+from talaria_nb.resize import at_batch, at_context, batch_of
 from talaria_nb.schemes import Float16, Scheme
 from talaria_nb.work import count_work
 
@@ -99,6 +100,8 @@ class CostTable:
         Part of the weight that the op brings in: 1, or rows read / rows for a gather. float64, as `op_weights`.
     interval
         80 % interval of the total latency as factors (low, high).
+    batch
+        Items of one prediction.
     """
 
     device: str
@@ -132,6 +135,7 @@ class CostTable:
     op_weights: NDArray[np.int32]
     op_weights_share: NDArray[np.float64]
     interval: tuple[float, float]
+    batch: int = 1
 
     @cached_property
     def column(self) -> Mapping[Scheme, int]:
@@ -166,7 +170,13 @@ class CostTable:
 
 
 def cost_table(
-    program: Program, device: Device, *, compute_unit: str = "all", schemes: Iterable[Scheme] = DEFAULT_MENU
+    program: Program,
+    device: Device,
+    *,
+    compute_unit: str = "all",
+    schemes: Iterable[Scheme] = DEFAULT_MENU,
+    batch: int | None = None,
+    context: int | None = None,
 ) -> CostTable:
     """Price every weight of a program under every scheme, and every op, on a device.
 
@@ -181,6 +191,9 @@ def cost_table(
     schemes
         The columns wanted; `Float16()` is put first whether it is among them or not, and schemes that weights were
         loaded with are added last.
+    batch, context
+        Items of one prediction, and tokens in the key-value caches: what `resize.at_batch` and `resize.at_context`
+        make of the program; None for what it was loaded at.
 
     Returns
     -------
@@ -190,6 +203,8 @@ def cost_table(
     ------
     DeviceError
         If the compute unit is unknown, or nothing is known about it on this device.
+    PlanError
+        If the program cannot have that batch or context length.
     """
     loaded = starting_schemes(program)
     menu = tuple(dict.fromkeys((Float16(), *schemes, *loaded)))
@@ -218,7 +233,9 @@ def cost_table(
         )
     last = int(np.flatnonzero(weights.last_in_file)[0]) if weights.last_in_file.any() else -1
     tail_bytes, tail_shared = _tails(kept, last, sharing, len(menu))
-    times = latency.op_times(program, count_work(program), device, compute_unit)
+    timed = program if context is None else at_context(program, context)
+    timed = timed if batch is None else at_batch(timed, batch)
+    times = latency.op_times(timed, count_work(timed), device, compute_unit)
     start, rows_read = program.op_weights
     return CostTable(
         device=device.name,
@@ -250,8 +267,9 @@ def cost_table(
         activation_ms=times.activation_ms,
         op_weights_start=start,
         op_weights=rows_read,
-        op_weights_share=_shares(program),
+        op_weights_share=_shares(timed),
         interval=times.interval,
+        batch=batch_of(timed),
     )
 
 

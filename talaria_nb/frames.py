@@ -35,7 +35,7 @@ class Column:
     unit
         Unit of the numbers, "" for text and counts.
     certainty
-        "exact" (counted or read), "estimated" (from a model of the device), or "text".
+        "exact" (counted or read), "measured" (on a device), "estimated" (from a model of the device), or "text".
     description
         One or two sentences.
     numeric
@@ -44,7 +44,7 @@ class Column:
 
     title: str
     unit: str
-    certainty: Literal["exact", "estimated", "text"]
+    certainty: Literal["exact", "measured", "estimated", "text"]
     description: str
     numeric: bool = False
 
@@ -116,6 +116,14 @@ COLUMNS: dict[str, Column] = {
         "estimated",
         "What the op's time is spent on: compute, memory (weights and activations), or its launch.",
     ),
+    "measured_ms": Column(
+        "measured",
+        "ms",
+        "measured",
+        "Time of the op where the model was measured: the median prediction times the share that Core ML gives the op.",
+        numeric=True,
+    ),
+    "measured_unit": Column("measured unit", "", "measured", "Compute unit on which Core ML prefers to run the op."),
     "shape": Column("shape", "", "text", "Shape of the weight."),
     "dtype": Column("dtype", "", "text", "MIL dtype of the weight as converted."),
     "elements": Column("elements", "", "exact", "Number of elements of the weight.", numeric=True),

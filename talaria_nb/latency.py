@@ -100,7 +100,7 @@ def op_times(
     # When each op could start is a running maximum: T_k - B_k = max(0, max over j <= k of S_j - B_j), where B and S
     # are the running sums of the ops and of the stream of their weights.
     ahead = np.cumsum(parts.launch_ms + busy)
-    arrived = np.cumsum(parts.stream_ms)
+    arrived = np.cumsum(parts.stream_ms + parts.state_ms)  # states come from memory, too, whatever the plan
     ended = ahead + np.maximum.accumulate(np.maximum(arrived - ahead, 0.0))
     started = np.concatenate(([0.0], ended[:-1]))
     waiting = (arrived - parts.stream_ms) - started - parts.launch_ms
@@ -132,6 +132,7 @@ class Parts(NamedTuple):
     compute_ms: NDArray[np.float64]
     traffic_ms: NDArray[np.float64]
     stream_ms: NDArray[np.float64]
+    state_ms: NDArray[np.float64]
 
 
 def op_parts(unit: Unit, work: Work, *, activation_bits: ArrayLike = 16) -> Parts:
@@ -157,6 +158,7 @@ def op_parts(unit: Unit, work: Work, *, activation_bits: ArrayLike = 16) -> Part
         * np.where(_is_sequence(work), unit.sequence_traffic, 1.0)
         / (unit.activation_gbps * 1e6),
         stream_ms=work.stream_bytes / (unit.stream_gbps * 1e6),
+        state_ms=work.state_bytes / (unit.stream_gbps * 1e6),
     )
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from talaria_nb.configs import ConfiguredPass, Pass
+    from talaria_nb.hardware import Measurement
     from talaria_nb.torch_configs import TorchConfigs
 
 _CAN_BE_COMPRESSED = LinearQuantize("int8", "per_tensor")
@@ -62,6 +63,8 @@ class Estimate:
         Squared error of all weights over the sum of their squares, None where it is not known: `session.estimate` knows
         it after `session.find_errors()`. It grades the weights, not the model's output, which is more sensitive to
         some weights than to others.
+    batch
+        Items that one prediction takes.
     """
 
     size_bytes: int
@@ -72,6 +75,7 @@ class Estimate:
     device: str
     compute_unit: str
     weight_error: float | None = None
+    batch: int = 1
 
     @property
     def sqnr_db(self) -> float | None:
@@ -79,6 +83,11 @@ class Estimate:
         if self.weight_error is None:
             return None
         return -10 * log10(self.weight_error) if self.weight_error else float("inf")
+
+    @property
+    def throughput_per_s(self) -> float:
+        """Items a second, one prediction after the other."""
+        return 1000 * self.batch / self.latency_ms
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,6 +144,7 @@ def price(table: CostTable, columns: NDArray[np.integer]) -> Estimate:
         device=table.device,
         compute_unit=table.compute_unit,
         weight_error=_weight_error(table, columns),
+        batch=table.batch,
     )
 
 
@@ -371,7 +381,14 @@ class Plan:
             raise PlanError(message)
         return found
 
-    def estimate(self, device: str | Device, compute_unit: str = "all") -> Estimate:
+    def estimate(
+        self,
+        device: str | Device,
+        compute_unit: str = "all",
+        *,
+        batch: int | None = None,
+        context: int | None = None,
+    ) -> Estimate:
         """Price the plan on a device.
 
         Parameters
@@ -380,24 +397,41 @@ class Plan:
             A name from `tnb.devices()`, or a `Device`.
         compute_unit
             One of `talaria_nb.devices.COMPUTE_UNITS`; "all" is Core ML's own default.
+        batch
+            Items that one prediction takes, without converting again; None for the batch that the model was loaded
+            at. The first dimension of the inputs is taken to be the batch (`talaria_nb.resize.at_batch`).
+        context
+            Tokens in the key-value caches, likewise (`talaria_nb.resize.at_context`).
 
         Raises
         ------
         DeviceError
             If the device or the compute unit is unknown.
+        PlanError
+            If the model cannot have that batch or context length.
         """
-        table = self.cost_table(device, compute_unit)
+        table = self.cost_table(device, compute_unit, batch=batch, context=context)
         return price(table, table.columns_of(self._schemes))
 
-    def table(self, device: str | Device, compute_unit: str = "all") -> pd.DataFrame:
+    def table(
+        self, device: str | Device, compute_unit: str = "all", *, measured: Measurement | None = None
+    ) -> pd.DataFrame:
         """Price every op, the plan beside float16.
+
+        Parameters
+        ----------
+        device, compute_unit
+            As in `estimate`.
+        measured
+            What `tnb.measure` said of the model; nothing of it was ever tested on hardware.
 
         Returns
         -------
         pandas.DataFrame
             One row an op: name, op_type, module, scheme, bits, weight_bytes, latency_ms and bound under the plan, and
             float16_weight_bytes and float16_latency_ms of the model as it was loaded; units as in
-            `talaria_nb.frames.COLUMNS`.
+            `talaria_nb.frames.COLUMNS`. With `measured`, measured_ms and measured_unit as well, empty for ops that Core
+            ML says nothing about.
         """
         table = self.cost_table(device, compute_unit)
         costs = price_ops(table, table.columns_of(self._schemes))
@@ -405,7 +439,7 @@ class Plan:
         program = self._model.program
         start, rows = program.op_weights
         read = [[self._schemes[row] for row in rows[a:b]] for a, b in pairwise(start)]
-        return pd.DataFrame(
+        frame = pd.DataFrame(
             {
                 "name": program.ops.name,
                 "op_type": program.ops.op_type,
@@ -419,6 +453,13 @@ class Plan:
                 "bound": costs.bound,
             }
         )
+        if measured is not None:
+            seen = measured.ops.reindex(program.ops.name)
+            frame = frame.assign(
+                measured_ms=seen["latency_ms"].to_numpy(dtype=np.float64),
+                measured_unit=seen["unit"].fillna("").to_numpy(),
+            )
+        return frame
 
     def findings(self, device: str | Device, compute_unit: str = "all") -> pd.DataFrame:
         """List what costs more than it has to, with the time at stake under the plan.
@@ -473,10 +514,24 @@ class Plan:
             }
         )
 
-    def cost_table(self, device: str | Device, compute_unit: str = "all") -> CostTable:
-        """Build the cost table of the plan's own schemes."""
+    def cost_table(
+        self,
+        device: str | Device,
+        compute_unit: str = "all",
+        *,
+        batch: int | None = None,
+        context: int | None = None,
+    ) -> CostTable:
+        """Build the cost table of the plan's own schemes; parameters as in `estimate`."""
         found = device if isinstance(device, Device) else find_device(device)
-        return cost_table(self._model.program, found, compute_unit=compute_unit, schemes=self._schemes)
+        return cost_table(
+            self._model.program,
+            found,
+            compute_unit=compute_unit,
+            schemes=self._schemes,
+            batch=batch,
+            context=context,
+        )
 
     def optimization_configs(self, *, explicit: bool = False) -> list[ConfiguredPass]:
         """Write the plan as coremltools configs; see `talaria_nb.configs.optimization_configs`."""

@@ -245,6 +245,9 @@ class Work:
         The part of `activation_bytes` that moves when element-wise ops ride with their producers. int64.
     stream_bytes
         Dense bytes of the compressible weights that the op brings in; of a look-up table only the rows read. int64.
+    state_bytes
+        Bytes of states that the op reads: key-value caches, which lie in memory as weights do. No part of
+        `traffic_bytes`. int64.
     kind
         Member of `Kind`. int8.
     reduction
@@ -264,6 +267,7 @@ class Work:
     constant_bytes: NDArray[np.int64]
     traffic_bytes: NDArray[np.int64]
     stream_bytes: NDArray[np.int64]
+    state_bytes: NDArray[np.int64]
     kind: NDArray[np.int8]
     reduction: NDArray[np.int64]
     channels_in: NDArray[np.int64]
@@ -335,6 +339,7 @@ def _count_work(program: Program) -> Work:
     for value in program.inputs:
         activation[value] = True
     columns: list[tuple[int, ...]] = []
+    held = _state_values(program)
     for row, op_type in enumerate(ops.op_type):
         operands = ops.inputs[row]
         read = dict.fromkeys(value for _, value in operands)
@@ -349,7 +354,10 @@ def _count_work(program: Program) -> Work:
         product = _product(op)
         written = sum(nbytes[value] for value in ops.outputs[row])
         moved = [value for value in read if activation[value]]
-        kind, traffic = product.kind, sum(nbytes[value] for value in moved) + written
+        kind = product.kind
+        in_part = op_type in CHOOSING or op_type == "slice_update" or kind >= Kind.FUSED
+        states = 0 if in_part else sum(nbytes[value] for value in held.intersection(moved))
+        traffic = sum(nbytes[value] for value in moved) + written - states
         if op_type in CHOOSING:
             traffic = 2 * written + sum(nbytes[value] for name, value in operands if name in _INDICES)
         elif op_type == "slice_update" and "update" in op.inputs:
@@ -380,6 +388,7 @@ def _count_work(program: Program) -> Work:
                     for value in read
                     if weight[value] >= 0
                 ),
+                states,
                 int(kind),
                 product.reduction,
                 product.channels_in,
@@ -389,24 +398,35 @@ def _count_work(program: Program) -> Work:
                 int(product.unknown),
             )
         )
-    table = np.array(columns, dtype=np.int64).reshape(-1, 12)
+    table = np.array(columns, dtype=np.int64).reshape(-1, 13)
     return Work(
         flops=table[:, 0],
         activation_bytes=table[:, 1],
         constant_bytes=table[:, 2],
         traffic_bytes=table[:, 3],
         stream_bytes=table[:, 4],
-        kind=table[:, 5].astype(np.int8),
-        reduction=table[:, 6],
-        channels_in=table[:, 7],
-        channels_out=table[:, 8],
-        positions=table[:, 9],
-        width=table[:, 10],
-        unknown=table[:, 11].astype(np.bool_),
+        state_bytes=table[:, 5],
+        kind=table[:, 6].astype(np.int8),
+        reduction=table[:, 7],
+        channels_in=table[:, 8],
+        channels_out=table[:, 9],
+        positions=table[:, 10],
+        width=table[:, 11],
+        unknown=table[:, 12].astype(np.bool_),
     )
 
 
+def _state_values(program: Program) -> set[int]:
+    """Values that are a state: as read, as filled in part, and as written."""
+    held: set[int] = set()
+    for op_type, inputs, outputs in zip(program.ops.op_type, program.ops.inputs, program.ops.outputs, strict=True):
+        if op_type in _STATE_OPS or (op_type == "slice_update" and inputs[0][1] in held):
+            held.update(outputs)
+    return held
+
+
 _INDICES = frozenset(["indices"])
+_STATE_OPS = frozenset(["read_state", "coreml_update_state"])
 
 
 def _product(op: _Op) -> _Product:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from coremltools.models.compute_device import MLCPUComputeDevice, MLNeuralEngineComputeDevice
 from coremltools.models.compute_plan import (
@@ -23,7 +24,9 @@ from coremltools.models.compute_plan import (
 from coremltools.models.ml_program.experimental import perf_utils
 
 import models
+import talaria_nb as tnb
 from talaria_nb.errors import DeviceError
+from talaria_nb.frames import COLUMNS
 from talaria_nb.hardware import measure
 
 if TYPE_CHECKING:
@@ -189,3 +192,15 @@ def test_an_unknown_compute_unit_names_the_known(mlmodel: MLModel) -> None:
 def test_elsewhere_than_on_a_mac_it_says_so(mlmodel: MLModel) -> None:
     with pytest.raises(DeviceError, match=r"macOS only.*plan\.estimate"):
         measure(mlmodel)
+
+
+def test_a_measurement_stands_beside_the_estimate() -> None:
+    plan = tnb.Plan(models.classifier())
+    conv = next(name for name, op_type in plan.model.ops[["name", "op_type"]].to_numpy() if op_type == "conv")
+    ops = pd.DataFrame({"unit": ["gpu"], "supported": [("gpu", "cpu")], "latency_ms": [0.25]}, index=[conv])
+    table = plan.table("iPhone 15 Pro", measured=tnb.Measurement("this Mac", "all", 1.0, (1.0,), ops)).set_index("name")
+    assert (table.loc[conv, "measured_ms"], table.loc[conv, "measured_unit"]) == (0.25, "gpu")
+    others = table.drop(index=conv)
+    assert others["measured_ms"].isna().all()
+    assert (others["measured_unit"] == "").all()
+    assert table.columns.difference(plan.table("iPhone 15 Pro").columns).isin([*COLUMNS]).all()
