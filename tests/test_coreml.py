@@ -17,7 +17,6 @@ import models
 import talaria_nb as tnb
 from talaria_nb import coreml
 from talaria_nb.progress import STAGES
-from talaria_nb.quiet import quiet
 
 if TYPE_CHECKING:
     from coremltools.converters.mil.mil import Operation
@@ -70,17 +69,8 @@ def test_no_bar_is_shown_where_none_is_wanted(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr() == ("", "")
 
 
-def test_names_do_not_depend_on_a_conversion_that_failed_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_do_not_depend_on_what_a_failed_conversion_left_behind() -> None:
     module, inputs = models.Block(8).eval(), torch.zeros(1, 8, 4, 4)
     expected = tnb.load(module, inputs, progress=False).program.ops.name
-    with monkeypatch.context() as broken, quiet(progress=False):
-        exported = torch.export.export(module, (inputs,)).run_decompositions({})
-        broken.setattr("coremltools.converters.mil.backend.mil.load.load", _fail)
-        with pytest.raises(RuntimeError, match="no backend"):
-            ct.convert(exported, minimum_deployment_target=ct.target.iOS18, skip_model_load=True)
+    Builder.name_count["cast"] = 7  # coremltools numbers ops from here, and goes on where it stopped
     assert tnb.load(module, inputs, progress=False).program.ops.name == expected
-
-
-def _fail(*_args: object, **_options: object) -> None:
-    message = "no backend"
-    raise RuntimeError(message)
