@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from coremltools.converters.mil.mil import Operation, Var
 
 _MAX_FLOAT16 = 65504
+_ONLY_IN_CONVERSION = {  # and not when a program is written again
+    "common::add_fp16_cast",
+    "common::add_int16_cast",
+    "common::guard_negative_gather_indices",
+}
 _MAX_CHECKED = 400
 """coremltools looks for values that vanish in float16 in constants with fewer elements only."""
 
@@ -47,6 +52,17 @@ def convert(source: object, deployment_target: str, **options: object) -> ct.mod
             source, minimum_deployment_target=target, package_dir=package_dir, skip_model_load=True, **options
         )
     )
+
+
+def rewriting() -> ct.PassPipeline:
+    """Return the passes for a program that was converted before: it must compute what it did.
+
+    Left out of coremltools' own are those that change dtypes, and the one that makes the indices of gathers positive:
+    from iOS17 on it does so once more whenever a program is written, in six ops and some 640 bytes each time.
+    """
+    pipeline = ct.PassPipeline.DEFAULT
+    pipeline.remove_passes(_ONLY_IN_CONVERSION)
+    return pipeline
 
 
 def make(convert: Callable[[str], ct.models.MLModel]) -> ct.models.MLModel:

@@ -275,6 +275,7 @@ def _apply(mlmodel: ct.models.MLModel, steps: list[ConfiguredPass], package_dir:
         model_description=spec.description,
         skip_model_load=mlmodel.__proxy__ is None,
         package_dir=package_dir,
+        main_pipeline=coreml.rewriting(),
     )
 
 

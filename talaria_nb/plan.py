@@ -46,9 +46,9 @@ class Estimate:
     Attributes
     ----------
     size_bytes
-        Whole package on disk, within 0.01 %: the program text is built and counted. Not foreseen is what coremltools
-        adds when it writes a program with embeddings again: index arithmetic of some 640 bytes for each of them and
-        each pass from iOS17 on.
+        Whole package on disk as `Plan.compress` writes it, within 0.01 %: the program text is built and counted.
+        coremltools' own functions add index arithmetic, some 640 bytes, for each embedding and each pass from iOS17
+        on; `Plan.compress` does not.
     weight_file_bytes
         `weight.bin`, exact to the byte.
     bits_per_weight
