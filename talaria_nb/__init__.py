@@ -1,6 +1,7 @@
 """Talaria for everyone: explore a model's cost op by op, choose bits per weight, export for Core ML."""
 
 import talaria_nb.quiet  # noqa: F401 - first, for it imports coremltools without its warnings
+from talaria_nb.calibration import calibrate
 from talaria_nb.devices import device, devices
 from talaria_nb.errors import TalariaError
 from talaria_nb.generation import Generation, estimate_generation
@@ -26,6 +27,7 @@ __all__ = [
     "Scheme",
     "Session",
     "TalariaError",
+    "calibrate",
     "device",
     "devices",
     "estimate_generation",

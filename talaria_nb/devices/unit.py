@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from talaria_nb.errors import DeviceError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
 
 COMPUTE_UNITS = ("all", "cpuAndNeuralEngine", "cpuAndGPU", "cpuOnly")
@@ -16,10 +19,10 @@ COMPUTE_UNITS = ("all", "cpuAndNeuralEngine", "cpuAndGPU", "cpuOnly")
 UNITS = ("neural_engine", "gpu", "cpu")
 """The compute units themselves: the tables of a device file."""
 
-Certainty = Literal["measured", "fitted", "borrowed", "inferred", "rated", "assumed"]
-"""How a number is known: measured on the chip; fitted to measured latencies of whole models; taken over from the
-nearest chip that has a fit; computed from another published number; printed by the maker or the press; or a reasonable
-guess."""
+Certainty = Literal["measured", "measured by you", "fitted", "borrowed", "inferred", "rated", "assumed"]
+"""How a number is known: measured on the chip; fitted by `tnb.calibrate` to a user's own measurements; fitted to
+measured latencies of whole models; taken over from the nearest chip that has a fit; computed from another published
+number; printed by the maker or the press; or a reasonable guess."""
 
 Format = Literal["palette", "grouped_palette", "linear", "blocks", "sparse"]
 """Stored formats that a unit may read as they are, decompressing while it computes: one table a tensor, a table for a
@@ -180,6 +183,35 @@ class Device:
             message = f"Nothing is known about {compute_unit!r} on {self.name}: use one of {offered}."
             raise DeviceError(message)
         return self.units[_UNIT_OF[compute_unit]]
+
+    def to_toml(self, path: str | os.PathLike[str]) -> None:
+        """Write the device as a file of its own, for `tnb.device(path)`, with certainty and source of every number."""
+        lines = ["schema = 2", f"chip = {_quoted(self.chip)}", f"products = [{_quoted(self.name)}]"]
+        for name, parameter in self.rated.items():
+            lines += _entry(f"rated.{name}", parameter.value, parameter)
+        for name, unit in self.units.items():
+            for key, parameter in unit.provenance.items():
+                lines += _entry(f"{name}.{key}", getattr(unit, key), parameter)
+            formats = Parameter(0.0, "inferred", f"talaria-nb's file of {self.chip}")
+            lines += _entry(f"{name}.streams", sorted(unit.streams), formats)
+        Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _entry(key: str, value: float | list[str], known: Parameter) -> list[str]:
+    """Write one number of a device file."""
+    source = _quoted(known.source)
+    return [
+        "",
+        f"[{key}]",
+        f"value = {json.dumps(value)}",
+        f"certainty = {_quoted(known.certainty)}",
+        f"source = {source}",
+    ]
+
+
+def _quoted(text: str) -> str:
+    """Write a TOML string: JSON's escapes are TOML's, but for the delete character, which TOML wants escaped too."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 _UNIT_OF = {"all": "neural_engine", "cpuAndNeuralEngine": "neural_engine", "cpuAndGPU": "gpu", "cpuOnly": "cpu"}
