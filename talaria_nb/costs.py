@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 FLOAT16_COLUMN = 0
 """Column of `Float16()`; illegal for a weight that was loaded compressed."""
 
-_SHARED_SLOTS = 2
-"""Tensors of one weight that others could share: a mask and zero points."""
+_SHARED_SLOTS = 3
+"""Tensors of one weight that others could share: integers, scales and zero points; or a mask, values and a table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ class CostTable:
         Growth of `weight.bin`, with records and padding.
     shared
         Rows in `shared_file_bytes` of tensors that all weights naming them share, -1 for none. int16, shape (weights,
-        schemes, 2).
+        schemes, 3).
     shared_file_bytes
         Growth of `weight.bin` if at least one weight needs the shared tensor. float64.
     last_weight

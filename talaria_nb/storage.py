@@ -4,9 +4,10 @@
 64-byte record before its data, and the last is not padded. Tensors with fewer than 10 elements are kept in the program
 proto instead, and equal ones of 100 elements or more are stored once. Read in coremltools 9:
 `converters/mil/backend/mil/load.py` (`should_use_weight_file`), the MIL blob storage format and the pass
-`const_deduplication`; verified to the byte by `tests/test_storage.py` and `test_sizes.py`. Not foreseen is that large
-tables of two weights come out equal, which takes 100 entries or more: 8-bit k-means of a weight and of its transposed
-copy, or uniform tables of integers.
+`const_deduplication`; verified to the byte by `tests/test_storage.py` and `test_sizes.py`. `contents.py` tells which
+stored tensors are equal. Not foreseen is equality in corners: indices of palettes of constants and of odd multiples,
+quantized tables of multiples, grouped tables, what is joint with pruning but masks and float tables, and floats that
+differ by less than 6e-8, which coremltools takes to be equal.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from talaria_nb.legality import MIN_FILE_ELEMENTS, Subject, grouped_axis, scale_
 from talaria_nb.schemes import Float16, LinearQuantize, Palettize, Prune, Scheme, part
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
     from talaria_nb.program import Shape
 
@@ -45,15 +46,15 @@ class Tensor:
     shape
         Its shape.
     content
-        What is in it, where that can be known: tensors of one dtype, shape and content are equal, and stored once if
-        they are large. "" otherwise.
+        What is in it, or what that is made from, where it can be known: tensors of one dtype, shape and content are
+        equal, and stored once if they are large. None otherwise.
     is_data
         False for operands that only say how to read the others (shapes, axes).
     """
 
     dtype: str
     shape: Shape
-    content: str = ""
+    content: Hashable = None
     is_data: bool = True
 
     @property
@@ -75,11 +76,11 @@ class Tensor:
     @property
     def shared_as(self) -> SharedTensor | None:
         """What other tensors it would be merged with, or None."""
-        known = self.content and self.elements >= MIN_SHARED_ELEMENTS
+        known = self.content is not None and self.elements >= MIN_SHARED_ELEMENTS
         return (self.dtype, self.shape, self.content) if known else None
 
 
-SharedTensor: TypeAlias = "tuple[str, Shape, str]"
+SharedTensor: TypeAlias = "tuple[str, Shape, Hashable]"
 """dtype, shape and content of a tensor that is stored once for all weights that need it."""
 
 
@@ -232,62 +233,68 @@ def _palettized(
     nbits = _nbits(scheme, palette, weight)
     name = "_palettized"
     output = ((name, dtype, weight.shape),)
+    table = _table_content(palette, weight)
+    indexed = (palette, weight.contents.proportions) if weight.contents is not None else None
     if weight.ios < _IOS18:
-        packed = Tensor("uint8", (-(-weight.elements * nbits // 8),))
-        operands: Operands = (
-            ("indices", packed),
-            ("lut", Tensor(dtype, (2**nbits,), _even_table(palette, weight))),
-            _shape_operand(weight),
-        )
+        packed = Tensor("uint8", (-(-weight.elements * nbits // 8),), indexed)
+        operands: Operands = (("indices", packed), ("lut", Tensor(dtype, (2**nbits,), table)), _shape_operand(weight))
         return (Step("constexpr_lut_to_dense", name, operands, output),)
-    before, lut = _lut(tables, _table(palette, nbits, weight), dtype, f"{name}_lut_0")
-    if isinstance(lut, Tensor):
-        lut = replace(lut, content=_even_table(palette, weight))
+    before, lut = _lut(tables, _table(palette, nbits, weight), dtype, f"{name}_lut_0", table)
     axis = Tensor("int32", (), is_data=False)
     vector = (("vector_axis", axis),) if palette.cluster_dim > 1 else ()
-    indices = _indices(palette, nbits, weight)
+    indices = replace(_indices(palette, nbits, weight), content=indexed)
     return (*before, Step("constexpr_lut_to_dense", name, (("indices", indices), ("lut", lut), *vector), output))
 
 
-def _even_table(palette: Palettize, weight: Subject) -> str:
-    """Say what evenly spaced centroids are: the copies of a tied weight that lie another way round share them."""
-    if palette.mode != "uniform" or palette.group_size is not None or weight.contents is None:
-        return ""
-    return f"even over {weight.contents.extent}"
+def _table_content(palette: Palettize, weight: Subject, before: Prune | None = None) -> Hashable:
+    """Say what a table is made from: the copies of a tied weight that lie another way round share one of 8 bits."""
+    if palette.group_size is not None or palette.cluster_dim > 1 or weight.contents is None:
+        return None
+    if palette.mode == "uniform":
+        return None if before is not None else ("even", weight.contents.extent)
+    return (palette.mode, weight.contents.population, before)
 
 
 def _lut(
-    linear: LinearQuantize | None, shape: Shape, dtype: str, name: str, scales: Shape | None = None
+    linear: LinearQuantize | None, shape: Shape, dtype: str, name: str, content: Hashable
 ) -> tuple[tuple[Step, ...], Tensor | str]:
     """Return a table as a constant, or the step that makes it from integers and that step's output."""
     if linear is None:
-        return (), Tensor(dtype, shape)
-    step = _shift_scale(linear, shape, scales or (1,) * len(shape), dtype, f"{name}_quantized")
+        return (), Tensor(dtype, shape, content)
+    step = _shift_scale(linear, shape, (1,) * len(shape), dtype, f"{name}_quantized", content)
     return (step,), step.outputs[0][0]
 
 
-def _shift_scale(linear: LinearQuantize, shape: Shape, scales: Shape, dtype: str, name: str) -> Step:
-    operands: Operands = (("data", Tensor(linear.dtype, shape)), *_scales(linear, scales, dtype))
+def _shift_scale(
+    linear: LinearQuantize, shape: Shape, scales: Shape, dtype: str, name: str, content: Hashable, *others: Hashable
+) -> Step:
+    operands: Operands = (
+        ("data", Tensor(linear.dtype, shape, content)),
+        *_scales(linear, scales, dtype, *others),
+    )
     return Step("constexpr_blockwise_shift_scale", name, operands, ((name, dtype, shape),))
 
 
-def _scales(linear: LinearQuantize, shape: Shape, dtype: str) -> tuple[tuple[str, Tensor], ...]:
-    scale = ("scale", Tensor(dtype, shape))
+def _scales(
+    linear: LinearQuantize, shape: Shape, dtype: str, content: Hashable = None, zero_points: Hashable = None
+) -> tuple[tuple[str, Tensor], ...]:
+    scale = ("scale", Tensor(dtype, shape, content))
     # A symmetric unsigned range has one middle for all, so the zero points of all weights are equal.
-    content = "middle" if linear.mode == "linear_symmetric" else ""
-    return (scale, ("offset", Tensor(linear.dtype, shape, content))) if linear.has_zero_point else (scale,)
+    middle = "middle" if linear.mode == "linear_symmetric" else zero_points
+    return (scale, ("offset", Tensor(linear.dtype, shape, middle))) if linear.has_zero_point else (scale,)
 
 
 def _quantized(linear: LinearQuantize, weight: Subject, dtype: str) -> tuple[Step, ...]:
     scales = scale_counts(linear, weight)
+    found = weight.contents.integers(linear, scales) if weight.contents is not None else None
+    data, scale, offset = (found.data, found.scale, found.zero_point) if found is not None else (None, None, None)
     if weight.ios >= _IOS18:
-        return (_shift_scale(linear, weight.shape, scales, dtype, "_quantized"),)
+        return (_shift_scale(linear, weight.shape, scales, dtype, "_quantized", data, scale, offset),)
     squeezed = tuple(count for count in scales if count > 1)
-    content = "middle" if linear.mode == "linear_symmetric" else ""
     operands: Operands = (
-        ("quantized_data", Tensor(linear.dtype, weight.shape)),
-        ("zero_point", Tensor(linear.dtype, squeezed, content)),
-        ("scale", Tensor(dtype, squeezed)),
+        ("quantized_data", Tensor(linear.dtype, weight.shape, data)),
+        ("zero_point", Tensor(linear.dtype, squeezed, "middle" if linear.mode == "linear_symmetric" else offset)),
+        ("scale", Tensor(dtype, squeezed, scale)),
         ("axis", Tensor("int32", (), is_data=False)),
     )
     return (Step("constexpr_affine_dequantize", "_quantized", operands, (("_quantized", dtype, weight.shape),)),)
@@ -301,27 +308,35 @@ def _palettized_integers(
     scales = scale_counts(linear, weight)
     counts = _tables_of_integers(table_counts(palette, weight), scales)
     name = "_quantized_data_0_palettized"
-    tables = _shift_scale(linear, (*counts, 2**nbits, 1), (*scales, 1, 1), dtype, name)
-    operands: Operands = (("indices", _indices(palette, nbits, weight)), ("lut", name))
+    found = weight.contents.integers(linear, scales) if weight.contents is not None else None
+    even = found is not None and palette.mode == "uniform" and palette.group_size is None
+    table = ("even", found.extent) if found is not None and even else None
+    others = (found.scale, found.zero_point) if found is not None else ()
+    tables = _shift_scale(linear, (*counts, 2**nbits, 1), (*scales, 1, 1), dtype, name, table, *others)
+    indexed = (palette, found.data) if found is not None else None
+    indices = replace(_indices(palette, nbits, weight), content=indexed)
+    operands: Operands = (("indices", indices), ("lut", name))
     return (tables, Step("constexpr_lut_to_dense", "_quantized", operands, (("_quantized", dtype, weight.shape),)))
 
 
 def _sparse(scheme: Scheme, prune: Prune, weight: Subject, dtype: str) -> tuple[Step, ...]:
     left = weight.contents.pruned(prune) if weight.contents is not None else None
     nonzeros = left.nonzeros if left is not None else round(weight.elements * prune.kept)
-    content = left.mask if left is not None else ""
+    content, values = (left.mask, left.values) if left is not None else (None, None)
     name = "_sparsified"
     output = ((name, dtype, weight.shape),)
     if weight.ios < _IOS18:
         mask = Tensor("uint8", (-(-weight.elements // 8),), content)
-        operands: Operands = (("nonzero_data", Tensor(dtype, (nonzeros,))), ("mask", mask), _shape_operand(weight))
+        kept = ("nonzero_data", Tensor(dtype, (nonzeros,), values))
+        operands: Operands = (kept, ("mask", mask), _shape_operand(weight))
         return (Step("constexpr_sparse_to_dense", name, operands, output),)
     mask = Tensor("uint1", weight.shape, content)
     palette, linear = part(scheme, Palettize), part(scheme, LinearQuantize)
     if palette is not None:
         nbits = _nbits(scheme, palette, weight)
         inner = f"{name}_nonzero_data_0_palettized"
-        before, lut = _lut(linear, _table(palette, nbits, weight), dtype, f"{inner}_lut_0")
+        table = _table_content(palette, weight, prune)
+        before, lut = _lut(linear, _table(palette, nbits, weight), dtype, f"{inner}_lut_0", table)
         indices = Tensor(f"uint{nbits}", (nonzeros,))
         operands = (("indices_mask", mask), ("indices_nonzero_data", indices), ("lut", lut))
         decoded = Step("constexpr_lut_to_sparse", inner, operands, _sparse_outputs(inner, nonzeros, weight, dtype))
@@ -336,7 +351,7 @@ def _sparse(scheme: Scheme, prune: Prune, weight: Subject, dtype: str) -> tuple[
         decoded = Step("constexpr_sparse_blockwise_shift_scale", inner, operands, outputs)
         last = (("nonzero_data", f"{inner}_1"), ("mask", mask))
         return (decoded, Step("constexpr_sparse_to_dense", name, last, output))
-    operands = (("nonzero_data", Tensor(dtype, (nonzeros,))), ("mask", mask))
+    operands = (("nonzero_data", Tensor(dtype, (nonzeros,), values)), ("mask", mask))
     return (Step("constexpr_sparse_to_dense", name, operands, output),)
 
 
@@ -353,7 +368,10 @@ _ELEMENTS = ("indices", "indices_nonzero_data", "quantized_data", "nonzero_data"
 
 def tensors(scheme: Scheme, weight: Subject, dtype: str) -> list[Tensor]:
     """List the tensors that a weight is stored as, in file order, without shapes and axes."""
-    made = steps(scheme, weight, dtype)
+    return _tensors(steps(scheme, weight, dtype), weight, dtype)
+
+
+def _tensors(made: Sequence[Step], weight: Subject, dtype: str) -> list[Tensor]:
     if not made:
         return [Tensor(dtype, weight.shape)]
     operands = [operand for step in made for _, operand in step.operands]
@@ -368,17 +386,20 @@ def stored(scheme: Scheme, weight: Subject, dtype: str, *, name: str = "", param
     ----------
     scheme, weight, dtype
         As in `steps`.
-    name, parameters
-        As in `proto_growth`.
+    name
+        Of the weight.
+    parameters
+        As what the ops read it, once for every place.
     """
-    found = tensors(scheme, weight, dtype)
+    made = steps(scheme, weight, dtype)
+    found = _tensors(made, weight, dtype)
     total = sum(tensor.nbytes for tensor in found)
-    data = _data_bytes(scheme, weight, dtype)
+    data = _data_bytes(made, weight, dtype)
     return Stored(
         tensors=tuple((tensor.nbytes, tensor.shared_as) for tensor in found if tensor.in_file),
         data_bytes=data,
         overhead_bytes=total - data,
-        proto_bytes=proto_growth(scheme, weight, dtype, name, parameters),
+        proto_bytes=_proto_growth(made, weight, dtype, name, parameters),
         tables=_tables(scheme, weight),
     )
 
@@ -397,9 +418,8 @@ def _tables_of_integers(tables: tuple[int, ...], scales: tuple[int, ...]) -> tup
     return tuple(max(pair) for pair in zip(tables, scales, strict=True))
 
 
-def _data_bytes(scheme: Scheme, weight: Subject, dtype: str) -> int:
+def _data_bytes(made: Sequence[Step], weight: Subject, dtype: str) -> int:
     """Count the bytes of the elements: of the first constant operand that holds them, in the last step that has one."""
-    made = steps(scheme, weight, dtype)
     for step in reversed(made):
         for parameter, operand in step.operands:
             if parameter in _ELEMENTS and isinstance(operand, Tensor):
@@ -407,21 +427,8 @@ def _data_bytes(scheme: Scheme, weight: Subject, dtype: str) -> int:
     return Tensor(dtype, weight.shape).nbytes
 
 
-def proto_growth(scheme: Scheme, weight: Subject, dtype: str, name: str, parameters: Sequence[str]) -> int:
-    """Count by how much the program text grows when a weight is stored under a scheme instead of dense.
-
-    Offsets in `weight.bin` are taken as one byte each.
-
-    Parameters
-    ----------
-    scheme, weight, dtype
-        As in `steps`.
-    name
-        Of the weight.
-    parameters
-        As what the ops read it, once for every place.
-    """
-    made = steps(scheme, weight, dtype)
+def _proto_growth(made: Sequence[Step], weight: Subject, dtype: str, name: str, parameters: Sequence[str]) -> int:
+    """Count by how much the program text grows when a weight is no longer dense; see `Stored.proto_bytes`."""
     if not made:
         return 0
     written = sum(proto.step_bytes(step, name, weight.ios) for step in made)

@@ -78,7 +78,7 @@ def random_table(rng: np.random.Generator, *, ops: int, weights: int) -> CostTab
         reason=reason,
         payload_bytes=payload,
         file_bytes=(payload + 64) * legal,
-        shared=rng.integers(-1, 2, (*shape, 2)).astype(np.int16),
+        shared=rng.integers(-1, 2, (*shape, 3)).astype(np.int16),
         shared_file_bytes=np.array([448.0, 1088.0]),
         last_weight=weights - 1,
         tail_bytes=rng.integers(0, 64, (len(schemes), 2)).astype(np.float64),

@@ -175,3 +175,68 @@ def test_a_random_plan_is_predicted(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(40, 280))
 def test_many_random_plans_are_predicted(seed: int) -> None:
     check(seed)
+
+
+class Alike(nn.Module):
+    """Weights whose stored tensors come out equal: copies that lie another way round, multiples, positive ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        weight = torch.round(torch.randn(128, 192) * 256) / 256  # so that float16 holds its double exactly
+        self.tied = nn.Parameter(weight)
+        self.turned = nn.Parameter(weight.T.clone())
+        self.twice = nn.Parameter(weight * 2)
+        self.levels = nn.Parameter(torch.randint(-90, 90, (128, 192)) / 64)
+        self.same_levels = nn.Parameter(self.levels.flatten()[torch.randperm(128 * 192)].view(192, 128).clone())
+        self.positive = nn.Parameter(torch.rand(128, 192))
+        self.also_positive = nn.Parameter(torch.rand(128, 192))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for there, back in (
+            (self.tied, self.turned),
+            (self.twice, self.same_levels),
+            (self.levels, self.turned),
+            (self.positive, self.turned),
+            (self.also_positive, self.turned),
+        ):
+            x = torch.tanh(torch.tanh(x @ there) @ back)
+        return x
+
+
+@cache
+def alike(target: str) -> tnb.Model:
+    torch.manual_seed(0)
+    return tnb.load(Alike().eval(), torch.zeros(1, 8, 128), deployment_target=target, progress=False)
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        tnb.Palettize(8),
+        even(8),
+        even(4),
+        tnb.Palettize(mode="unique"),
+        tnb.LinearQuantize("int8"),
+        tnb.LinearQuantize("int8", mode="linear"),
+        tnb.LinearQuantize("uint4", "per_block", 16, "linear"),
+        tnb.LinearQuantize("int8", "per_tensor", mode="linear"),
+        tnb.Prune(0.0),
+        tnb.Prune(0.5),
+        tnb.Prune(n_m_ratio=(1, 4)),
+        tnb.Prune(threshold=0.02),
+        tnb.LinearQuantize("int8") + even(8),
+    ],
+    ids=lambda scheme: scheme.key,
+)
+@pytest.mark.parametrize("target", ["iOS18", "iOS16"])
+def test_equal_tensors_of_several_weights_are_counted_once(target: str, scheme: Scheme) -> None:
+    model = alike(target)
+    weights = range(len(model.program.weights))
+    legal = [row for row in weights if refused(scheme, subject(model.program, row)) is None]
+    if not legal:
+        return
+    plan = tnb.Plan(model).with_schemes([scheme if row in legal else tnb.Float16() for row in weights])
+    compressed = plan.compress(progress=False)
+    estimate = plan.estimate(PHONE)
+    written = (Path(compressed.package_path) / "Data/com.apple.CoreML/weights/weight.bin").stat().st_size
+    assert (estimate.weight_file_bytes, weight_file_bytes(model.program, plan.scheme_of_weight)) == (written, written)

@@ -8,7 +8,7 @@ import type { Costs } from "./protocol";
 export const BOUNDS = ["launch", "compute", "memory"] as const;
 
 /** tensors of one weight that others could share */
-export const SHARED_SLOTS = 2;
+export const SHARED_SLOTS = 3;
 
 const FILE_HEADER_BYTES = 64;
 
