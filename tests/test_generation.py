@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import TYPE_CHECKING
 
+import coremltools as ct
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,9 @@ import talaria_nb as tnb
 from talaria_nb.devices import device
 from talaria_nb.errors import PlanError
 from talaria_nb.plan import price_ops
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PHONE = "iPhone 15 Pro"
 HEADS, WIDTH, CONTEXT, CHUNK = 8, 64, 256, 16
@@ -98,6 +103,24 @@ def test_decoding_follows_stored_bytes() -> None:
     prompt = decoder(CHUNK)
     gained = steps_ms(prompt.set("*", tnb.Palettize(4))) / steps_ms(prompt)
     assert gained >= steps_ms(small) / steps_ms(dense), "a prompt has more to compute, so it gains less"
+
+
+def test_two_functions_of_one_package_are_priced_as_the_models_they_came_from(tmp_path: Path) -> None:
+    plans = {"prefill": decoder(CHUNK), "decode": decoder(1)}
+    functions = ct.utils.MultiFunctionDescriptor()
+    for name, plan in plans.items():
+        plan.model.mlmodel.save(str(tmp_path / f"{name}.mlpackage"))
+        functions.add_function(str(tmp_path / f"{name}.mlpackage"), "main", name)
+    functions.default_function_name = "decode"
+    package = tmp_path / "both.mlpackage"
+    ct.utils.save_multifunction(functions, str(package))
+    prefill, decode = (tnb.Plan(tnb.load(package, function=name, progress=False)) for name in plans)
+    for context in (CONTEXT, 4 * CONTEXT):
+        found = tnb.estimate_generation(prefill, decode, PHONE, prompt=100, generate=50, context=context)
+        expected = tnb.estimate_generation(*plans.values(), PHONE, prompt=100, generate=50, context=context)
+        assert found.prefill_calls == expected.prefill_calls
+        assert found.tokens_per_s == pytest.approx(expected.tokens_per_s, rel=0.01)
+        assert found.time_to_first_token_ms == pytest.approx(expected.time_to_first_token_ms, rel=0.01)
 
 
 def test_what_does_not_fit_is_refused() -> None:
