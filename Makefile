@@ -50,7 +50,7 @@ front-end: js/node_modules/.package-lock.json chromium
 pytest: $(VENV)/.installed-test chromium
 	pytest -m 'not models and not sizes' $(PYTEST_ARGS)
 
-## test-models: load every architecture of tests/zoo.py and print the share that loads (half an hour)
+## test-models: load every architecture of tests/zoo.py and print a table with bare coremltools beside it
 .PHONY: test-models
 test-models: $(VENV)/.installed-test
 	pytest tests/test_zoo.py -m models $(PYTEST_ARGS)

@@ -7,6 +7,7 @@ import dataclasses
 import re
 import traceback
 from collections.abc import Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ import torch
 import torch.utils._pytree as pytree
 from coremltools.converters.mil.mil.scope import ScopeSource
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+from torch.nn.modules import transformer
 
 from talaria_nb import coreml
 from talaria_nb.errors import ConversionError, LoadError
@@ -30,6 +32,8 @@ from talaria_nb.states import check_states
 from talaria_nb.trace import convert_traced, own_buffers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import coremltools as ct
     from torch.fx import Node
 
@@ -216,7 +220,8 @@ def _plain_outputs(twin: torch.nn.Module) -> None:
             return tuple(_tensors(output, set()))
         return output
 
-    twin.register_forward_hook(flatten)
+    if not isinstance(twin, torch.jit.ScriptModule):  # they take no hooks, and return containers of tensors only
+        twin.register_forward_hook(flatten)
 
 
 _CONTAINERS = (torch.Tensor, tuple, list, dict)
@@ -293,7 +298,7 @@ def _to_float32(value: Any) -> Any:
 
 def _export(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
     try:
-        with whole_stacks():
+        with whole_stacks(), _masks_as_given():
             stage("Exporting")
             exported = _flat(torch.export.export(module, args, kwargs))
     except Exception as error:
@@ -317,6 +322,24 @@ def _export(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
         message = f"torch.export cannot trace {name}: {_first_line(error)}."
         raise ConversionError(message) from error
     return exported
+
+
+@contextmanager
+def _masks_as_given() -> Iterator[None]:
+    """Keep `nn.Transformer` from deciding by a mask's values whether it is causal, which no export can follow.
+
+    It does so only to take a shorter way; the mask means the same either way. The function is torch's private one;
+    where it is not as in torch 2.13, nothing is done.
+    """
+    own = vars(transformer).get("_detect_is_causal_mask")
+    if own is None:
+        yield
+        return
+    transformer._detect_is_causal_mask = lambda _mask, is_causal=None, *_: is_causal is True  # noqa: SLF001
+    try:
+        yield
+    finally:
+        transformer._detect_is_causal_mask = own  # noqa: SLF001
 
 
 def _flat(exported: torch.export.ExportedProgram) -> torch.export.ExportedProgram:

@@ -147,8 +147,9 @@ def link(lineage: Lineage, function: Function) -> SourceMap:
     origins: dict[str, tuple[Origin, ...]] = {}
     for op in graph.runs:
         step = graph.step(op)
-        if step is not None:
-            origins[op.name] = tuple(parent.origin for parent in _parents(op, step, graph))
+        parents = _parents(op, step, graph) if step and step.runs else _first_reader(op, graph)
+        if parents:
+            origins[op.name] = tuple(parent.origin for parent in parents)
     parameters, folded = _constants(graph)
     return SourceMap(lineage.class_names, origins, parameters, folded)
 
@@ -187,6 +188,17 @@ def _walk(block: Block) -> Iterator[Operation]:
         for nested in op.blocks:
             yield from _walk(nested)
         yield op
+
+
+def _first_reader(op: Operation, graph: _Graph) -> list[Step]:
+    """Find the step for which coremltools reads a state or casts an input: no line of code stands for that itself."""
+    readers = [reader for output in op.outputs for reader in output.child_ops]
+    for reader in readers:
+        step = graph.step(reader)
+        if step is not None and step.runs:
+            return [step]
+        readers += [after for output in reader.outputs for after in output.child_ops]
+    return []
 
 
 def _parents(op: Operation, step: Step, graph: _Graph) -> list[Step]:

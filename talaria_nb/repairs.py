@@ -180,9 +180,174 @@ def _as_strided(exported: ExportedProgram, node: Node) -> None:
     _replace(node, aten.reshape.default, (flat, list(size)), {})
 
 
+def _mask_to_where(_: ExportedProgram, node: Node) -> None:
+    """Assign one value under a mask: everywhere else stays what was."""
+    x, (mask, *_), value = ranks.arguments(node)[:3]
+    x_value, mask_shape = x.meta["val"], list(mask.meta["val"].shape)
+    mask = _before(node, aten.reshape.default, mask, mask_shape + [1] * (x_value.ndim - len(mask_shape)))
+    value = _before(node, aten.reshape.default, value, [1] * x_value.ndim)
+    _replace(node, aten.where.self, (mask, value, x), {})
+
+
+def _is_masked_assignment(node: Node) -> bool:
+    _, indices, value, *accumulate = ranks.arguments(node)
+    return (
+        len(indices) == 1
+        and indices[0] is not None
+        and indices[0].meta["val"].dtype is torch.bool
+        and value.meta["val"].numel() == 1
+        and not any(accumulate)
+        and _static(node)
+    )
+
+
+def _masked_scatter(_: ExportedProgram, node: Node) -> None:
+    """Give the n-th place of a mask the n-th element: counting the places before each tells which."""
+    x, mask, source = ranks.arguments(node)
+    shape = list(node.meta["val"].shape)
+    mask = _before(node, aten.expand.default, mask, shape)
+    flat = _before(node, aten.reshape.default, mask, [-1])
+    count = _before(node, aten.cumsum.default, _before(node, aten._to_copy.default, flat, dtype=torch.int32), 0)  # noqa: SLF001
+    last = source.meta["val"].numel() - 1
+    position = _before(node, aten.clamp.default, _before(node, aten.sub.Tensor, count, 1), 0, last)
+    elements = _before(node, aten.reshape.default, source, [-1])
+    picked = _before(node, aten.index_select.default, elements, 0, position)
+    _replace(node, aten.where.self, (mask, _before(node, aten.reshape.default, picked, shape), x), {})
+
+
+def _distances(_: ExportedProgram, node: Node) -> None:
+    left, right, *power = ranks.arguments(node)
+    left = _before(node, aten.unsqueeze.default, left, -2)
+    right = _before(node, aten.unsqueeze.default, right, -3)
+    apart = _before(node, aten.sub.Tensor, left, right)
+    if power[:1] == [1.0]:
+        _replace(node, aten.sum.dim_IntList, (_before(node, aten.abs.default, apart), [-1]), {})
+    else:
+        square = _before(node, aten.sum.dim_IntList, _before(node, aten.mul.Tensor, apart, apart), [-1])
+        _replace(node, aten.sqrt.default, (square,), {})
+
+
+def _is_common_distance(node: Node) -> bool:
+    return (node.args[2:3] or (2.0,))[0] in {1.0, 2.0} and _static(node)
+
+
+def _count_from_the_front(_: ExportedProgram, node: Node) -> None:
+    x, dim = ranks.arguments(node)[:2]
+    node.update_arg(1, dim % x.meta["val"].ndim)
+
+
+def _counts_from_the_back(node: Node) -> bool:
+    return bool(_operand(node).meta["val"].ndim > 0 and ranks.arguments(node)[1] < 0)
+
+
+def _median(_: ExportedProgram, node: Node) -> None:
+    """Sort, then pick the lower one in the middle; its two results are values and positions."""
+    x, dim, *keep = ranks.arguments(node)
+    middle = (x.meta["val"].shape[dim] - 1) // 2
+    ordered = _before(node, aten.sort.default, x, dim)
+    for user in list(node.users):
+        part = _before(user, operator.getitem, ordered, user.args[1])
+        if any(keep):
+            _replace(user, aten.slice.Tensor, (part, dim, middle, middle + 1), {})
+        else:
+            _replace(user, aten.select.int, (part, dim, middle), {})
+    node.graph.erase_node(node)
+
+
 def _static(node: Node) -> bool:
     values = [each.meta["val"] for each in (node, *node.all_input_nodes)]
     return all(isinstance(size, int) for value in values for size in value.shape)
+
+
+def _lerp(_: ExportedProgram, node: Node) -> None:
+    start, end, weight = ranks.arguments(node)
+    way = _before(node, aten.mul.Tensor, _before(node, aten.sub.Tensor, end, start), weight)
+    _replace(node, aten.add.Tensor, (start, way), {})
+
+
+def _fmod(_: ExportedProgram, node: Node) -> None:
+    x, divisor = ranks.arguments(node)
+    whole = _before(node, aten.div.Tensor_mode, x, divisor, rounding_mode="trunc")
+    _replace(node, aten.sub.Tensor, (x, _before(node, aten.mul.Tensor, whole, divisor)), {})
+
+
+def _trunc(_: ExportedProgram, node: Node) -> None:
+    x = _operand(node)
+    negative = _before(node, aten.lt.Scalar, x, 0)
+    rounded = [_before(node, way, x) for way in (aten.ceil.default, aten.floor.default)]
+    _replace(node, aten.where.self, (negative, *rounded), {})
+
+
+def _erfc(_: ExportedProgram, node: Node) -> None:
+    _replace(node, aten.rsub.Scalar, (_before(node, aten.erf.default, _operand(node)), 1.0), {})
+
+
+def _nan_to_num(_: ExportedProgram, node: Node) -> None:
+    x, *given = ranks.arguments(node)
+    dtype = x.meta["val"].dtype
+    limits = torch.finfo(dtype)
+    defaults = (0.0, limits.max, limits.min)
+    nan, high, low = (
+        default if value is None else value
+        for value, default in itertools.zip_longest((*given, None, None)[:3], defaults)
+    )
+    result = _before(node, aten.where.ScalarSelf, _before(node, aten.ne.Tensor, x, x), nan, x)
+    for extreme, value in ((math.inf, high), (-math.inf, low)):
+        result = _before(node, aten.where.ScalarSelf, _before(node, aten.eq.Scalar, x, extreme), value, result)
+    node.replace_all_uses_with(result)
+    node.graph.erase_node(node)
+
+
+def _var_and_mean(_: ExportedProgram, node: Node) -> None:
+    x, dims, *_rest = (*ranks.arguments(node), None)
+    keep = node.kwargs.get("keepdim", False)
+    how = {"correction": node.kwargs.get("correction"), "keepdim": keep}
+    dims = list(range(x.meta["val"].ndim)) if dims is None else dims
+    parts = [
+        _before(node, aten.var.correction, x, dims, **how),
+        _before(node, aten.mean.dim, x, dims, keep),
+    ]
+    for user in list(node.users):
+        user.replace_all_uses_with(parts[ranks.arguments(user)[1]])
+        user.graph.erase_node(user)
+    node.graph.erase_node(node)
+
+
+def _scaled_addmm(_: ExportedProgram, node: Node) -> None:
+    """With integers as factors, which coremltools multiplies floats with."""
+    bias, left, right = ranks.arguments(node)
+    factors: dict[str, Any] = dict(node.kwargs)
+    bias = _before(node, aten.mul.Tensor, bias, float(factors.get("beta", 1)))
+    product = _before(
+        node, aten.mul.Tensor, _before(node, aten.matmul.default, left, right), float(factors.get("alpha", 1))
+    )
+    _replace(node, aten.add.Tensor, (bias, product), {})
+
+
+def _is_float(node: Node) -> bool:
+    return bool(node.meta["val"].is_floating_point())
+
+
+def _is_scaled(node: Node) -> bool:
+    return bool(node.kwargs) and node.meta["val"].is_floating_point()
+
+
+def _diagonal(exported: ExportedProgram, node: Node) -> None:
+    """Pick the elements of a diagonal by their position among those of each matrix."""
+    given = ranks.arguments(node)
+    x, offset, first, second = given + (0, 0, 1)[len(given) - 1 :]
+    shape = x.meta["val"].shape
+    first, second = first % len(shape), second % len(shape)
+    others = [axis for axis in range(len(shape)) if axis not in {first, second}]
+    x = _before(node, aten.permute.default, x, [*others, first, second])
+    positions = torch.arange(shape[first] * shape[second]).reshape(shape[first], shape[second]).diagonal(offset)
+    index = _constant(exported, node, positions.clone())
+    x = _before(node, aten.reshape.default, x, [*(shape[axis] for axis in others), -1])
+    _replace(node, aten.index_select.default, (x, len(others), index), {})
+
+
+def _static_operand(node: Node) -> bool:
+    return all(isinstance(size, int) for size in _operand(node).meta["val"].shape)
 
 
 def _lies_in_order(node: Node) -> bool:
@@ -246,14 +411,15 @@ def _has_few_bits(node: Node) -> bool:
     return integer and isinstance(constant, int) and min(constant, ~constant) >= -_POWERS_OF_TWO
 
 
-def _before(node: Node, target: OpOverload, *args: Any) -> Node:
+def _before(node: Node, target: Callable[..., Any], *args: Any, **kwargs: Any) -> Node:
     """Add an operator before a node that it helps to replace, with its shapes."""
     with node.graph.inserting_before(node):
-        new = node.graph.call_function(target, args)
+        new = node.graph.call_function(target, args, kwargs)
     new.meta = dict(node.meta)
     values = torch.fx.node.map_arg(args, lambda each: each.meta["val"])
-    with node.meta["val"].fake_mode, torch.no_grad():
-        new.meta["val"] = target(*values)
+    results = node.meta["val"]
+    with (results[0] if isinstance(results, (list, tuple)) else results).fake_mode, torch.no_grad():
+        new.meta["val"] = target(*values, **kwargs)
     return new
 
 
@@ -318,6 +484,34 @@ REPAIRS: Mapping[OpOverload, Repair] = {
     aten.pad.default: Repair("coremltools cannot pad by less than nothing", _crop, _takes_away_constant),
     aten.unfold.default: Repair("coremltools has no sliding windows (halonet)", _windows, _static),
     aten.as_strided.default: Repair("coremltools has no `as_strided`", _as_strided, _lies_in_order),
+    aten.index_put.default: Repair(
+        "coremltools assigns under a mask through a list of unknown length (`x[mask] = 0`)",
+        _mask_to_where,
+        _is_masked_assignment,
+    ),
+    aten.masked_scatter.default: Repair("coremltools has no `masked_scatter`", _masked_scatter, _static),
+    aten.cdist.default: Repair("coremltools has no `cdist`", _distances, _is_common_distance),
+    aten.cumsum.default: Repair(
+        "coremltools counts dimensions from the back only for the last one (mamba2)",
+        _count_from_the_front,
+        _counts_from_the_back,
+    ),
+    aten.median.dim: Repair("coremltools has no `median`", _median, _static_operand),
+    aten.lerp.Scalar: Repair("torch's decomposition of `lerp` chooses by a scalar, which coremltools cannot", _lerp),
+    aten.fmod.Tensor: Repair("coremltools has no `fmod`", _fmod, _is_float),
+    aten.fmod.Scalar: Repair("coremltools has no `fmod`", _fmod, _is_float),
+    aten.trunc.default: Repair("coremltools has no `trunc`", _trunc, _is_float),
+    aten.erfc.default: Repair("coremltools has no `erfc`", _erfc),
+    aten.nan_to_num.default: Repair(
+        "coremltools replaces through a list of positions of unknown length", _nan_to_num, _is_float
+    ),
+    aten.var_mean.correction: Repair("coremltools has no `var_mean`", _var_and_mean),
+    aten.addmm.default: Repair(
+        "coremltools cannot multiply by the integers `alpha`, `beta`", _scaled_addmm, _is_scaled
+    ),
+    aten.diagonal.default: Repair(
+        "coremltools takes the main diagonal of the first two dimensions only", _diagonal, _static_operand
+    ),
 }
 
 
@@ -389,8 +583,8 @@ def missing(exported: ExportedProgram) -> dict[Any, Node]:
 
 def decomposition(op: object) -> Callable[..., Any] | None:
     """Return torch's own decomposition of an operator into others, None where it has none."""
-    if not isinstance(op, OpOverload) or torch.Tag.core in op.tags:
-        return None  # torch would decompose its core operators only into those of its own compiler
+    if not isinstance(op, OpOverload) or (torch.Tag.core in op.tags and _has_translation(op)):
+        return None  # torch would decompose most of its core operators only into those of its own compiler
     return _composites().get(op) or decomposition_table.get(op)  # the second leads into operators of torch's compiler
 
 
@@ -401,8 +595,12 @@ def _composites() -> dict[Any, Callable[..., Any]]:
 
 
 def _translated(node: Node) -> bool:
+    return _has_translation(node.target)
+
+
+def _has_translation(op: object) -> bool:
     # coremltools' own look-up: it cleans the name once when it reads the graph, and refuses what is not found then.
-    return sanitize_op_kind(getattr(node.target, "__name__", "")) in _TORCH_OPS_REGISTRY.name_to_func_mapping
+    return sanitize_op_kind(getattr(op, "__name__", "")) in _TORCH_OPS_REGISTRY.name_to_func_mapping
 
 
 def _rewrite(exported: ExportedProgram, applied: dict[str, None]) -> None:

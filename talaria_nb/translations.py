@@ -4,7 +4,7 @@ coremltools knows recurrent layers as TorchScript has them, with one name an out
 returns a tuple. Its casts of constants (`int`, `bool`) call Python's constructors on arrays of length 1, which numpy
 2.4 refuses. And it makes one op of attention from iOS18 on, but not of attention with a scale of its own, which Core
 ML's op does not have (transformers always gives one), nor with fewer heads of keys than of queries (`enable_gqa`). All
-keep coremltools' own translation and only stand between it and the graph.
+but `prod`, which it does not have, keep coremltools' own translation and only stand between it and the graph.
 """
 
 from __future__ import annotations
@@ -113,3 +113,15 @@ def _heads_repeated(x: Any, heads: int) -> Any:
 
 
 _attention("scaled_dot_product_attention")
+
+
+def _prod(context: Any, node: Any) -> None:
+    """Multiply all elements, or those along a dimension; Core ML has the op, coremltools only no way to it."""
+    x, *given = (context[value] if isinstance(value, str) else value for value in node.inputs)
+    axis, keep = (getattr(value, "val", value) for value in (*given, None, None)[:2])
+    axes = None if axis is None else [int(axis)]
+    context.add(Builder.reduce_prod(x=x, axes=axes, keep_dims=bool(keep), name=node.name))
+
+
+_prod.__name__ = "prod"
+register_torch_op(_prod, torch_alias=["prod.dim_int"])

@@ -33,6 +33,12 @@ class Runs(nn.Module):
         return self.action(x)
 
 
+def assigned(x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    x = x.clone()
+    x[x > 0.3 if mask is None else mask] = -1.0
+    return x
+
+
 BREAKERS: dict[str, Callable[[torch.Tensor], Any]] = {
     "alias": lambda x: torch.ops.aten.alias(x) + 1,
     "new_ones": lambda x: x.new_ones((2, 4)) + x.new_ones((2, 4), dtype=torch.int32) * x,
@@ -49,6 +55,19 @@ BREAKERS: dict[str, Callable[[torch.Tensor], Any]] = {
     "as_strided": lambda x: (x + 1).as_strided((3, 2), (2, 1), 1) * 2,
     "negative padding": lambda x: functional.pad(x, (-1, 2), value=0.5),
     "bits": lambda x: (x.int() & 5) + (x.int() | -4) + (x.int() ^ 6),
+    "assignment under a mask": assigned,
+    "assignment under a mask of rows": lambda x: assigned(x, x[:, 0] > 0.5),
+    "masked_scatter": lambda x: x.masked_scatter(x > 0.3, x.flip(0, 1)),
+    "cdist": lambda x: torch.cdist(x[None], x[None] + 1) + torch.cdist(x, x * 2, p=1.0),
+    "cumsum from the back": lambda x: x[None].cumsum(-2),
+    "median": lambda x: x.median(1).values + x.median(1, keepdim=True).indices,
+    "fmod": lambda x: torch.fmod(x, 2.0) + x.trunc(),
+    "lerp": lambda x: torch.lerp(x, x + 1, 0.3),
+    "erfc": torch.erfc,
+    "nan_to_num": lambda x: (x / (x > 0.3)).nan_to_num(5.0, posinf=6.0),
+    "var_mean": lambda x: torch.stack(torch.var_mean(x, 1)),
+    "addmm": lambda x: torch.addmm(x, x[:, :2], x, beta=2, alpha=3),
+    "diagonal": lambda x: x.reshape(2, 2, 2).diagonal(1, 1, 2) + x.reshape(2, 2, 2).diagonal(),
     "ranks": lambda x: x.reshape(1, 2, 1, 2, 1, 2).permute(5, 0, 3, 2, 1, 4).reshape(2, 4) + 1,
 }
 
@@ -178,6 +197,42 @@ def test_a_breaker_loads_by_export(name: str) -> None:
     conversion = convert(Runs(BREAKERS[name]), X, "iOS18", progress=False)
     assert conversion.road == "export"
     assert conversion.repairs
+
+
+class Masked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerDecoderLayer(4, 2, 8, batch_first=True)
+        self.decoder = nn.TransformerDecoder(self.layer, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mask = nn.Transformer.generate_square_subsequent_mask(2)
+        return self.decoder(x[None], x[None], tgt_mask=mask)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        Masked(),
+        Runs(lambda x: x.prod(1) * x.prod()),
+        Runs(lambda x: functional.grid_sample(x[None, None], x.reshape(1, 2, 2, 2), "bicubic", align_corners=False)),
+    ],
+    ids=["masked decoder", "prod", "grid_sample"],
+)
+def test_what_coremltools_fails_at_later_loads_by_export(module: nn.Module) -> None:
+    model = tnb.load(module, X, progress=False)
+    assert model.conversion is not None
+    assert model.conversion.road == "export"
+    assert (model.ops["source"] != "").all()
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace:DeprecationWarning")
+def test_a_scripted_module_is_traced() -> None:
+    traced = torch.jit.trace(TwoLinears().eval(), X)  # type: ignore[no-untyped-call]
+    model = tnb.load(traced, X, progress=False)
+    assert model.conversion is not None
+    assert model.conversion.road == "trace"
+    assert (model.ops["op_type"] == "linear").sum() == 2
 
 
 @pytest.mark.parametrize("layer", [nn.LSTM(4, 8, 2, bidirectional=True), nn.GRU(4, 8), nn.RNN(4, 8)])

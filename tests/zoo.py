@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+import diffusion
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -216,7 +218,35 @@ _TRANSFORMERS: Mapping[str, tuple[str, Mapping[str, Any], str]] = {
     "olmo": ("OlmoForCausalLM", _GROUPED, "ids"),
     "smollm3": ("SmolLM3ForCausalLM", _GROUPED, "ids"),
     "stablelm": ("StableLmForCausalLM", _GROUPED, "ids"),
+    "roformer": ("RoFormerModel", {**_TINY, "embedding_size": 64}, "mask"),
+    "convbert": ("ConvBertModel", {**_TINY, "embedding_size": 64}, "mask"),
+    "bigbird": ("BigBirdModel", {**_TINY, "attention_type": "original_full"}, "mask"),
+    "xlnet": ("XLNetModel", {"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 64, "vocab_size": 200}, "mask"),
+    "funnel": (
+        "FunnelModel",
+        {
+            "block_sizes": [1, 1],
+            "num_decoder_layers": 1,
+            "d_model": 32,
+            "n_head": 4,
+            "d_head": 8,
+            "d_inner": 64,
+            "vocab_size": 200,
+        },
+        "mask",
+    ),
+    "marian": ("MarianMTModel", {**_BART, "pad_token_id": 0, "decoder_start_token_id": 0}, "seq2seq"),
+    "pegasus": ("PegasusModel", _BART, "seq2seq"),
+    "mbart": ("MBartModel", _BART, "seq2seq"),
+    "mpt": (
+        "MptForCausalLM",
+        {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 64, "vocab_size": 200},
+        "ids",
+    ),
+    "cohere": ("CohereForCausalLM", _GROUPED, "ids"),
+    "olmo2": ("Olmo2ForCausalLM", _GROUPED, "ids"),
     "vit": ("ViTModel", _IMAGE, "image"),
+    "blip-vision": ("BlipVisionModel", _IMAGE, "image"),
     "deit": ("DeiTModel", _IMAGE, "image"),
     "dinov2": ("Dinov2Model", _IMAGE, "image"),
     "swin": (
@@ -321,6 +351,55 @@ class Detector(nn.Module):
         return torch.cat(boxes, 2).transpose(1, 2)[:, best[0]], torch.cat(scores, 2)
 
 
+CACHES = (".keys", ".values")
+"""Last parts of the names of buffers that a model changes."""
+
+
+class CachedLayer(nn.Module):
+    """A decoder layer whose keys and values of earlier tokens stay in buffers."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+
+    def __init__(self, width: int, heads: int, length: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.project = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
+        self.register_buffer("keys", torch.zeros(1, heads, length, width // heads))
+        self.register_buffer("values", torch.zeros(1, heads, length, width // heads))
+
+    def forward(self, x: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        parts = self.project(self.norm(x)).chunk(3, dim=-1)
+        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
+        self.keys[:, :, position] = key
+        self.values[:, :, position] = value
+        seen = (torch.arange(self.keys.shape[2]) <= position)[None, None, None]
+        y = functional.scaled_dot_product_attention(query, self.keys, self.values, attn_mask=seen)
+        x = x + self.out(y.transpose(1, 2).flatten(2))
+        return x + self.feed_forward(x)
+
+
+class CachedDecoder(nn.Module):
+    """One token and its position in, the next token's logits out; the caches are changed in place."""
+
+    def __init__(self, layers: int = 2, width: int = 32, length: int = 16) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(100, width)
+        self.places = nn.Embedding(length, width)
+        self.layers = nn.ModuleList(CachedLayer(width, 4, length) for _ in range(layers))
+
+    def forward(self, token: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        x = self.tokens(token) + self.places(position)
+        for layer in self.layers:
+            x = layer(x, position)
+        return functional.linear(x, self.tokens.weight)
+
+
 def _timm(name: str, side: int) -> Subject:
     import timm
 
@@ -356,6 +435,15 @@ def _architectures() -> dict[str, Callable[[], Subject]]:
         "gru": lambda: (Recurrent(nn.GRU(16, 32, batch_first=True)), torch.rand(1, 6, 16)),
         "rnn": lambda: (Recurrent(nn.RNN(16, 32, batch_first=True)), torch.rand(1, 6, 16)),
         "unet": lambda: (DiffusionUNet(), (torch.rand(1, 4, 16, 16), torch.tensor([7]))),
+        "unet-conditioned": lambda: (
+            diffusion.ConditionedUNet(),
+            (torch.rand(1, 4, 16, 16), torch.tensor([7]), torch.rand(1, 5, 24)),
+        ),
+        "unet-resampling": lambda: (
+            diffusion.ResamplingUNet(),
+            (torch.rand(1, 3, 16, 16), torch.tensor([7]), torch.tensor([3])),
+        ),
+        "decoder-stateful": lambda: (CachedDecoder(), (torch.tensor([[5]]), torch.tensor([3]))),
         "detector": lambda: (Detector(), torch.rand(1, 3, 64, 64)),
         "transformer": lambda: (
             nn.TransformerEncoder(nn.TransformerEncoderLayer(32, 4, 64, batch_first=True), 2),
@@ -376,6 +464,7 @@ FAST = (
     "lstm-bidirectional",
     "gru",
     "unet",
+    "decoder-stateful",
     "detector",
     "transformers/bert",
     "transformers/gpt2",
