@@ -227,7 +227,7 @@ def _as_table(
     yield "latency", _number(estimate.latency_ms, "ms"), f"estimated; 80 % interval {low:.3g} to {high:.3g} ms"
     yield "", "", "interval {}: {}".format(*_certainty(target, estimate))
     if estimate.batch > 1:
-        yield "throughput", f"{estimate.throughput_per_s:,.4g} a second", f"estimated; {estimate.batch} a prediction"
+        yield "throughput", f"{estimate.throughput_per_s:,.1f} a second", f"estimated; {estimate.batch} a prediction"
     for budget in budgets:
         kept = "over" if budget.over else "kept"
         unsure = budget.name == "latency" and low <= budget.limit <= high

@@ -95,6 +95,9 @@ def test_the_table_says_how_sure_each_number_is(package: Path, capsys: pytest.Ca
     assert lines["weight.bin"].endswith("exact")
     assert "80 % interval" in lines["latency"]
     assert out.count("kept") == 3
+    estimate = tnb.Plan(tnb.load(package, progress=False)).estimate(PHONE, batch=8)
+    _, out, _ = run(capsys, "estimate", package, "--device", PHONE, "--batch", "8")
+    assert f"{estimate.throughput_per_s:,.1f} a second" in out
 
 
 @pytest.mark.parametrize(
