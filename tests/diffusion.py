@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -88,13 +87,6 @@ class Transformer2D(nn.Module):
         return x + self.proj_out(tokens.reshape(batch, rows, columns, width).permute(0, 3, 1, 2))
 
 
-@dataclass
-class Output:
-    """What diffusers' models return."""
-
-    sample: torch.Tensor
-
-
 class ConditionedUNet(nn.Module):
     """A latent image, a time step and a prompt in, noise out (as Stable Diffusion's)."""
 
@@ -122,7 +114,9 @@ class ConditionedUNet(nn.Module):
         self.norm_out = nn.GroupNorm(8, before)
         self.conv_out = nn.Conv2d(before, 4, 3, padding=1)
 
-    def forward(self, sample: torch.Tensor, timestep: torch.Tensor, encoder_hidden_states: torch.Tensor) -> Output:
+    def forward(
+        self, sample: torch.Tensor, timestep: torch.Tensor, encoder_hidden_states: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
         time = self.time_embedding(timestep_embedding(timestep, self.width))
         x, skips = self.conv_in(sample), []
         for resnet, attention, down in zip(self.down_resnets, self.down_attentions, self.downsamplers, strict=True):
@@ -135,7 +129,7 @@ class ConditionedUNet(nn.Module):
             skip = skips.pop()
             x = up(functional.interpolate(x, size=skip.shape[2:], mode="nearest"))
             x = attention(resnet(torch.cat([x, skip], dim=1), time), encoder_hidden_states)
-        return Output(self.conv_out(functional.silu(self.norm_out(x))))
+        return {"sample": self.conv_out(functional.silu(self.norm_out(x)))}
 
 
 class ResamplingUNet(nn.Module):
@@ -157,7 +151,9 @@ class ResamplingUNet(nn.Module):
         )
         self.out = nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, 3, 3, padding=1))
 
-    def forward(self, sample: torch.Tensor, timestep: torch.Tensor, class_labels: torch.Tensor) -> Output:
+    def forward(
+        self, sample: torch.Tensor, timestep: torch.Tensor, class_labels: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
         time = self.time_embedding(timestep_embedding(timestep, self.width)) + self.class_embedding(class_labels)
         x, skips = self.conv_in(sample), []
         for block in self.down:
@@ -167,4 +163,4 @@ class ResamplingUNet(nn.Module):
         x = x + self.middle(tokens, tokens, tokens, need_weights=False)[0].transpose(1, 2).reshape(x.shape)
         for block in self.up:
             x = block(torch.cat([x, skips.pop()], dim=1), time)
-        return Output(self.out(x))
+        return {"sample": self.out(x)}
