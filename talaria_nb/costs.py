@@ -7,7 +7,7 @@ estimate.ts`), Python is the authority, and both agree on the fixtures of `tests
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,22 +15,28 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from talaria_nb import latency, storage
+from talaria_nb.devices import UNITS
+from talaria_nb.energy import op_energy
 from talaria_nb.errors import SchemeError
 from talaria_nb.legality import refused_by_shape, refused_by_values, starting_schemes, subject
+from talaria_nb.memory import liveness
 from talaria_nb.menu import DEFAULT_MENU
-from talaria_nb.program import DTYPE_BYTES
+from talaria_nb.placement import placement
+from talaria_nb.program import DTYPE_BYTES, NO_OP
 from talaria_nb.resize import at_batch, at_context, batch_of
-from talaria_nb.schemes import Float16, Scheme
+from talaria_nb.schemes import Float16, LinearQuantize, Scheme
 from talaria_nb.work import count_work
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from numpy.typing import NDArray
 
-    from talaria_nb.devices import Device
+    from talaria_nb.devices import Device, Unit
     from talaria_nb.legality import Subject
+    from talaria_nb.placement import Placement
     from talaria_nb.program import Program
+    from talaria_nb.work import Work
 
 FLOAT16_COLUMN = 0
 """Column of `Float16()`; illegal for a weight that was loaded compressed."""
@@ -80,7 +86,13 @@ class CostTable:
     build_info_bytes
         What any compression makes the proto lose.
     stream_ms
-        Time to bring the stored weight to the compute unit, once for every op that reads it.
+        Time to bring the stored weight to the compute unit, once for every op that reads it. Of a weight that ops on
+        several units read, to the unit of the op that brings in most of it.
+    resident_bytes
+        Memory that the weight takes while the model is loaded, and what moves when it is brought in: as stored, or
+        dense where one of the units that read it cannot read the format. float64, shape (weights, schemes).
+    fixed_memory_bytes
+        Memory that no plan changes: the activations at the fullest moment, states, and constants that are no weights.
     elements
         float64, shape (weights,).
     signal
@@ -92,8 +104,26 @@ class CostTable:
         What no plan changes: of `weight.bin`, and of the package beside it.
     dispatch_ms
         Time of one prediction before its first op.
-    launch_ms, compute_ms, activation_ms
-        Parts of each op's time. float64, shape (ops,).
+    main_unit
+        The unit where most of the time is spent: its intervals hold.
+    unit
+        Where each op runs, an index into `talaria_nb.devices.UNITS`. int8, shape (ops,).
+    unit_reasons, unit_reason
+        Sentences that say why ops leave the Neural Engine, and the one of each op, -1 for none. int16, shape (ops,).
+    transfer_ms
+        What it costs to hand each op what other units computed, part of its `launch_ms`. float64, shape (ops,).
+    launch_ms, compute_ms, activation_ms, products_ms, traffic_ms
+        Parts of each op's time, as in `latency.OpTimes`. float64, shape (ops,).
+    int8_ops
+        Ops whose activations are int8 under the plan that was priced, and that run faster with int8 weights; in
+        ascending order. int32.
+    int8_ms
+        `compute_ms`, `activation_ms`, `products_ms` and `traffic_ms` of these ops when all of their weights are int8.
+        float64, shape (4, int8 ops).
+    int8_schemes
+        Which schemes store int8 weights that such an op can multiply as they are. bool, shape (schemes,).
+    work_mj, byte_mj, active_w
+        Energy of each op, as in `energy.OpEnergy`. float64, shape (ops,).
     op_weights_start, op_weights
         CSR: weights read by op i are `op_weights[op_weights_start[i]:op_weights_start[i + 1]]`. int32.
     op_weights_share
@@ -122,15 +152,30 @@ class CostTable:
     fixed_records: NDArray[np.int32]
     build_info_bytes: int
     stream_ms: NDArray[np.float64]
+    resident_bytes: NDArray[np.float64]
+    fixed_memory_bytes: int
     elements: NDArray[np.float64]
     signal: NDArray[np.float64]
     squared_error: NDArray[np.float64]
     fixed_file_bytes: int
     fixed_proto_bytes: int
     dispatch_ms: float
+    main_unit: Unit
+    unit: NDArray[np.int8]
+    unit_reasons: tuple[str, ...]
+    unit_reason: NDArray[np.int16]
+    transfer_ms: NDArray[np.float64]
     launch_ms: NDArray[np.float64]
     compute_ms: NDArray[np.float64]
     activation_ms: NDArray[np.float64]
+    products_ms: NDArray[np.float64]
+    traffic_ms: NDArray[np.float64]
+    int8_ops: NDArray[np.int32]
+    int8_ms: NDArray[np.float64]
+    int8_schemes: NDArray[np.bool_]
+    work_mj: NDArray[np.float64]
+    byte_mj: NDArray[np.float64]
+    active_w: NDArray[np.float64]
     op_weights_start: NDArray[np.int32]
     op_weights: NDArray[np.int32]
     op_weights_share: NDArray[np.float64]
@@ -177,6 +222,7 @@ def cost_table(
     schemes: Iterable[Scheme] = DEFAULT_MENU,
     batch: int | None = None,
     context: int | None = None,
+    int8_activations: Collection[int] = (),
 ) -> CostTable:
     """Price every weight of a program under every scheme, and every op, on a device.
 
@@ -194,6 +240,8 @@ def cost_table(
     batch, context
         Items of one prediction, and tokens in the key-value caches: what `resize.at_batch` and `resize.at_context`
         make of the program; None for what it was loaded at.
+    int8_activations
+        Rows of the ops that read their activations in int8.
 
     Returns
     -------
@@ -212,19 +260,37 @@ def cost_table(
     reason, refusals = _legality(program, menu, loaded)
     legal = reason < 0
     shape = (len(weights), len(menu))
-    payload, in_file, proto, stream = (np.zeros(shape) for _ in range(4))
+    payload, in_file, proto, stream, resident = (np.zeros(shape) for _ in range(5))
     kept = {(row, column): stored_weight(program, menu[column], row) for row, column in np.argwhere(legal).tolist()}
     sharing = _sharing(kept, shape)
     dense = weights.elements * np.array([float(DTYPE_BYTES.get(dtype, 2)) for dtype in weights.dtype])
+    timed = program if context is None else at_context(program, context)
+    timed = timed if batch is None else at_batch(timed, batch)
+    work = count_work(timed)
+    placed = placement(timed, work, device, compute_unit)
+    start, rows_read = program.op_weights
+    share = _shares(timed)
+    brought_to, read_on = _units_of_weights(timed, placed, share, device.unit_name(compute_unit))
     for column, scheme in enumerate(menu):
         rows = np.flatnonzero(legal[:, column])
         entries = [kept[row, column] for row in rows.tolist()]
         payload[rows, column] = [entry.payload_bytes for entry in entries]
         proto[rows, column] = [entry.proto_bytes for entry in entries]
         tables = np.array([entry.tables for entry in entries], dtype=np.float64)
-        stream[rows, column] = latency.stream_ms(
-            device, compute_unit, scheme, payload[rows, column], dense_bytes=dense[rows], tables=tables
-        )
+        decompressed = np.zeros(len(rows), dtype=np.bool_)
+        for code, name in enumerate(UNITS):
+            if name in device.units and not latency.streams(device.units[name], scheme):
+                decompressed |= read_on[rows, code]
+            there = brought_to[rows] == code
+            if there.any():
+                stream[rows[there], column] = latency.unit_stream_ms(
+                    device.units[name],
+                    scheme,
+                    payload[rows[there], column],
+                    dense_bytes=dense[rows[there]],
+                    tables=tables[there],
+                )
+        resident[rows, column] = np.where(decompressed, dense[rows], payload[rows, column])
     tensors = np.zeros(shape, dtype=np.uint8)
     for (row, column), entry in kept.items():
         tensors[row, column] = len(entry.tensors)
@@ -233,10 +299,10 @@ def cost_table(
         )
     last = int(np.flatnonzero(weights.last_in_file)[0]) if weights.last_in_file.any() else -1
     tail_bytes, tail_shared = _tails(kept, last, sharing, len(menu))
-    timed = program if context is None else at_context(program, context)
-    timed = timed if batch is None else at_batch(timed, batch)
-    times = latency.op_times(timed, count_work(timed), device, compute_unit)
-    start, rows_read = program.op_weights
+    times = latency.op_times(timed, work, device, compute_unit, units=placed.unit, transfer_ms=placed.transfer_ms)
+    int8_ops, int8_ms = _int8_times(timed, work, device, compute_unit, placed, int8_activations)
+    energy = op_energy(work, device, placed.unit)
+    unit_reasons = tuple(dict.fromkeys(filter(None, placed.reason)))
     return CostTable(
         device=device.name,
         compute_unit=compute_unit,
@@ -256,21 +322,94 @@ def cost_table(
         fixed_records=program.fixed_records.astype(np.int32),
         build_info_bytes=program.build_info_bytes,
         stream_ms=stream,
+        resident_bytes=resident,
+        fixed_memory_bytes=_fixed_memory_bytes(timed),
         elements=weights.elements.astype(np.float64),
         signal=np.full(len(weights), np.nan),
         squared_error=np.full(shape, np.nan),
         fixed_file_bytes=program.fixed_file_bytes,
         fixed_proto_bytes=program.fixed_package_bytes,
         dispatch_ms=times.dispatch_ms,
+        main_unit=times.main_unit,
+        unit=placed.unit,
+        unit_reasons=unit_reasons,
+        unit_reason=np.array([unit_reasons.index(why) if why else -1 for why in placed.reason], dtype=np.int16),
+        transfer_ms=placed.transfer_ms,
         launch_ms=times.launch_ms,
         compute_ms=times.compute_ms,
         activation_ms=times.activation_ms,
+        products_ms=times.products_ms,
+        traffic_ms=times.traffic_ms,
+        int8_ops=int8_ops,
+        int8_ms=int8_ms,
+        int8_schemes=np.array([isinstance(scheme, LinearQuantize) and scheme.bits == _INT8 for scheme in menu]),
+        work_mj=energy.work_mj,
+        byte_mj=energy.byte_mj,
+        active_w=energy.active_w,
         op_weights_start=start,
         op_weights=rows_read,
-        op_weights_share=_shares(timed),
+        op_weights_share=share,
         interval=times.interval,
         batch=batch_of(timed),
     )
+
+
+_INT8 = 8
+
+
+def _units_of_weights(
+    program: Program, placed: Placement, share: NDArray[np.float64], asked: str
+) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
+    """Return the unit that most of each weight is brought to, and on which units it is read, shape (weights, units)."""
+    start, rows = program.op_weights
+    units = np.repeat(placed.unit, np.diff(start))
+    brought_to = np.full(len(program.weights), UNITS.index(asked), dtype=np.int8)
+    order = np.argsort(share, kind="stable")  # the last assignment holds
+    brought_to[rows[order]] = units[order]
+    read_on = np.zeros((len(program.weights), len(UNITS)), dtype=np.bool_)
+    read_on[rows, units] = True
+    return brought_to, read_on
+
+
+def _int8_times(
+    program: Program,
+    work: Work,
+    device: Device,
+    compute_unit: str,
+    placed: Placement,
+    int8_activations: Collection[int],
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Price the ops that int8 activations make faster as if all weights of such ops were int8 too."""
+    reads = np.diff(program.op_weights[0]) > 0
+    faster = [device.units[UNITS[code]].int8_speedup > 1 for code in placed.unit.tolist()]
+    ops = [op for op in sorted(int8_activations) if reads[op] and faster[op]]
+    if not ops:
+        return np.zeros(0, dtype=np.int32), np.zeros((4, 0))
+    bits = np.full(len(work), 2 * _INT8)
+    bits[ops] = _INT8
+    times = latency.op_times(
+        program,
+        replace(work, stream_bytes=work.stream_bytes * bits // (2 * _INT8)),
+        device,
+        compute_unit,
+        activation_bits=bits,
+        units=placed.unit,
+        transfer_ms=placed.transfer_ms,
+    )
+    parts = (times.compute_ms, times.activation_ms, times.products_ms, times.traffic_ms)
+    return np.array(ops, dtype=np.int32), np.stack([part[ops] for part in parts])
+
+
+def _fixed_memory_bytes(program: Program) -> int:
+    """Count the memory that no plan changes."""
+    values = program.values
+    given = set(program.inputs)
+    constants = sum(
+        values.bytes_of(value)
+        for value in np.flatnonzero((values.producer == NO_OP) & (values.weight < 0)).tolist()
+        if value not in given
+    )
+    return liveness(program).peak_bytes + constants
 
 
 def _shares(program: Program) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from talaria_nb.legality import WEIGHT_THRESHOLD
 from talaria_nb.lint import Finding
+from talaria_nb.memory import STATE_PARAMETERS
 from talaria_nb.work import count_work
 
 if TYPE_CHECKING:
@@ -114,7 +115,29 @@ COLUMNS: dict[str, Column] = {
         "bound",
         "",
         "estimated",
-        "What the op's time is spent on: compute, memory (weights and activations), or its launch.",
+        "What the op waits for: its products (compute), its weights (weight-memory), the reading and writing of "
+        "activations (activation-memory), or its launch.",
+    ),
+    "unit": Column(
+        "unit",
+        "",
+        "estimated",
+        "Compute unit that the op is expected to run on, by rules that were observed; Core ML decides when it loads.",
+    ),
+    "unit_reason": Column("why there", "", "text", "Why the op leaves the Neural Engine, with the source."),
+    "transfer_ms": Column(
+        "transfer",
+        "ms",
+        "estimated",
+        "Time to hand the op what other units computed, part of its latency.",
+        numeric=True,
+    ),
+    "energy_mj": Column(
+        "energy",
+        "mJ",
+        "estimated",
+        "Energy of the op, from published energies of FLOPs and bytes and measured powers: known to a factor of 2.5.",
+        numeric=True,
     ),
     "measured_ms": Column(
         "measured",
@@ -196,8 +219,8 @@ COLUMNS: dict[str, Column] = {
 }
 
 
-_STATE_PARAMETERS = {"read_state": "input", "coreml_update_state": "state", "write_state": "input"}
-"""Op types that touch a state, and as which parameter they take it (coremltools' iOS18 ops)."""
+UNIT_TITLES = {"neural_engine": "Neural Engine", "gpu": "GPU", "cpu": "CPU"}
+"""How `talaria_nb.devices.UNITS` are called on screen."""
 
 TABLE_COLUMNS = (
     "name",
@@ -209,6 +232,7 @@ TABLE_COLUMNS = (
     "weight_bytes",
     "latency_ms",
     "bound",
+    "unit",
     "flops",
     "activation_bytes",
     "source",
@@ -292,7 +316,7 @@ def states_frame(program: Program) -> pd.DataFrame:
     touching: dict[int, tuple[list[str], list[str]]] = {}
     for name, op_type, inputs in zip(ops.name, ops.op_type, ops.inputs, strict=True):
         for parameter, value in inputs:
-            if op_type in _STATE_PARAMETERS and parameter == _STATE_PARAMETERS[op_type]:
+            if op_type in STATE_PARAMETERS and parameter == STATE_PARAMETERS[op_type]:
                 touching.setdefault(value, ([], []))[op_type != "read_state"].append(name)
     rows = [row for row in program.inputs if row in touching]
     return pd.DataFrame(

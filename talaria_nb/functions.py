@@ -132,15 +132,23 @@ def one_function(
     return _rebuilt(program, wanted_function, wanted, None if wanted else description, spec.specificationVersion, name)
 
 
-def range_inputs(mlmodel: ct.models.MLModel, function: str | None) -> frozenset[str]:
-    """Name the inputs of a function (None for the package's default) that take any size within a range."""
+def range_inputs(mlmodel: ct.models.MLModel, function: str | None) -> dict[str, Shape]:
+    """Name the inputs of a function (None for the package's default) that take any size within a range.
+
+    Returns
+    -------
+    dict
+        Input → its default shape; of images, the default height and width.
+    """
     spec = mlmodel._spec  # noqa: SLF001 - get_spec() copies it
-    return frozenset(
-        feature.name
-        for feature in _description(spec, chosen(mlmodel, function)).input
-        if feature.type.imageType.HasField("imageSizeRange")
-        or any(bounds.lowerBound != bounds.upperBound for bounds in feature.type.multiArrayType.shapeRange.sizeRanges)
-    )
+    found: dict[str, Shape] = {}
+    for feature in _description(spec, chosen(mlmodel, function)).input:
+        image, array = feature.type.imageType, feature.type.multiArrayType
+        if image.HasField("imageSizeRange"):
+            found[feature.name] = (int(image.height), int(image.width))
+        elif any(bounds.lowerBound != bounds.upperBound for bounds in array.shapeRange.sizeRanges):
+            found[feature.name] = tuple(map(int, array.shape))
+    return found
 
 
 def chosen(mlmodel: ct.models.MLModel, function: str | None) -> str:

@@ -13,10 +13,11 @@ before them gets done, which is why compressing a CNN hardly shows and compressi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from talaria_nb.devices import UNITS
 from talaria_nb.schemes import Float16, LinearQuantize, Palettize, Prune, part
 from talaria_nb.work import Kind, Work
 
@@ -53,6 +54,8 @@ class OpTimes:
         80 % interval of a program's total, as factors (low, high) of it.
     op_interval
         The same for the time of one op: wider, because the errors of the ops of a model partly cancel.
+    main_unit
+        The unit where most of the time is spent.
 
     Notes
     -----
@@ -67,12 +70,20 @@ class OpTimes:
     dispatch_ms: float
     interval: tuple[float, float]
     op_interval: tuple[float, float]
+    main_unit: Unit
 
 
 def op_times(
-    program: Program, work: Work, device: Device, compute_unit: str = "all", *, activation_bits: ArrayLike = 16
+    program: Program,
+    work: Work,
+    device: Device,
+    compute_unit: str = "all",
+    *,
+    activation_bits: ArrayLike = 16,
+    units: NDArray[np.integer] | None = None,
+    transfer_ms: ArrayLike = 0.0,
 ) -> OpTimes:
-    """Price the work of every op on one compute unit of a device.
+    """Price the work of every op.
 
     Parameters
     ----------
@@ -84,18 +95,25 @@ def op_times(
         See `Device.unit`.
     activation_bits
         16, or 8 where activations and weights are int8 (W8A8); one number, or one an op.
+    units, transfer_ms
+        Where each op runs and what it costs to hand it what other units computed, as in `placement.Placement`. Without
+        them every op runs on the unit asked for.
 
     Returns
     -------
     OpTimes
         How far weights run ahead is taken from the dense program. A plan that compresses some weights lets the others
-        run further ahead than this says, so its time is an upper estimate.
+        run further ahead than this says, so its time is an upper estimate. The intervals are those of the unit where
+        most of the time is spent, wider by the share of the time that is spent on others.
     """
     if len(work) != len(program.ops):
         message = f"The work has {len(work)} ops, but the program {program.name!r} has {len(program.ops)}."
         raise ValueError(message)
-    unit = device.unit(compute_unit)
-    parts = op_parts(unit, work, activation_bits=activation_bits)
+    asked = device.unit(compute_unit)
+    if units is None:
+        units = np.full(len(work), UNITS.index(device.unit_name(compute_unit)))
+    parts = _placed_parts(device, units, work, activation_bits)
+    parts = parts._replace(launch_ms=parts.launch_ms + np.asarray(transfer_ms, dtype=np.float64))
     busy = parts.compute_ms + parts.traffic_ms
     # When each op could start is a running maximum: T_k - B_k = max(0, max over j <= k of S_j - B_j), where B and S
     # are the running sums of the ops and of the stream of their weights.
@@ -106,20 +124,45 @@ def op_times(
     waiting = (arrived - parts.stream_ms) - started - parts.launch_ms
     # Where activations are most of the work and no weight to speak of is read, memory is what the op waits for.
     moving = (parts.traffic_ms > parts.compute_ms) & (parts.stream_ms <= _NEGLIGIBLE * busy)
-    wider = 1.0 + novelty(unit, work, parts)
+    unit, elsewhere = _main_unit(device, asked, units, parts)
+    wider = 1.0 + min(1.0, novelty(unit, work, parts) + elsewhere)
     return OpTimes(
         launch_ms=parts.launch_ms,
         compute_ms=np.where(moving, parts.compute_ms, busy),
         activation_ms=np.where(moving, np.maximum(busy - parts.stream_ms, waiting), waiting),
         products_ms=parts.compute_ms,
         traffic_ms=parts.traffic_ms,
-        dispatch_ms=unit.dispatch_ms,
+        dispatch_ms=asked.dispatch_ms,
         interval=(unit.interval_low**wider, unit.interval_high**wider),
         op_interval=(
             unit.interval_low ** (wider * unit.op_widening),
             unit.interval_high ** (wider * unit.op_widening),
         ),
+        main_unit=unit,
     )
+
+
+def _placed_parts(device: Device, units: NDArray[np.integer], work: Work, activation_bits: ArrayLike) -> Parts:
+    """Price every op on its own unit."""
+    used = np.unique(units).tolist()
+    if len(used) == 1:
+        return op_parts(device.units[UNITS[used[0]]], work, activation_bits=activation_bits)
+    columns = [np.zeros(len(work)) for _ in Parts._fields]
+    for code in used:
+        there = units == code
+        priced = op_parts(device.units[UNITS[code]], work, activation_bits=activation_bits)
+        for column, values in zip(columns, priced, strict=True):
+            column[there] = values[there]
+    return Parts(*columns)
+
+
+def _main_unit(device: Device, asked: Unit, units: NDArray[np.integer], parts: Parts) -> tuple[Unit, float]:
+    """Return the unit where most of the time is spent, and the share of the time that is spent on others."""
+    spent = parts.launch_ms + np.maximum(parts.compute_ms + parts.traffic_ms, parts.stream_ms)
+    shares = np.bincount(units, weights=spent, minlength=len(UNITS)) / max(spent.sum(), _TINY)
+    if not shares.any():
+        return asked, 0.0
+    return device.units[UNITS[int(shares.argmax())]], float(1.0 - shares.max())
 
 
 _NEGLIGIBLE = 0.05
@@ -234,7 +277,7 @@ def novelty(unit: Unit, work: Work, parts: Parts) -> float:
     return float(min(1.0, beyond + unknown))
 
 
-def bound(times: OpTimes, memory_ms: NDArray[np.float64]) -> NDArray[np.int8]:
+def bound(times: Times, memory_ms: NDArray[np.float64]) -> NDArray[np.int8]:
     """Say what each op waits for.
 
     Parameters
@@ -249,12 +292,28 @@ def bound(times: OpTimes, memory_ms: NDArray[np.float64]) -> NDArray[np.int8]:
     numpy.ndarray
         Index into `BOUNDS`, int8, shape (ops,).
     """
-    busy = np.maximum(times.compute_ms, memory_ms)
-    moves = times.traffic_ms > times.products_ms
+    work_ms = times.products_ms + times.traffic_ms
     # An op that mostly moves activations has their time in `activation_ms`, and so has an op that waits for weights.
-    by_weights = (memory_ms > times.compute_ms) & (memory_ms > times.products_ms + times.traffic_ms)
-    code = np.where(by_weights, 2, np.where(moves, 3, 1))
-    return np.where(times.launch_ms >= busy, 0, code).astype(np.int8)
+    by_weights = memory_ms > work_ms * (1 + ROUNDING)
+    code = np.where(by_weights, 2, np.where(times.traffic_ms > times.products_ms, 3, 1))
+    return np.where(times.launch_ms >= np.maximum(times.compute_ms, memory_ms), 0, code).astype(np.int8)
+
+
+ROUNDING = 1e-9
+"""Sums that stand for the same time may differ by so much of it."""
+
+
+class Times(Protocol):
+    """Times of ops: `OpTimes`, or those of a cost table."""
+
+    @property
+    def launch_ms(self) -> NDArray[np.float64]: ...
+    @property
+    def compute_ms(self) -> NDArray[np.float64]: ...
+    @property
+    def products_ms(self) -> NDArray[np.float64]: ...
+    @property
+    def traffic_ms(self) -> NDArray[np.float64]: ...
 
 
 def ratio_interval(unit: Unit, ratio: float) -> tuple[float, float]:
@@ -279,10 +338,11 @@ def ratio_interval(unit: Unit, ratio: float) -> tuple[float, float]:
 
 def _changed(unit: Unit, ratio: float) -> float:
     """Half-width, in log units, of what a plan adds by changing the latency: all of it from a change of a fifth."""
-    return unit.difference_spread * min(1.0, abs(float(np.log(ratio))) / _LARGE_CHANGE)
+    return unit.difference_spread * min(1.0, abs(float(np.log(ratio))) / LARGE_CHANGE)
 
 
-_LARGE_CHANGE = float(np.log(1.2))
+LARGE_CHANGE = float(np.log(1.2))
+"""A change of the latency, in log units, from which on its interval grows no more."""
 
 
 def difference_interval(unit: Unit, before_ms: float, after_ms: float) -> tuple[float, float]:
@@ -375,11 +435,27 @@ def stream_ms(
     decode as fast as their stored bytes arrive, masks included, and vectors and tables of integers as fast as plain
     tables: no published measurement says otherwise, or anything at all.
     """
-    unit = device.unit(compute_unit)
+    return unit_stream_ms(device.unit(compute_unit), scheme, payload_bytes, dense_bytes=dense_bytes, tables=tables)
+
+
+def streams(unit: Unit, scheme: Scheme) -> bool:
+    """Say whether a unit reads weights stored under a scheme as they are, not decompressed when the model is loaded."""
+    return isinstance(scheme, Float16) or (bool(unit.streams) and stored_formats(scheme) <= unit.streams)
+
+
+def unit_stream_ms(
+    unit: Unit,
+    scheme: Scheme,
+    payload_bytes: NDArray[np.float64],
+    *,
+    dense_bytes: NDArray[np.float64],
+    tables: NDArray[np.float64] | float | None = None,
+) -> NDArray[np.float64]:
+    """`stream_ms` for a compute unit itself."""
     payload = np.asarray(payload_bytes, dtype=np.float64)
     if isinstance(scheme, Float16):
         return payload / (unit.stream_gbps * 1e6)
-    if not unit.streams or not stored_formats(scheme) <= unit.streams:
+    if not streams(unit, scheme):
         return np.asarray(dense_bytes, dtype=np.float64) / (unit.stream_gbps * 1e6)
     moved = payload / (unit.compressed_stream_gbps * 1e6)
     palette = part(scheme, Palettize)

@@ -2,7 +2,7 @@
 
 Each rule is one function in the table `RULES`, one pass over the ops or weights. What is said about the Neural Engine
 comes from the references beside it: Core ML decides where an op runs when it loads a model, and documents none of it,
-so these findings say what has been observed, not what must happen.
+so these findings say what has been observed, not what must happen; `placement` prices the same ops elsewhere.
 """
 
 from __future__ import annotations
@@ -14,51 +14,28 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
+from talaria_nb import placement
 from talaria_nb.legality import WEIGHT_THRESHOLD
 from talaria_nb.program import NO_OP
-from talaria_nb.work import ELEMENTWISE, Work, count_work
+from talaria_nb.work import Work, count_work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
+    from talaria_nb.placement import Leaving
     from talaria_nb.program import Program
 
 Severity: TypeAlias = Literal["high", "medium", "low"]
 """high: likely off the Neural Engine or a multiple of the work; medium: bytes for nothing; low: good to know."""
 SEVERITIES: tuple[Severity, ...] = ("high", "medium", "low")
 
-_MAX_RANK = 5
 _SMALL_SHARE = 0.01
 """Weights under the threshold are worth a finding when together they are this share of all weights."""
 _SAMPLE = 256
 
-_COMPUTE_PLANS = "https://huggingface.co/SingularityUS/atc-whisperkit/blob/main/small/TextDecoder.mlcomputeplan.json"
-_MEL_PLAN = "https://huggingface.co/mickekringai/kb-whisper-coreml/blob/main/large/MelSpectrogram.mlcomputeplan.json"
-_CAPABILITY = "https://ane-guide.readthedocs.io/en/latest/part-1-machine/04-capability-surface.html"
-_UNSUPPORTED = "https://github.com/hollance/neural-engine/blob/master/docs/unsupported-layers.md"
-_TYPED_EXECUTION = "https://apple.github.io/coremltools/docs-guides/source/typed-execution.html"
-_RANK = "https://apple.github.io/coremltools/source/coremltools.converters.mil.mil.passes.defs.html"
-"""The pass `expand_high_rank_reshape_and_transpose`: Core ML runs rank 5 at most."""
-_RANGES = "https://developer.apple.com/forums/thread/724930"
-"""An engineer of Apple's: with ranges, only the default shape runs on the Neural Engine; enumerated shapes all can."""
 _COMPRESSION = "https://apple.github.io/coremltools/docs-guides/source/opt-overview.html"
-
-OFF_NEURAL_ENGINE: Mapping[str, tuple[str, str]] = {
-    "custom_layer": ("custom code has no Neural Engine version", _UNSUPPORTED),
-    "gather": ("table look-ups are planned on the CPU", _COMPUTE_PLANS),
-    "gather_along_axis": ("look-ups are planned on the CPU", _COMPUTE_PLANS),
-    "gather_nd": ("look-ups are planned on the CPU", _COMPUTE_PLANS),
-    "gru": ("recurrent cells have no hardware path", _CAPABILITY),
-    "lstm": ("recurrent cells have no hardware path", _CAPABILITY),
-    "reduce_prod": ("products over an axis have no hardware path", _CAPABILITY),
-    "rnn": ("recurrent cells have no hardware path", _CAPABILITY),
-    "scatter": ("scattered writes have no hardware path", _CAPABILITY),
-    "scatter_along_axis": ("scattered writes have no hardware path", _CAPABILITY),
-    "scatter_nd": ("scattered writes have no hardware path", _CAPABILITY),
-}
-"""Op types that were seen to leave the Neural Engine: why, and where that was observed."""
 
 _RESHAPES = frozenset(["reshape", "expand_dims", "squeeze", "flatten2d"])
 _FLOATS = frozenset(["fp16", "fp32", "fp64"])
@@ -251,10 +228,9 @@ def _reshape_pairs(facts: Facts) -> Iterator[Hit]:
 
 def _float32_islands(facts: Facts) -> Iterator[Hit]:
     ops = facts.program.ops
-    inside = [
-        op_type != "cast" and any(facts.dtype(value) == "fp32" for value in ops.outputs[op])
-        for op, op_type in enumerate(ops.op_type)
-    ]
+    inside = [False] * len(ops)
+    for found in placement.in_float32(facts.program):
+        inside[found.op] = True
     island = list(range(len(ops)))
 
     def root(op: int) -> int:
@@ -271,64 +247,31 @@ def _float32_islands(facts: Facts) -> Iterator[Hit]:
     members: dict[int, list[int]] = {}
     for op in np.flatnonzero(inside).tolist():
         members.setdefault(root(op), []).append(op)
-    for found in members.values():
-        number = f"{len(found):,} ops compute" if len(found) > 1 else "1 op computes"
-        yield Hit(tuple(found), f"{number} in float32", sum(map(facts.moved, found)) // 2)
+    for rows in members.values():
+        number = f"{len(rows):,} ops compute" if len(rows) > 1 else "1 op computes"
+        yield Hit(tuple(rows), f"{number} in float32", sum(map(facts.moved, rows)) // 2)
 
 
-def _known_to_leave(facts: Facts) -> Iterator[Hit]:
-    for op, op_type in enumerate(facts.program.ops.op_type):
-        if op_type in OFF_NEURAL_ENGINE:
-            why, reference = OFF_NEURAL_ENGINE[op_type]
-            yield Hit((op,), f"{op_type}: {why}", facts.moved(op), reference)
+def _leaving(find: Callable[[Program], Iterator[Leaving]]) -> Callable[[Facts], Iterator[Hit]]:
+    """Turn a rule of placement into one of findings."""
 
+    def hits(facts: Facts) -> Iterator[Hit]:
+        for op, why, reference in find(facts.program):
+            yield Hit((op,), why, facts.moved(op), reference)
 
-def _reflecting_pads(facts: Facts) -> Iterator[Hit]:
-    ops = facts.program.ops
-    for op, op_type in enumerate(ops.op_type):
-        if op_type == "pad" and ops.attributes[op].get("mode", "constant") != "constant":
-            yield Hit((op,), f"pad by {ops.attributes[op]['mode']} is planned on the CPU", facts.moved(op))
-
-
-def _volumetric_convs(facts: Facts) -> Iterator[Hit]:
-    ops, shapes = facts.program.ops, facts.program.values.shape
-    for op, op_type in enumerate(ops.op_type):
-        if op_type in ("conv", "conv_transpose") and len(shapes[ops.outputs[op][0]]) == _MAX_RANK:
-            yield Hit((op,), f"{op_type} over three dimensions", facts.moved(op))
-
-
-def _high_ranks(facts: Facts) -> Iterator[Hit]:
-    ops, shapes = facts.program.ops, facts.program.values.shape
-    for op, inputs in enumerate(ops.inputs):
-        rank = max((len(shapes[value]) for value in (*(v for _, v in inputs), *ops.outputs[op])), default=0)
-        if rank > _MAX_RANK:
-            yield Hit((op,), f"a tensor of rank {rank}", facts.moved(op))
+    return hits
 
 
 def _range_shapes(facts: Facts) -> Iterator[Hit]:
-    program, ops = facts.program, facts.program.ops
-    reached = set(program.range_inputs)
-    if not reached:
+    program = facts.program
+    found = placement.reached_by_ranges(program)
+    if not found:
         return
-    found: list[int] = []
-    for op, inputs in enumerate(ops.inputs):
-        if any(value in reached for _, value in inputs):
-            found.append(op)
-            reached.update(ops.outputs[op])
     names = ", ".join(program.values.name[value] for value in program.range_inputs)
     what = (
         f"{names} may have any size within a range; at other sizes than the default, Core ML leaves the Neural Engine"
     )
     yield Hit(tuple(found), what, sum(map(facts.moved, found)))
-
-
-def _integer_arithmetic(facts: Facts) -> Iterator[Hit]:
-    ops = facts.program.ops
-    for op, op_type in enumerate(ops.op_type):
-        wide = [value for value in ops.outputs[op] if facts.dtype(value) in ("int32", "uint32", "int64", "uint64")]
-        arithmetic = op_type in ELEMENTWISE and op_type != "cast"
-        if wide and arithmetic and any(facts.program.values.shape[value] for value in wide):
-            yield Hit((op,), f"{op_type} in {facts.dtype(wide[0])}", facts.moved(op))
 
 
 def _ineligible_weights(facts: Facts) -> Iterator[Hit]:
@@ -419,42 +362,40 @@ RULES: tuple[Rule, ...] = (
         "high",
         _float32_islands,
         "The Neural Engine computes in float16 only. Keep these ops in float16, scaling values that would overflow.",
-        _TYPED_EXECUTION,
+        placement.TYPED_EXECUTION,
     ),
     Rule(
         "off the Neural Engine",
         "high",
-        _known_to_leave,
+        _leaving(placement.known_to_leave),
         "Compute it outside of the model, or by ops that run there; at the start or end of a model it costs least.",
     ),
     Rule(
         "off the Neural Engine: padding",
         "high",
-        _reflecting_pads,
+        _leaving(placement.reflecting_pads),
         "Pad with zeros, or before the model.",
-        _MEL_PLAN,
     ),
     Rule(
         "off the Neural Engine: 3-D convolution",
         "high",
-        _volumetric_convs,
+        _leaving(placement.volumetric_convs),
         "Split it into 2-D convolutions over slices.",
-        _CAPABILITY,
     ),
     Rule(
         "range of shapes",
         "high",
         _range_shapes,
         "Convert with ct.EnumeratedShapes of the sizes that are needed, or with one fixed size.",
-        _RANGES,
+        placement.RANGES,
     ),
-    Rule("rank over 5", "high", _high_ranks, "Merge axes: Core ML runs tensors of rank 5 at most.", _RANK),
+    Rule("rank over 5", "high", _leaving(placement.high_ranks), "Merge axes: Core ML runs tensors of rank 5 at most."),
     Rule(
         "integer arithmetic",
         "medium",
-        _integer_arithmetic,
+        _leaving(placement.integer_arithmetic),
         "Compute index tensors once and pass them in, or compute in float16 where values stay below 2,048.",
-        _TYPED_EXECUTION,
+        placement.TYPED_EXECUTION,
     ),
     Rule(
         "weight cannot be compressed",

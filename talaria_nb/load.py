@@ -21,7 +21,7 @@ from talaria_nb.read import mil_function, read_program
 from talaria_nb.source import SourceMap, Stack, package_source_map
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     import pandas as pd
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from talaria_nb.functions import FunctionBytes
-    from talaria_nb.program import Program
+    from talaria_nb.program import Program, Shape
     from talaria_nb.states import States
 
 _OLDEST_TARGET = 16
@@ -365,8 +365,13 @@ def _read(mlmodel: ct.models.MLModel, source_map: SourceMap, name: str) -> Progr
     )
 
 
-def _with_ranges(program: Program, names: Collection[str]) -> Program:
-    return replace(program, range_inputs=tuple(row for row in program.inputs if program.values.name[row] in names))
+def _with_ranges(program: Program, defaults: Mapping[str, Shape]) -> Program:
+    """Note which inputs have a range of sizes, and whether they are of their default sizes."""
+    values = program.values
+    rows = tuple(row for row in program.inputs if values.name[row] in defaults)
+    sizes = [(values.shape[row], defaults[values.name[row]]) for row in rows]
+    at_default = all(not default or shape[-len(default) :] == default for shape, default in sizes)
+    return replace(program, range_inputs=rows, at_default_shapes=at_default)
 
 
 def _package_bytes_outside_weights(mlmodel: ct.models.MLModel) -> int:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from talaria_nb.program import Program
 
+STATE_PARAMETERS = {"read_state": "input", "coreml_update_state": "state", "write_state": "input"}
+"""Op types that touch a state, and as which parameter they take it (coremltools' iOS18 ops)."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Liveness:
@@ -52,7 +55,8 @@ def liveness(program: Program) -> Liveness:
     ----------
     program
         Its inputs live until their last reader and its outputs until the end. Constants are not counted here: weights
-        stay in memory all the time. Ops that change only how a tensor is addressed (`work.FREE`) write no new buffer.
+        stay in memory all the time. States do too, and are counted. Ops that change only how a tensor is addressed
+        (`work.FREE`) write no new buffer.
 
     Returns
     -------
@@ -72,7 +76,7 @@ def liveness(program: Program) -> Liveness:
             dies[buffer[value]] = max(dies[buffer[value]], row)
         for _, value in ops.inputs[row]:
             dies[buffer[value]] = row
-    for value in program.outputs:
+    for value in (*program.outputs, *_states(program)):
         dies[buffer[value]] = count - 1
     change = np.zeros(count + 1, dtype=np.int64)
     for value in np.flatnonzero((born <= dies) & (born < count)).tolist():
@@ -80,6 +84,15 @@ def liveness(program: Program) -> Liveness:
         change[born[value]] += size
         change[dies[value] + 1] -= size
     return Liveness(np.cumsum(change[:-1]))
+
+
+def _states(program: Program) -> set[int]:
+    return {
+        value
+        for op_type, inputs in zip(program.ops.op_type, program.ops.inputs, strict=True)
+        for parameter, value in inputs
+        if op_type in STATE_PARAMETERS and parameter == STATE_PARAMETERS[op_type]
+    }
 
 
 def _buffers(program: Program) -> NDArray[np.int64]:

@@ -8,16 +8,18 @@ from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 from math import isnan, log10
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from talaria_nb.costs import CostTable, cost_table, stored_weight
-from talaria_nb.devices import Device
+from talaria_nb.devices import UNITS, Device
 from talaria_nb.devices import device as find_device
+from talaria_nb.energy import ENERGY_FACTOR
 from talaria_nb.errors import PlanError, SchemeError
 from talaria_nb.frames import shape_text
+from talaria_nb.latency import BOUNDS, bound, difference_interval, plan_interval, ratio_interval
 from talaria_nb.legality import activation_refusal, refused, starting_schemes, subject
 from talaria_nb.lint import COSTS_TIME, SEVERITIES
 from talaria_nb.load import Model
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import coremltools as ct
+    import plotly.graph_objects as go
     from numpy.typing import NDArray
 
     from talaria_nb.configs import ConfiguredPass, Pass
@@ -56,7 +59,16 @@ class Estimate:
     latency_ms
         Estimated time of one prediction.
     latency_interval
-        80 % interval of `latency_ms` (low, high), calibrated on published measurements that the fit had not seen.
+        80 % interval of `latency_ms` (low, high), calibrated on published measurements that the fit had not seen;
+        wider for a plan that changes the latency.
+    peak_memory_bytes
+        Memory that a loaded model takes at the fullest moment of a prediction: its weights, as stored where the unit
+        reads the format and dense elsewhere, its other constants, states, and the activations alive then. Exact for
+        the order in which the program lists its ops and one buffer a tensor; Core ML may reorder and fuse.
+    energy_mj
+        Energy of one prediction, millijoules: a rough guess (`talaria_nb.energy`).
+    energy_interval
+        (low, high): `energy_mj` is known to a factor of 2.5 each way.
     device, compute_unit
         What the latency was estimated for.
     weight_error
@@ -72,6 +84,9 @@ class Estimate:
     bits_per_weight: float
     latency_ms: float
     latency_interval: tuple[float, float]
+    peak_memory_bytes: int
+    energy_mj: float
+    energy_interval: tuple[float, float]
     device: str
     compute_unit: str
     weight_error: float | None = None
@@ -99,14 +114,51 @@ class OpCosts:
     op_ms
         float64, shape (ops,).
     bound
-        "launch", "compute" or "memory". Shape (ops,).
+        One of `latency.BOUNDS`. Shape (ops,).
     weight_bytes
         Payload of the weights that the op reads. float64, shape (ops,).
+    moved_bytes
+        Bytes of weights that the op brings in: as stored or dense, as its unit reads them, and of a look-up table only
+        the rows read. float64, shape (ops,).
+    op_mj
+        Energy, float64, shape (ops,).
     """
 
     op_ms: NDArray[np.float64]
     bound: NDArray[np.str_]
     weight_bytes: NDArray[np.float64]
+    moved_bytes: NDArray[np.float64]
+    op_mj: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two plans of one model on one device.
+
+    Attributes
+    ----------
+    plan, other
+        Their estimates, each with its own interval.
+    difference_ms
+        Latency of the plan - that of the other: negative where the plan is faster.
+    difference_interval
+        80 % interval of `difference_ms` (low, high). Narrower than the intervals of the two suggest: what is wrong
+        about the model or the device is wrong about both and cancels.
+    ratio
+        Latency of the plan / that of the other.
+    ratio_interval
+        80 % interval of `ratio`.
+    difference_bytes
+        Size of the plan - that of the other.
+    """
+
+    plan: Estimate
+    other: Estimate
+    difference_ms: float
+    difference_interval: tuple[float, float]
+    ratio: float
+    ratio_interval: tuple[float, float]
+    difference_bytes: int
 
 
 def price(table: CostTable, columns: NDArray[np.integer]) -> Estimate:
@@ -133,14 +185,20 @@ def price(table: CostTable, columns: NDArray[np.integer]) -> Estimate:
         proto_bytes += offset_bytes(table, columns) - offset_bytes(table, table.start) - table.build_info_bytes
     elements = float(table.elements.sum())
     payload = float(table.payload_bytes[rows, columns].sum())
-    latency_ms = table.dispatch_ms + float(price_ops(table, columns).op_ms.sum())
-    low, high = table.interval
+    ops = price_ops(table, columns)
+    latency_ms = table.dispatch_ms + float(ops.op_ms.sum())
+    before_ms = start_ms(table)
+    low, high = plan_interval(table.main_unit, table.interval, latency_ms / before_ms if before_ms else 1.0)
+    energy_mj = table.dispatch_ms * table.main_unit.active_w + float(ops.op_mj.sum())
     return Estimate(
         size_bytes=int(weight_file_bytes + proto_bytes),
         weight_file_bytes=int(weight_file_bytes),
         bits_per_weight=8 * payload / elements if elements else 0.0,
         latency_ms=latency_ms,
         latency_interval=(latency_ms * low, latency_ms * high),
+        peak_memory_bytes=table.fixed_memory_bytes + int(table.resident_bytes[rows, columns].sum()),
+        energy_mj=energy_mj,
+        energy_interval=(energy_mj / ENERGY_FACTOR, energy_mj * ENERGY_FACTOR),
         device=table.device,
         compute_unit=table.compute_unit,
         weight_error=_weight_error(table, columns),
@@ -188,17 +246,50 @@ def _tail_bytes(table: CostTable, columns: NDArray[np.integer], needed: NDArray[
     return float(table.tail_bytes[column, int(shared >= 0 and bool((others == shared).any()))])
 
 
+def start_ms(table: CostTable) -> float:
+    """Estimate the latency of the model as it was loaded."""
+    return table.dispatch_ms + float(price_ops(table, table.start).op_ms.sum())
+
+
 def price_ops(table: CostTable, columns: NDArray[np.integer]) -> OpCosts:
     """Price every op under a plan; parameters as in `price`."""
     read = table.op_weights
-    memory_ms = table.activation_ms + _sum_by_op(table, table.op_weights_share * table.stream_ms[read, columns[read]])
-    busy_ms = np.maximum(table.compute_ms, memory_ms)
-    bound = np.where(table.launch_ms >= busy_ms, "launch", np.where(table.compute_ms >= memory_ms, "compute", "memory"))
-    weight_bytes = _sum_by_op(table, table.payload_bytes[read, columns[read]])
-    return OpCosts(table.launch_ms + busy_ms, bound, weight_bytes)
+    times = _times(table, columns)
+    memory_ms = times.activation_ms + _sum_by_op(table, table.op_weights_share * table.stream_ms[read, columns[read]])
+    op_ms = times.launch_ms + np.maximum(times.compute_ms, memory_ms)
+    moved_bytes = _sum_by_op(table, table.op_weights_share * table.resident_bytes[read, columns[read]])
+    return OpCosts(
+        op_ms=op_ms,
+        bound=np.array(BOUNDS)[bound(times, memory_ms)],
+        weight_bytes=_sum_by_op(table, table.payload_bytes[read, columns[read]]),
+        moved_bytes=moved_bytes,
+        op_mj=table.work_mj + table.byte_mj * moved_bytes + table.active_w * op_ms,
+    )
 
 
-def _sum_by_op(table: CostTable, per_read: NDArray[np.float64]) -> NDArray[np.float64]:
+class _Times(NamedTuple):
+    """Parts of each op's time under one plan, as in `latency.OpTimes`."""
+
+    launch_ms: NDArray[np.float64]
+    compute_ms: NDArray[np.float64]
+    activation_ms: NDArray[np.float64]
+    products_ms: NDArray[np.float64]
+    traffic_ms: NDArray[np.float64]
+
+
+def _times(table: CostTable, columns: NDArray[np.integer]) -> _Times:
+    """Look up the parts of each op's time: those of W8A8 where an op's activations and all of its weights are int8."""
+    parts = [table.compute_ms, table.activation_ms, table.products_ms, table.traffic_ms]
+    if table.int8_ops.size:
+        others = _sum_by_op(table, ~table.int8_schemes[columns[table.op_weights]])
+        both = others[table.int8_ops] == 0
+        parts = [part.copy() for part in parts]
+        for part, eight in zip(parts, table.int8_ms, strict=True):
+            part[table.int8_ops[both]] = eight[both]
+    return _Times(table.launch_ms, *parts)
+
+
+def _sum_by_op(table: CostTable, per_read: NDArray[np.generic]) -> NDArray[np.float64]:
     ops = np.repeat(np.arange(len(table.launch_ms)), np.diff(table.op_weights_start))
     return np.bincount(ops, weights=per_read, minlength=len(table.launch_ms)).astype(np.float64, copy=False)
 
@@ -323,6 +414,11 @@ class Plan:
         return plan
 
     @property
+    def int8_ops(self) -> frozenset[int]:
+        """Rows of the ops that read their activations in int8."""
+        return self._activations
+
+    @property
     def activations(self) -> Mapping[str, str]:
         """Dtype in which ops read their activations, by op name; ops that read float are left out."""
         return {self._model.program.ops.name[op]: "int8" for op in sorted(self._activations)}
@@ -330,7 +426,8 @@ class Plan:
     def set_activations(self, where: str | Iterable[str], dtype: Literal["int8"] | None) -> Plan:
         """Return a plan in which some ops read their activations in 8 bits (with 8-bit weights: W8A8), or in float.
 
-        Size is not affected, and the estimate of latency does not count it yet.
+        Size is not affected. An op gets faster where all of its weights are int8 too (`LinearQuantize("int8")`) and its
+        unit multiplies int8 faster: the Neural Engine from A17 Pro and M4 on.
 
         Parameters
         ----------
@@ -413,6 +510,40 @@ class Plan:
         table = self.cost_table(device, compute_unit, batch=batch, context=context)
         return price(table, table.columns_of(self._schemes))
 
+    def compare(self, other: Plan, device: str | Device, compute_unit: str = "all") -> Comparison:
+        """Compare the plan with another plan of the same model, with the interval of the difference itself.
+
+        Parameters
+        ----------
+        other
+            What to compare with, such as `tnb.Plan(model)`.
+        device, compute_unit
+            As in `estimate`.
+
+        Raises
+        ------
+        PlanError
+            If the other plan is for another model.
+        DeviceError
+            As `estimate`.
+        """
+        if other._fingerprint != self._fingerprint:
+            message = f"This plan is for {self._model.program.name}, the other for another {other.model.program.name}."
+            raise PlanError(message)
+        table = self.cost_table(device, compute_unit)
+        mine, theirs = price(table, table.columns_of(self._schemes)), other.estimate(device, compute_unit)
+        ratio = mine.latency_ms / theirs.latency_ms
+        low, high = ratio_interval(table.main_unit, ratio)
+        return Comparison(
+            plan=mine,
+            other=theirs,
+            difference_ms=mine.latency_ms - theirs.latency_ms,
+            difference_interval=difference_interval(table.main_unit, theirs.latency_ms, mine.latency_ms),
+            ratio=ratio,
+            ratio_interval=(ratio * low, ratio * high),
+            difference_bytes=mine.size_bytes - theirs.size_bytes,
+        )
+
     def table(
         self, device: str | Device, compute_unit: str = "all", *, measured: Measurement | None = None
     ) -> pd.DataFrame:
@@ -428,10 +559,10 @@ class Plan:
         Returns
         -------
         pandas.DataFrame
-            One row an op: name, op_type, module, scheme, bits, weight_bytes, latency_ms and bound under the plan, and
-            float16_weight_bytes and float16_latency_ms of the model as it was loaded; units as in
-            `talaria_nb.frames.COLUMNS`. With `measured`, measured_ms and measured_unit as well, empty for ops that Core
-            ML says nothing about.
+            One row an op: name, op_type, module, scheme, bits, weight_bytes, latency_ms, bound and energy_mj under the
+            plan, float16_weight_bytes and float16_latency_ms of the model as it was loaded, and unit, unit_reason and
+            transfer_ms of where it runs; units as in `talaria_nb.frames.COLUMNS`. With
+            `measured`, measured_ms and measured_unit as well, empty for ops that Core ML says nothing about.
         """
         table = self.cost_table(device, compute_unit)
         costs = price_ops(table, table.columns_of(self._schemes))
@@ -451,6 +582,10 @@ class Plan:
                 "latency_ms": costs.op_ms,
                 "float16_latency_ms": dense.op_ms,
                 "bound": costs.bound,
+                "unit": [UNITS[code] for code in table.unit.tolist()],
+                "unit_reason": [table.unit_reasons[row] if row >= 0 else "" for row in table.unit_reason.tolist()],
+                "transfer_ms": table.transfer_ms,
+                "energy_mj": costs.op_mj,
             }
         )
         if measured is not None:
@@ -460,6 +595,12 @@ class Plan:
                 measured_unit=seen["unit"].fillna("").to_numpy(),
             )
         return frame
+
+    def roofline(self, device: str | Device, compute_unit: str = "all") -> go.Figure:
+        """Draw every op under the roofs of its unit, as a plotly figure; see `talaria_nb.roofline.roofline`."""
+        from talaria_nb.roofline import roofline
+
+        return roofline(self, device if isinstance(device, Device) else find_device(device), compute_unit)
 
     def findings(self, device: str | Device, compute_unit: str = "all") -> pd.DataFrame:
         """List what costs more than it has to, with the time at stake under the plan.
@@ -531,6 +672,7 @@ class Plan:
             schemes=self._schemes,
             batch=batch,
             context=context,
+            int8_activations=self._activations,
         )
 
     def optimization_configs(self, *, explicit: bool = False) -> list[ConfiguredPass]:

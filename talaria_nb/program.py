@@ -248,6 +248,8 @@ class Program:
         Bytes of the uncompressed package outside `weight.bin` (the program proto and the manifest).
     range_inputs
         Rows in `values` of the inputs that take any size within a range in the package, fixed here at one.
+    at_default_shapes
+        False if one of them is fixed at another size than the package's default.
     build_info_bytes
         The part of them that coremltools drops when it compresses anything.
     fixed_records
@@ -266,6 +268,7 @@ class Program:
     fixed_file_bytes: int
     fixed_package_bytes: int = field(default=0)
     range_inputs: tuple[int, ...] = ()
+    at_default_shapes: bool = True
     build_info_bytes: int = 0
     fixed_records: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), dtype=np.int64))
 

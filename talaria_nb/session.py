@@ -210,6 +210,8 @@ class Session(anywidget.AnyWidget):
     def _on_plan(self, change: t.Bunch) -> None:
         if change["old"] is t.Undefined or change["old"] is None:
             return
+        if change["new"].int8_ops != change["old"].int8_ops:
+            self._reprice(self._table.device, self._table.schemes)
         columns = self._columns_of(change["new"])
         if not np.array_equal(columns, self._history.columns):
             rows = np.arange(len(columns))
@@ -326,7 +328,12 @@ class Session(anywidget.AnyWidget):
 
 def _cost_table(plan: Plan, device: str, menu: Iterable[Scheme]) -> CostTable:
     """Price the menu, widened by the plan's own schemes; columns that were there keep their place."""
-    return cost_table(plan.model.program, find_device(device), schemes=(*menu, *plan.scheme_of_weight))
+    return cost_table(
+        plan.model.program,
+        find_device(device),
+        schemes=(*menu, *plan.scheme_of_weight),
+        int8_activations=plan.int8_ops,
+    )
 
 
 def explore(model_or_plan: Model | Plan, device: str = "iPhone 15 Pro") -> Session:

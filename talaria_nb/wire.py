@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from talaria_nb.frames import COLUMNS, TABLE_COLUMNS, shape_text, source_text
+from talaria_nb.devices import UNITS
+from talaria_nb.energy import ENERGY_FACTOR
+from talaria_nb.frames import COLUMNS, TABLE_COLUMNS, UNIT_TITLES, shape_text, source_text
+from talaria_nb.latency import LARGE_CHANGE, ROUNDING
+from talaria_nb.plan import start_ms
 from talaria_nb.work import count_work
 
 if TYPE_CHECKING:
@@ -98,19 +102,39 @@ def pack_costs(table: CostTable) -> Wire:
         "fixed_records": _pack(table.fixed_records, "<i4"),
         "build_info_bytes": table.build_info_bytes,
         "stream_ms": _pack(table.stream_ms, "<f8"),
+        "resident_bytes": _pack(table.resident_bytes, "<f8"),
+        "fixed_memory_bytes": table.fixed_memory_bytes,
         "elements": _pack(table.elements, "<f8"),
         "signal": _pack(table.signal, "<f8"),
         "squared_error": _pack(table.squared_error, "<f8"),
         "fixed_file_bytes": table.fixed_file_bytes,
         "fixed_proto_bytes": table.fixed_proto_bytes,
         "dispatch_ms": table.dispatch_ms,
+        "units": [UNIT_TITLES[unit] for unit in UNITS],
+        "unit": _pack(table.unit, "u1"),
+        "unit_reasons": list(table.unit_reasons),
+        "unit_reason": _pack(table.unit_reason, "<i2"),
         "launch_ms": _pack(table.launch_ms, "<f8"),
         "compute_ms": _pack(table.compute_ms, "<f8"),
         "activation_ms": _pack(table.activation_ms, "<f8"),
+        "products_ms": _pack(table.products_ms, "<f8"),
+        "traffic_ms": _pack(table.traffic_ms, "<f8"),
+        "int8_ops": _pack(table.int8_ops, "<i4"),
+        "int8_ms": _pack(table.int8_ms, "<f8"),
+        "int8_schemes": _pack(table.int8_schemes, "u1"),
+        "work_mj": _pack(table.work_mj, "<f8"),
+        "byte_mj": _pack(table.byte_mj, "<f8"),
+        "active_w": _pack(table.active_w, "<f8"),
+        "dispatch_mj": table.dispatch_ms * table.main_unit.active_w,
+        "energy_factor": ENERGY_FACTOR,
         "op_weights_start": _pack(table.op_weights_start, "<i4"),
         "op_weights": _pack(table.op_weights, "<i4"),
         "op_weights_share": _pack(table.op_weights_share, "<f8"),
         "interval": list(table.interval),
+        "start_ms": start_ms(table),
+        "spread": table.main_unit.difference_spread,
+        "large_change": LARGE_CHANGE,
+        "rounding": ROUNDING,
     }
 
 

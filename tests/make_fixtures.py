@@ -13,14 +13,20 @@ from typing import Any
 import numpy as np
 
 from talaria_nb.costs import CostTable
+from talaria_nb.devices import device
 from talaria_nb.history import History
 from talaria_nb.menu import DEFAULT_MENU
 from talaria_nb.plan import price, price_ops
 from talaria_nb.schemes import Float16, Palettize
 from talaria_nb.wire import pack_costs
 
+INT8_SHARE = 0.4
 FIXTURES = Path(__file__).parent / "fixtures"
 _DTYPES = {
+    "unit": "u1",
+    "unit_reason": "<i2",
+    "int8_ops": "<i4",
+    "int8_schemes": "u1",
     "start": "<u2",
     "legal": "u1",
     "reason": "<i2",
@@ -69,6 +75,7 @@ def random_table(rng: np.random.Generator, *, ops: int, weights: int) -> CostTab
     payload = np.round(rng.lognormal(9, 2, shape)) * legal
     signal = rng.lognormal(2, 2, weights)
     squared_error = signal[:, None] * rng.lognormal(-8, 2, shape) * (np.arange(len(schemes)) > 0)
+    int8_ops = np.flatnonzero(rng.random(ops) < INT8_SHARE).astype(np.int32)
     return CostTable(
         device="made up",
         compute_unit="all",
@@ -88,12 +95,27 @@ def random_table(rng: np.random.Generator, *, ops: int, weights: int) -> CostTab
         fixed_records=_records(rng, weights),
         build_info_bytes=int(rng.integers(0, 300)),
         stream_ms=rng.lognormal(-5, 2, shape) * legal,
+        resident_bytes=payload * rng.choice([1, 2], shape),
+        fixed_memory_bytes=int(rng.integers(0, 100_000)),
         elements=np.round(rng.lognormal(9, 2, weights)),
         signal=signal,
         squared_error=squared_error,
         fixed_file_bytes=int(rng.integers(64, 10_000)),
         fixed_proto_bytes=int(rng.integers(1_000, 100_000)),
         dispatch_ms=float(rng.uniform(0, 0.3)),
+        main_unit=device("iPhone 15 Pro").unit("all"),
+        unit=rng.integers(0, 3, ops).astype(np.int8),
+        unit_reasons=("It cannot be there.",),
+        unit_reason=rng.integers(-1, 1, ops).astype(np.int16),
+        transfer_ms=np.zeros(ops),
+        products_ms=rng.lognormal(-5, 2, ops),
+        traffic_ms=rng.lognormal(-5, 2, ops),
+        int8_ops=int8_ops,
+        int8_ms=rng.lognormal(-6, 2, (4, len(int8_ops))),
+        int8_schemes=np.arange(len(schemes)) % 2 == 1,
+        work_mj=rng.lognormal(-5, 2, ops),
+        byte_mj=rng.lognormal(-17, 1, ops),
+        active_w=rng.choice([0.9, 4.0], ops),
         launch_ms=rng.lognormal(-6, 1, ops),
         compute_ms=rng.lognormal(-5, 2, ops),
         activation_ms=rng.lognormal(-6, 2, ops),
@@ -121,6 +143,9 @@ def estimate_case(name: str, table: CostTable, rng: np.random.Generator) -> dict
                 "latency_ms": total.latency_ms,
                 "weight_error": total.weight_error,
                 "latency_interval": list(total.latency_interval),
+                "peak_memory_bytes": total.peak_memory_bytes,
+                "energy_mj": total.energy_mj,
+                "energy_interval": list(total.energy_interval),
                 "op_ms": ops.op_ms.tolist(),
                 "bound": ops.bound.tolist(),
                 "op_weight_bytes": ops.weight_bytes.tolist(),

@@ -15,7 +15,8 @@ import synthetic
 import talaria_nb as tnb
 from synthetic import Builder
 from talaria_nb.frames import COLUMNS
-from talaria_nb.lint import OFF_NEURAL_ENGINE, RULES, findings
+from talaria_nb.lint import RULES, findings
+from talaria_nb.placement import OFF_NEURAL_ENGINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

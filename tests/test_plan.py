@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -9,6 +10,9 @@ import models
 import talaria_nb as tnb
 from talaria_nb.costs import cost_table
 from talaria_nb.plan import price, price_ops
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DEVICE = "iPhone 15 Pro"
 
@@ -171,3 +175,60 @@ def test_overhead_is_shown_apart() -> None:
     assert table["weight_bytes"].sum() * 8 / models.classifier().program.weights.elements.sum() == pytest.approx(
         plan.estimate(DEVICE).bits_per_weight
     )
+
+
+def test_int8_products_are_faster_where_the_chip_says_so() -> None:
+    plan = tnb.Plan(models.unet()).set("middle", tnb.LinearQuantize("int8"))
+    eight = plan.set_activations("*", "int8")
+    ops = plan.model.ops
+    [middle] = np.flatnonzero((ops["module"] == "middle") & (ops["op_type"] == "conv"))
+
+    def table(each: tnb.Plan, phone: str = DEVICE) -> pd.Series:
+        return each.table(phone)["latency_ms"]
+
+    assert table(eight)[middle] < table(plan)[middle]
+    others = np.delete(np.arange(len(table(plan))), middle)
+    assert np.allclose(table(eight)[others], table(plan)[others]), "weights of other ops are float16"
+    assert np.allclose(table(eight, "iPhone 14 Pro"), table(plan, "iPhone 14 Pro"))
+    palettes = plan.set("middle", tnb.Palettize(8))
+    assert np.allclose(table(palettes.set_activations("*", "int8")), table(palettes))
+
+
+def test_intervals_widen_with_what_a_plan_changes_and_those_of_a_difference_are_narrower() -> None:
+    model = models.minilm()
+    plan, dense = tnb.Plan(model).set("*", tnb.Palettize(2)), tnb.Plan(model)
+    found = plan.compare(dense, DEVICE)
+    assert found.plan == plan.estimate(DEVICE)
+    assert found.other == dense.estimate(DEVICE)
+    assert found.difference_ms == pytest.approx(found.plan.latency_ms - found.other.latency_ms)
+    assert found.difference_interval[0] <= found.difference_ms <= found.difference_interval[1]
+    widths = [np.ptp(np.log(each.latency_interval)) for each in (found.plan, found.other)]
+    assert widths[0] > widths[1]
+    assert np.ptp(np.log(found.ratio_interval)) < np.hypot(*widths)
+    assert np.ptp(found.difference_interval) < np.hypot(
+        *(np.ptp(each.latency_interval) for each in (found.plan, found.other))
+    )
+    same = dense.compare(dense, DEVICE)
+    assert same.ratio == 1
+    assert same.difference_bytes == 0
+    with pytest.raises(tnb.TalariaError, match="another"):
+        plan.compare(tnb.Plan(models.unet()), DEVICE)
+
+
+def test_roofline_shows_what_the_table_says() -> None:
+    plan = tnb.Plan(models.minilm()).set("encoder.layer.0.*", tnb.Palettize(4))
+    table, flops = plan.table(DEVICE), plan.model.ops["flops"]
+    points = [trace for trace in plan.roofline(DEVICE).data if trace.mode == "markers"]
+    rows = np.concatenate([trace.customdata for trace in points])
+    assert sorted(rows) == np.flatnonzero((flops > 0) & (table["latency_ms"] > 0)).tolist()
+    for trace in points:
+        bounds = set(table["bound"][trace.customdata])
+        assert len(bounds) == 1
+        assert trace.name.endswith(f": {bounds.pop()}")
+        assert np.allclose(trace.y, flops[trace.customdata] / table["latency_ms"][trace.customdata] / 1e6)
+        assert (np.array(trace.x) > 0).all()
+    lines = [trace for trace in plan.roofline(DEVICE).data if trace.mode == "lines"]
+    peak = tnb.device(DEVICE).unit("all").compute_tflops * 1e3
+    assert max(max(trace.y) for trace in lines) <= peak
+    linear = table["op_type"] == "linear"
+    assert (flops[linear] / table["latency_ms"][linear] / 1e6 <= peak).all()

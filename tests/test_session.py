@@ -178,3 +178,16 @@ def test_schemes_added_later_get_their_errors_too(session: tnb.Session) -> None:
     row = compressible(session)[0]
     errors = np.frombuffer(session.costs["squared_error"]).reshape(-1, len(session.costs["schemes"]))
     assert errors[row, [scheme["key"] for scheme in session.costs["schemes"]].index(added.key)] > 0
+
+
+def test_int8_activations_are_priced_and_sent_anew() -> None:
+    session = tnb.Session(models.unet(), DEVICE)
+    session.plan = session.plan.set("middle", tnb.LinearQuantize("int8"))
+    before = session.estimate.latency_ms
+    assert session.costs["int8_ops"] == b""
+    session.plan = session.plan.set_activations("middle", "int8")
+    assert session.costs["int8_ops"] != b""
+    assert session.estimate == session.plan.estimate(DEVICE)
+    assert session.estimate.latency_ms < before
+    session.undo()
+    assert session.plan.activations, "steps are about weights"

@@ -14,7 +14,8 @@ export type ColumnKey =
   | "bits"
   | "size"
   | "latency"
-  | "bound";
+  | "bound"
+  | "unit";
 
 export interface TableColumn {
   key: ColumnKey;
@@ -66,7 +67,8 @@ export const TABLE_COLUMNS: readonly TableColumn[] = [
     optional: 0,
     numeric: true,
   },
-  { key: "bound", title: "bound", meta: ["bound"], width: 72, optional: 3, numeric: false },
+  { key: "bound", title: "bound", meta: ["bound"], width: 124, optional: 3, numeric: false },
+  { key: "unit", title: "unit", meta: ["unit"], width: 96, optional: 6, numeric: false },
 ];
 
 const NAME_IDEAL = 184;
@@ -138,6 +140,8 @@ function sortValue(store: Store, key: ColumnKey): Value {
       return (op) => live.opMs[op]!;
     case "bound":
       return (op) => BOUNDS[live.bound[op]!]!;
+    case "unit":
+      return (op) => costs.units[costs.unit[op]!] ?? "";
     case "scheme":
     case "bits":
       return (op) => {

@@ -5,7 +5,7 @@
 
 import type { Costs } from "./protocol";
 
-export const BOUNDS = ["launch", "compute", "memory"] as const;
+export const BOUNDS = ["launch", "compute", "weight-memory", "activation-memory"] as const;
 
 /** tensors of one weight that others could share */
 export const SHARED_SLOTS = 3;
@@ -21,6 +21,10 @@ export interface Priced {
   latencyMs: number;
   lowMs: number;
   highMs: number;
+  peakMemoryBytes: number;
+  energyMj: number;
+  lowMj: number;
+  highMj: number;
   /** which shared tensors the plan stores */
   stored: Uint8Array;
   opMs: Float64Array;
@@ -39,6 +43,10 @@ export function createPriced(costs: Costs): Priced {
     latencyMs: 0,
     lowMs: 0,
     highMs: 0,
+    peakMemoryBytes: 0,
+    energyMj: 0,
+    lowMj: 0,
+    highMj: 0,
     stored: new Uint8Array(costs.sharedFileBytes.length),
     opMs: new Float64Array(ops),
     opBytes: new Float64Array(ops),
@@ -89,6 +97,7 @@ export function price(costs: Costs, scheme: Uint16Array, out: Priced): void {
     sharedFileBytes,
     protoBytes,
     streamMs,
+    residentBytes,
     elements,
     signal,
     squaredError,
@@ -99,6 +108,7 @@ export function price(costs: Costs, scheme: Uint16Array, out: Priced): void {
   let file = 0;
   let proto = 0;
   let payload = 0;
+  let resident = 0;
   let count = 0;
   let error = 0;
   let squares = 0;
@@ -109,6 +119,7 @@ export function price(costs: Costs, scheme: Uint16Array, out: Priced): void {
     if (w !== costs.lastWeight) markShared(shared, at, stored);
     proto += protoBytes[at]!;
     payload += payloadBytes[at]!;
+    resident += residentBytes[at]!;
     count += elements[w]!;
     error += squaredError[at]!;
     squares += signal[w]!;
@@ -128,28 +139,57 @@ export function price(costs: Costs, scheme: Uint16Array, out: Priced): void {
   out.weightError = error === 0 && !Number.isNaN(squares) ? 0 : error / squares;
   out.bitsPerWeight = count > 0 ? (8 * payload) / count : 0;
 
-  const { launchMs, computeMs, activationMs, opWeights, opWeightsStart, opWeightsShare } = costs;
+  out.peakMemoryBytes = costs.fixedMemoryBytes + resident;
+
+  const { launchMs, opWeights, opWeightsStart, opWeightsShare, int8Ops, int8Ms, int8Schemes } = costs;
   const { opMs, opBytes, bound } = out;
   let latency = costs.dispatchMs;
+  let energy = costs.dispatchMj;
+  let eight = 0;
   for (let o = 0; o < opMs.length; o++) {
-    let memory = activationMs[o]!;
+    let stream = 0;
     let bytes = 0;
+    let moved = 0;
+    let others = 0;
     const end = opWeightsStart[o + 1]!;
     for (let i = opWeightsStart[o]!; i < end; i++) {
       const w = opWeights[i]!;
       const at = w * schemes + scheme[w]!;
-      memory += opWeightsShare[i]! * streamMs[at]!;
+      stream += opWeightsShare[i]! * streamMs[at]!;
+      moved += opWeightsShare[i]! * residentBytes[at]!;
       bytes += payloadBytes[at]!;
+      if (!int8Schemes[scheme[w]!]) others++;
     }
+    let compute = costs.computeMs[o]!;
+    let memory = costs.activationMs[o]!;
+    let products = costs.productsMs[o]!;
+    let traffic = costs.trafficMs[o]!;
+    if (int8Ops[eight] === o) {
+      if (others === 0) {
+        compute = int8Ms[eight]!;
+        memory = int8Ms[int8Ops.length + eight]!;
+        products = int8Ms[2 * int8Ops.length + eight]!;
+        traffic = int8Ms[3 * int8Ops.length + eight]!;
+      }
+      eight++;
+    }
+    memory += stream;
     const launch = launchMs[o]!;
-    const compute = computeMs[o]!;
-    const work = Math.max(compute, memory);
-    opMs[o] = launch + work;
+    const busy = Math.max(compute, memory);
+    const ms = launch + busy;
+    opMs[o] = ms;
     opBytes[o] = bytes;
-    bound[o] = launch >= work ? 0 : compute >= memory ? 1 : 2;
-    latency += opMs[o]!;
+    const byWeights = memory > (products + traffic) * (1 + costs.rounding);
+    bound[o] = launch >= busy ? 0 : byWeights ? 2 : traffic > products ? 3 : 1;
+    latency += ms;
+    energy += costs.workMj[o]! + costs.byteMj[o]! * moved + costs.activeW[o]! * ms;
   }
   out.latencyMs = latency;
-  out.lowMs = latency * costs.interval[0];
-  out.highMs = latency * costs.interval[1];
+  const change = costs.startMs > 0 ? Math.abs(Math.log(latency / costs.startMs)) : 0;
+  const wider = costs.spread * Math.min(1, change / costs.largeChange);
+  out.lowMs = latency * Math.exp(-Math.hypot(Math.log(costs.interval[0]), wider));
+  out.highMs = latency * Math.exp(Math.hypot(Math.log(costs.interval[1]), wider));
+  out.energyMj = energy;
+  out.lowMj = energy / costs.energyFactor;
+  out.highMj = energy * costs.energyFactor;
 }

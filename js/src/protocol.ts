@@ -86,6 +86,9 @@ export interface Costs {
   /** what any compression makes the proto lose */
   buildInfoBytes: number;
   streamMs: Float64Array;
+  /** memory that a weight takes while the model is loaded, and what moves when an op brings it in */
+  residentBytes: Float64Array;
+  fixedMemoryBytes: number;
   elements: Float64Array;
   /** sum of squared values of each weight; NaN while unknown, as squaredError of each weight and scheme */
   signal: Float64Array;
@@ -93,14 +96,41 @@ export interface Costs {
   fixedFileBytes: number;
   fixedProtoBytes: number;
   dispatchMs: number;
+  /** names of the compute units, and where each op runs */
+  units: string[];
+  unit: Uint8Array;
+  unitReasons: string[];
+  /** per op, why it left the Neural Engine, or -1 */
+  unitReason: Int16Array;
   launchMs: Float64Array;
   computeMs: Float64Array;
   activationMs: Float64Array;
+  productsMs: Float64Array;
+  trafficMs: Float64Array;
+  /** ops whose activations are int8, ascending */
+  int8Ops: Int32Array;
+  /** compute, activation, products and traffic of those ops when all of their weights are int8, one after the other */
+  int8Ms: Float64Array;
+  /** which schemes store int8 weights */
+  int8Schemes: Uint8Array;
+  workMj: Float64Array;
+  byteMj: Float64Array;
+  activeW: Float64Array;
+  dispatchMj: number;
+  /** an energy is known to this factor each way */
+  energyFactor: number;
   opWeightsStart: Int32Array;
   opWeights: Int32Array;
   /** part of the weight that the op brings in: less than 1 for a gather */
   opWeightsShare: Float64Array;
+  /** of the model as it was loaded; wider for a plan that changes the latency */
   interval: [number, number];
+  startMs: number;
+  /** how much wider, in log units, from a change by `largeChange` (log units) on */
+  spread: number;
+  largeChange: number;
+  /** sums that stand for the same time may differ by so much of it */
+  rounding: number;
 }
 
 export interface Entry {
@@ -244,19 +274,39 @@ export function decodeCosts(value: unknown): Costs {
     fixedRecords: i32(raw.fixed_records),
     buildInfoBytes: number(raw.build_info_bytes),
     streamMs: f64(raw.stream_ms),
+    residentBytes: f64(raw.resident_bytes),
+    fixedMemoryBytes: number(raw.fixed_memory_bytes),
     elements: f64(raw.elements),
     signal: f64(raw.signal),
     squaredError: f64(raw.squared_error),
     fixedFileBytes: number(raw.fixed_file_bytes),
     fixedProtoBytes: number(raw.fixed_proto_bytes),
     dispatchMs: number(raw.dispatch_ms),
+    units: texts(raw.units),
+    unit: u8(raw.unit),
+    unitReasons: texts(raw.unit_reasons),
+    unitReason: i16(raw.unit_reason),
     launchMs: f64(raw.launch_ms),
     computeMs: f64(raw.compute_ms),
     activationMs: f64(raw.activation_ms),
+    productsMs: f64(raw.products_ms),
+    trafficMs: f64(raw.traffic_ms),
+    int8Ops: i32(raw.int8_ops),
+    int8Ms: f64(raw.int8_ms),
+    int8Schemes: u8(raw.int8_schemes),
+    workMj: f64(raw.work_mj),
+    byteMj: f64(raw.byte_mj),
+    activeW: f64(raw.active_w),
+    dispatchMj: number(raw.dispatch_mj),
+    energyFactor: number(raw.energy_factor),
     opWeightsStart: i32(raw.op_weights_start),
     opWeights: i32(raw.op_weights),
     opWeightsShare: f64(raw.op_weights_share),
     interval: [interval[0] ?? 1, interval[1] ?? 1],
+    startMs: number(raw.start_ms),
+    spread: number(raw.spread),
+    largeChange: number(raw.large_change),
+    rounding: number(raw.rounding),
   };
 }
 

@@ -33,6 +33,10 @@ export interface Totals {
   latencyMs: number;
   lowMs: number;
   highMs: number;
+  peakMemoryBytes: number;
+  energyMj: number;
+  lowMj: number;
+  highMj: number;
 }
 
 export interface Selection {
@@ -58,6 +62,10 @@ const totalsOf = (p: Priced): Totals => ({
   latencyMs: p.latencyMs,
   lowMs: p.lowMs,
   highMs: p.highMs,
+  peakMemoryBytes: p.peakMemoryBytes,
+  energyMj: p.energyMj,
+  lowMj: p.lowMj,
+  highMj: p.highMj,
 });
 
 const randomId = (): string =>

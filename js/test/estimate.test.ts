@@ -13,6 +13,9 @@ interface PlanCase {
   latency_ms: number;
   weight_error: number;
   latency_interval: [number, number];
+  peak_memory_bytes: number;
+  energy_mj: number;
+  energy_interval: [number, number];
   op_ms: number[];
   bound: string[];
   op_weight_bytes: number[];
@@ -46,6 +49,10 @@ describe.each(cases)("$name", ({ costs: raw, plans }) => {
     near(out.latencyMs, plan.latency_ms, "latency");
     near(out.lowMs, plan.latency_interval[0], "low");
     near(out.highMs, plan.latency_interval[1], "high");
+    near(out.peakMemoryBytes, plan.peak_memory_bytes, "peak memory");
+    near(out.energyMj, plan.energy_mj, "energy");
+    near(out.lowMj, plan.energy_interval[0], "low energy");
+    near(out.highMj, plan.energy_interval[1], "high energy");
     expect(out.opMs.length).toBe(plan.op_ms.length);
     plan.op_ms.forEach((ms, op) => {
       near(out.opMs[op]!, ms, `op ${op} ms`);

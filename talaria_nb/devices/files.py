@@ -27,6 +27,28 @@ HEAD = "# Written by `python -m talaria_nb.devices.calibrate`.\n\nschema = 2\n"
 SPECS = "data/device_specs.csv"
 
 
+_GUIDE = "ane-guide.readthedocs.io, part 3, chapter 10"
+
+ENERGY: Mapping[str, tuple[tuple[str, float, str, str], ...]] = {
+    "neural_engine": (
+        ("flop_pj", 0.4, "measured", f"{_GUIDE}: 2.0 to 2.7 TFLOPS a watt at best on M1, M1 Max, M2 and M5"),
+        ("byte_pj", 30.0, "inferred", f"{_GUIDE}: 1.5 mJ for a product that streams 33.5 MB on M2, less active_w"),
+        ("active_w", 0.9, "measured", f"{_GUIDE}: power at the dispatch floor on M1 Max"),
+    ),
+    "gpu": (
+        ("flop_pj", 5.0, "measured", f"{_GUIDE}: 173 to 214 GFLOPS a watt on M2"),
+        ("byte_pj", 30.0, "assumed", "as on the Neural Engine: it is the same DRAM"),
+        ("active_w", 8.0, "inferred", f"{_GUIDE}: 13 to 21 W on M2 and 714 mJ for ViT-B/16, less the products"),
+    ),
+    "cpu": (
+        ("flop_pj", 10.0, "assumed", "twice the GPU's: Horowitz, ISSCC 2014, control costs more than arithmetic"),
+        ("byte_pj", 30.0, "assumed", "as on the Neural Engine: it is the same DRAM"),
+        ("active_w", 4.0, "assumed", "one performance core; AnandTech's M1 Max review has 8.5 W at the wall for one"),
+    ),
+}
+"""Energy of each unit, the same for all chips: parameter, value, certainty, source. Nothing was measured on phones."""
+
+
 class Calibrated(NamedTuple):
     """All that was fitted, and the numbers that all chips share."""
 
@@ -100,6 +122,7 @@ def write_shared(found: Calibrated) -> dict[str, list[Entry]]:
         most = fit.shares.max(axis=0)
         names = ("seen_conv", "seen_grouped", "seen_depthwise", "seen_linear", "seen_matmul", "seen_pass")
         own += [Entry(name, float(value), "fitted", source) for name, value in zip(names, most, strict=True)]
+        own += [Entry(name, value, certainty, text) for name, value, certainty, text in ENERGY[unit]]
         (FOLDER / f"{unit}.toml").write_text(HEAD + "".join(map(str, own)), encoding="utf-8")
         entries[unit] = own
     return entries

@@ -92,6 +92,10 @@ class Unit:
         Largest share of a model's time in each kind of op among the models of the fit.
     interval_low, interval_high
         80 % interval of a program's total, as factors of the estimate.
+    flop_pj, byte_pj
+        Energy of one FLOP, and of one byte of weights or activations moved, in picojoules.
+    active_w
+        Power beside that while an op runs, in watts.
     streams
         Stored formats that are read as they are; weights in others are decompressed when the model is loaded.
     provenance
@@ -124,6 +128,9 @@ class Unit:
     seen_pass: float
     interval_low: float
     interval_high: float
+    flop_pj: float
+    byte_pj: float
+    active_w: float
     streams: frozenset[Format]
     provenance: Mapping[str, Parameter]
 
@@ -160,15 +167,16 @@ class Device:
         return tuple(unit for unit in COMPUTE_UNITS if _UNIT_OF[unit] in self.units)
 
     def unit(self, compute_unit: str) -> Unit:
-        """Return the parameters that price a program run with `compute_unit`.
+        """Return the parameters of the unit that runs what nothing keeps off it, as `unit_name` names it."""
+        return self.units[self.unit_name(compute_unit)]
 
-        "all" and "cpuAndNeuralEngine" are both priced as if every op ran on the Neural Engine, which is what Core ML
-        does with programs that it supports whole, and "cpuAndGPU" as if every op ran on the GPU.
+    def unit_name(self, compute_unit: str) -> str:
+        """Return the unit that Core ML runs an op on if it can.
 
         Parameters
         ----------
         compute_unit
-            One of `COMPUTE_UNITS`.
+            One of `COMPUTE_UNITS`: the Neural Engine for "all" and "cpuAndNeuralEngine", the GPU for "cpuAndGPU".
 
         Raises
         ------
@@ -182,7 +190,7 @@ class Device:
             offered = ", ".join(self.compute_units)
             message = f"Nothing is known about {compute_unit!r} on {self.name}: use one of {offered}."
             raise DeviceError(message)
-        return self.units[_UNIT_OF[compute_unit]]
+        return _UNIT_OF[compute_unit]
 
     def to_toml(self, path: str | os.PathLike[str]) -> None:
         """Write the device as a file of its own, for `tnb.device(path)`, with certainty and source of every number."""

@@ -92,7 +92,16 @@ function Cell({ store, op, active, most, column }: RowProps & { column: ColumnKe
     case "bound":
       store.totals.value;
       return <Text value={BOUNDS[store.live.bound[op]!]!} />;
+    case "unit":
+      return <UnitCell store={store} op={op} />;
   }
+}
+
+/** Where the op runs; on hover, why it left the Neural Engine. */
+function UnitCell({ store, op }: { store: Store; op: number }): VNode {
+  const { units, unit, unitReason, unitReasons } = store.costs.value;
+  const name = units[unit[op]!] ?? "";
+  return <Text value={name} title={unitReasons[unitReason[op]!] ?? name} />;
 }
 
 interface TextProps {

@@ -12,6 +12,7 @@ export function Summary({ store }: { store: Store }): VNode {
   const pricing = store.device.value !== "" && store.device.value !== priced.device;
   const differs = now.latencyMs !== was.latencyMs;
   const interval = `${format.milliseconds(now.lowMs)} – ${format.milliseconds(now.highMs)}${format.THIN}ms`;
+  const [joulesBefore, joulesAfter] = [format.milliseconds(was.energyMj), format.milliseconds(now.energyMj)];
   const [before, after] = [format.milliseconds(was.latencyMs), format.milliseconds(now.latencyMs)];
   return (
     <section class="tlr-summary" aria-label="Totals">
@@ -51,6 +52,30 @@ export function Summary({ store }: { store: Store }): VNode {
         words={`about ${after} milliseconds, ${format.changeInWords(was.latencyMs, now.latencyMs, "faster", "slower")} than float16`}
         below={pricing ? `on ${priced.device} · waiting for the kernel` : `${interval} (80${format.THIN}%)`}
         title={`${column(program, "latency_ms", "latency")?.description ?? "Time of one prediction."}\nEstimated on ${priced.device}, ${priced.computeUnit}. 80 % interval: ${interval}.`}
+      />
+      <Figure
+        name="Peak memory"
+        certainty="exact in this order of ops"
+        test="total-memory"
+        raw={now.peakMemoryBytes}
+        value={format.bytesChange(was.peakMemoryBytes, now.peakMemoryBytes)}
+        change={format.percentChange(was.peakMemoryBytes, now.peakMemoryBytes)}
+        better={now.peakMemoryBytes < was.peakMemoryBytes}
+        words={`${format.bytes(now.peakMemoryBytes)}, ${format.changeInWords(was.peakMemoryBytes, now.peakMemoryBytes, "smaller", "larger")} than float16`}
+        below={`${format.bytes(priced.fixedMemoryBytes)} of it activations and states`}
+        title="Weights as the compute unit keeps them, and what activations and states need at the fullest moment. Exact for the order in which the program lists its ops; Core ML may reorder them."
+      />
+      <Figure
+        name="Energy"
+        certainty="a rough guess"
+        test="total-energy"
+        raw={now.energyMj}
+        value={`${format.ABOUT}${joulesBefore === joulesAfter ? "" : `${joulesBefore} ${format.ARROW} `}${joulesAfter}${format.THIN}mJ`}
+        change={joulesBefore === joulesAfter ? "" : format.percentChange(was.energyMj, now.energyMj)}
+        better={now.energyMj < was.energyMj}
+        words={`about ${joulesAfter} millijoules, ${format.changeInWords(was.energyMj, now.energyMj, "less", "more")} than float16`}
+        below={`${format.milliseconds(now.lowMj)} – ${format.milliseconds(now.highMj)}${format.THIN}mJ`}
+        title={`Energy of one prediction, from published energies of FLOPs and bytes and a few measured powers. Known to a factor of ${priced.energyFactor}.`}
       />
       <Figure
         name="Bits per weight"
