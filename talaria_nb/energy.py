@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from talaria_nb.work import Work
 
 ENERGY_FACTOR = 2.5
-"""An energy is known to this factor each way. Models that the parameters were not taken from (ane-guide.readthedocs.io,
-part 3, chapter 10, M2): ViT-B/16 67.9 mJ and ResNet-18 2.6 mJ on the Neural Engine, 714 and 22.3 mJ on the GPU; what is
-priced here lies within a factor of 2.5 of each (`tests/test_energy.py`)."""
+"""An energy is known to this factor each way. The parameters were chosen knowing the few energies that were published
+(ane-guide.readthedocs.io, part 3, chapter 10, M2): ViT-B/16 67.9 mJ and ResNet-18 2.6 mJ on the Neural Engine, 714 and
+22.3 mJ on the GPU. What is priced here lies within this factor of each (`tests/test_energy.py`), which says that they
+agree, not that other models will."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -22,6 +22,7 @@ from talaria_nb.costs import stored_weight, weight_file_bytes
 from talaria_nb.devices import devices
 from talaria_nb.distortion import dequantized, palette, squared_errors
 from talaria_nb.errors import ExportError
+from talaria_nb.legality import Subject, grouped_axis, table_counts
 from talaria_nb.progress import bar
 from talaria_nb.quiet import quiet
 from talaria_nb.read import mil_function
@@ -340,11 +341,34 @@ def _judged(
     if isinstance(scheme, Palettize) and scheme.cluster_dim == 1:
         [error] = squared_errors(original, [scheme], channel_axes=channel_axes)
         expected = _ratio_db(float(np.sum(original.astype(np.float64) ** 2)), float(error))
+        misplaced = _misplaced(original, stored, scheme, channel_axes)
+        if misplaced:
+            return expected, f"{misplaced:,} of its values are not stored as the nearest entry of their table."
         wrong = not actual >= expected - _SQNR_TOLERANCE_DB
     else:
         expected = np.nan
         wrong = not actual >= 0  # worse than no weight at all
     return expected, f"Its SQNR is {actual:.1f} dB, far worse than the scheme's own." if wrong else ""
+
+
+def _misplaced(
+    original: NDArray[np.floating],
+    stored: NDArray[np.floating],
+    scheme: Palettize,
+    channel_axes: tuple[int, int] | None,
+) -> int:
+    """Count the values that another entry of their own table would be nearer to, by more than float16 rounds."""
+    weight = Subject(original.shape, channel_axes, "iOS18")
+    axis = grouped_axis(scheme, weight)
+    tables = table_counts(scheme, weight)[axis]
+    count = 0
+    for values, kept in zip(np.split(original, tables, axis), np.split(stored, tables, axis), strict=True):
+        entries = np.unique(kept).astype(np.float64)
+        nearest = entries[np.searchsorted((entries[1:] + entries[:-1]) / 2, values.astype(np.float64))]
+        rounding = np.spacing(np.abs(kept).astype(np.float16)) + np.spacing(np.abs(nearest).astype(np.float16))
+        off = np.abs(values - kept.astype(np.float64)) - np.abs(values - nearest)
+        count += int(np.count_nonzero(off > rounding.astype(np.float64)))
+    return count
 
 
 def _is_known(scheme: Scheme) -> bool:

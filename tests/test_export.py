@@ -146,6 +146,19 @@ def test_verify_finds_values_that_changed(mixed: tnb.Plan, weight: str) -> None:
     assert table["max_error"][weight] >= 0.5
 
 
+@pytest.mark.parametrize("own_tables", [True, False])
+@pytest.mark.parametrize("scheme", [tnb.Palettize(4), tnb.Palettize(8), tnb.Palettize(2, "per_grouped_channel", 16)])
+def test_verify_finds_a_single_index_that_changed(scheme: tnb.Scheme, *, own_tables: bool) -> None:
+    plan = tnb.Plan(models.unet()).set("middle", scheme)
+    mlmodel = plan.compress(own_tables=own_tables)
+    assert "exactly as predicted" in plan.verify(mlmodel).attrs["verdict"]
+    operations = {op.name: op for op in mil_function(mlmodel).operations}
+    indices = operations["p_middle_weight_to_fp16_palettized"].indices.val
+    indices[5, 7, 1, 2] ^= 1
+    finding = plan.verify(mlmodel)["finding"]["p_middle_weight_to_fp16"]
+    assert finding == "1 of its values are not stored as the nearest entry of their table."
+
+
 def test_a_package_is_saved_whole(mixed: tnb.Plan, tmp_path: Path) -> None:
     target = tmp_path / "small.mlpackage"
     mixed.compress(target)
