@@ -55,7 +55,7 @@ export function Summary({ store }: { store: Store }): VNode {
       />
       <Figure
         name="Peak memory"
-        certainty="exact in this order of ops"
+        certainty="exact by op order"
         test="total-memory"
         raw={now.peakMemoryBytes}
         value={format.bytesChange(was.peakMemoryBytes, now.peakMemoryBytes)}
@@ -89,27 +89,29 @@ export function Summary({ store }: { store: Store }): VNode {
         below={format.plural(program.weights.count, "weight")}
         title="Stored bits of all weights, tables and scales included, over the number of their elements."
       />
-      <Figure
-        name="Weight error"
-        certainty="of the weights"
-        test="total-error"
-        raw={now.weightError}
-        value={format.decibels(now.weightError)}
-        change=""
-        better
-        words={errorInWords(now.weightError)}
-        below={Number.isNaN(now.weightError) ? "not known yet" : "signal to noise"}
-        title={
-          "Squares of all weights over the squares of what compression changes in them, in decibels: more is better.\n" +
-          "It grades the weights, not the model's output, which is more sensitive to some weights than to others."
-        }
-      />
+      {!Number.isNaN(was.weightError) && (
+        <Figure
+          name="Weight error"
+          certainty="of the weights"
+          test="total-error"
+          raw={now.weightError}
+          value={format.decibels(now.weightError)}
+          change=""
+          better
+          words={errorInWords(now.weightError)}
+          below={Number.isNaN(now.weightError) ? "not known for this plan" : "signal to noise"}
+          title={
+            "Squares of all weights over the squares of what compression changes in them, in decibels: more is better.\n" +
+            "It grades the weights, not the model's output, which is more sensitive to some weights than to others."
+          }
+        />
+      )}
     </section>
   );
 }
 
 function errorInWords(noiseToSignal: number): string {
-  if (Number.isNaN(noiseToSignal)) return "weight error not known yet";
+  if (Number.isNaN(noiseToSignal)) return "weight error not known for this plan";
   if (noiseToSignal === 0) return "no weight error";
   return `signal to noise of the weights ${format.decibels(noiseToSignal)}`;
 }
