@@ -103,7 +103,10 @@ class Session(anywidget.AnyWidget):
 
     @property
     def menu(self) -> Menu:
-        """The schemes offered for every weight; settable: `session.menu = session.menu.add(tnb.Prune(0.9))`."""
+        """The schemes offered for every weight; settable: `session.menu = session.menu.add(tnb.Prune(0.9))`.
+
+        A scheme that is removed stays with the weights that have it, and is offered to no other.
+        """
         return self._menu
 
     @menu.setter
@@ -317,7 +320,7 @@ class Session(anywidget.AnyWidget):
         self._publish_costs()
 
     def _publish_costs(self) -> None:
-        self.set_trait("costs", wire.pack_costs(self._table))
+        self.set_trait("costs", wire.pack_costs(self._table) | wire.pack_menu(self._table, self._menu))
 
     def _publish_history(self) -> None:
         revision = self.plan_state.get("revision", 0) + 1

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from talaria_nb.costs import CostTable
     from talaria_nb.history import History
     from talaria_nb.load import Model
+    from talaria_nb.menu import Menu
 
 Wire = dict[str, Any]
 
@@ -136,6 +137,12 @@ def pack_costs(table: CostTable) -> Wire:
         "large_change": LARGE_CHANGE,
         "rounding": ROUNDING,
     }
+
+
+def pack_menu(table: CostTable, menu: Menu) -> Wire:
+    """Pack which schemes of a cost table are offered; the others are there for the weights that have them."""
+    offered = set(menu)
+    return {"offered": _pack([scheme in offered for scheme in table.schemes], "u1")}
 
 
 def pack_history(history: History, *, revision: int, acknowledged: dict[str, int]) -> Wire:

@@ -180,6 +180,22 @@ def test_schemes_added_later_get_their_errors_too(session: tnb.Session) -> None:
     assert errors[row, [scheme["key"] for scheme in session.costs["schemes"]].index(added.key)] > 0
 
 
+def test_a_removed_scheme_stays_with_the_weights_that_have_it_and_is_offered_to_no_other(session: tnb.Session) -> None:
+    def offered() -> list[str]:
+        flags = np.frombuffer(session.costs["offered"], dtype="u1")
+        return [scheme["key"] for scheme, flag in zip(session.costs["schemes"], flags, strict=True) if flag]
+
+    gone = tnb.Palettize(4)
+    session.plan = session.plan.set("head", gone)
+    assert offered() == [scheme.key for scheme in session.menu]
+    session.menu = session.menu.remove(gone)
+    assert session.plan == tnb.Plan(session.model).set("head", gone)
+    assert gone.key in [scheme["key"] for scheme in session.costs["schemes"]]
+    assert offered() == [scheme.key for scheme in session.menu]
+    session.menu = session.menu.add(gone)
+    assert gone.key in offered()
+
+
 def test_int8_activations_are_priced_and_sent_anew() -> None:
     session = tnb.Session(models.unet(), DEVICE)
     session.plan = session.plan.set("middle", tnb.LinearQuantize("int8"))

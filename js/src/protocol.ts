@@ -59,6 +59,8 @@ export interface Costs {
   computeUnit: string;
   schemes: SchemeInfo[];
   families: { key: string; label: string }[];
+  /** which schemes are on the menu; the others are there for the weights that have them */
+  offered: Uint8Array;
   /** each weight's scheme as the model was loaded: the baseline */
   start: Uint16Array;
   legal: Uint8Array;
@@ -258,6 +260,7 @@ export function decodeCosts(value: unknown): Costs {
       nbits: number(s.nbits),
     })),
     families: wires(raw.families).map((f) => ({ key: text(f.key), label: text(f.label) })),
+    offered: u8(raw.offered),
     start: u16(raw.start),
     legal: u8(raw.legal),
     reason: i16(raw.reason),

@@ -22,6 +22,13 @@ export const FLOAT16 = 0;
 export const isLegal = (costs: Costs, weight: number, scheme: number): boolean =>
   costs.legal[weight * costs.schemes.length + scheme] === 1;
 
+/**
+ * Whether a control may give a weight a scheme: it is legal, and on the menu or what the weight has anyway. `held` is the
+ * plan at the start of the gesture, so that a stop does not vanish under a drag.
+ */
+export const canTake = (costs: Costs, weight: number, scheme: number, held: Uint16Array): boolean =>
+  isLegal(costs, weight, scheme) && (costs.offered[scheme] === 1 || held[weight] === scheme);
+
 export function reasonFor(costs: Costs, weight: number, scheme: number): string {
   const index = costs.reason[weight * costs.schemes.length + scheme] ?? -1;
   return index < 0 ? "" : (costs.reasons[index] ?? "");
@@ -39,7 +46,8 @@ function facts(costs: Costs): Facts {
   if (!found) {
     const editable = new Uint8Array(costs.elements.length);
     for (let w = 0; w < editable.length; w++)
-      for (let s = 1; s < costs.schemes.length; s++) if (isLegal(costs, w, s)) editable[w] = 1;
+      for (let s = 1; s < costs.schemes.length; s++)
+        if (costs.offered[s] === 1 && isLegal(costs, w, s)) editable[w] = 1;
     const families = new Map<string, number[]>();
     costs.schemes.forEach(({ family }, index) => {
       families.set(family, [...(families.get(family) ?? []), index]);
@@ -53,52 +61,82 @@ function facts(costs: Costs): Facts {
 }
 
 /** A weight that has any choice besides float16. */
-export const isEditable = (costs: Costs, weight: number): boolean => facts(costs).editable[weight] === 1;
+export const isEditable = (costs: Costs, weight: number, held: Uint16Array): boolean =>
+  facts(costs).editable[weight] === 1 || held[weight] !== FLOAT16;
 
 /** Schemes of a family by falling bits. */
 export const familySchemes = (costs: Costs, family: string): readonly number[] =>
   facts(costs).families.get(family) ?? [];
 
 /** Slider stops of one family for these weights: float16 first, then falling bits. */
-export function stopsFor(costs: Costs, weights: ArrayLike<number>, family: string): Stop[] {
+export function stopsFor(
+  costs: Costs,
+  weights: ArrayLike<number>,
+  family: string,
+  held: Uint16Array,
+): Stop[] {
   const family16 = costs.schemes[FLOAT16]?.family;
   const schemes = family === family16 ? [] : familySchemes(costs, family);
-  return [FLOAT16, ...schemes].map((scheme) => {
+  const stops = [FLOAT16, ...schemes].map((scheme) => {
     let takers = 0;
     let reason = "";
     for (let i = 0; i < weights.length; i++) {
-      if (isLegal(costs, weights[i]!, scheme)) takers++;
+      if (canTake(costs, weights[i]!, scheme, held)) takers++;
       else if (reason === "") reason = reasonFor(costs, weights[i]!, scheme);
     }
     return { nbits: costs.schemes[scheme]!.nbits, scheme, takers, reason };
   });
+  return stops.filter((stop) => stop.takers > 0 || costs.offered[stop.scheme] === 1);
+}
+
+/** Families to choose from: those on the menu, and those that some of these weights have. */
+export function familiesFor(costs: Costs, weights: ArrayLike<number>, held: Uint16Array): Costs["families"] {
+  return costs.families.filter(
+    ({ key }) =>
+      familySchemes(costs, key).some((s) => costs.offered[s] === 1) ||
+      familyIsLegal(costs, weights, key, held),
+  );
 }
 
 /** The family a slider works in for weights that are still float16: the preferred one where legal. */
-export function workingFamily(costs: Costs, weights: ArrayLike<number>, preferred: string): string {
+export function workingFamily(
+  costs: Costs,
+  weights: ArrayLike<number>,
+  preferred: string,
+  held: Uint16Array,
+): string {
   const candidates = [preferred, ...costs.families.map((f) => f.key)];
   for (const family of candidates) {
     if (family === costs.schemes[FLOAT16]?.family) continue;
-    const schemes = familySchemes(costs, family);
-    for (let i = 0; i < weights.length; i++)
-      if (schemes.some((s) => isLegal(costs, weights[i]!, s))) return family;
+    if (familyIsLegal(costs, weights, family, held)) return family;
   }
   return preferred;
 }
 
-export function familyIsLegal(costs: Costs, weights: ArrayLike<number>, family: string): boolean {
+export function familyIsLegal(
+  costs: Costs,
+  weights: ArrayLike<number>,
+  family: string,
+  held: Uint16Array,
+): boolean {
   const schemes = familySchemes(costs, family);
   for (let i = 0; i < weights.length; i++)
-    if (schemes.some((s) => isLegal(costs, weights[i]!, s))) return true;
+    if (schemes.some((s) => canTake(costs, weights[i]!, s, held))) return true;
   return false;
 }
 
 /** The legal scheme of `family` closest in bits; on a tie the gentler one. -1 where the family is illegal. */
-export function nearestScheme(costs: Costs, weight: number, family: string, nbits: number): number {
+export function nearestScheme(
+  costs: Costs,
+  weight: number,
+  family: string,
+  nbits: number,
+  held: Uint16Array,
+): number {
   let best = -1;
   let distance = Number.POSITIVE_INFINITY;
   for (const s of familySchemes(costs, family)) {
-    if (!isLegal(costs, weight, s)) continue;
+    if (!canTake(costs, weight, s, held)) continue;
     const d = Math.abs(costs.schemes[s]!.nbits - nbits);
     if (d < distance) {
       best = s;
@@ -121,8 +159,8 @@ export function assignScheme(
   const out: Assignment = { weights: [], schemes: [], skipped: 0 };
   for (let i = 0; i < weights.length; i++) {
     const w = weights[i]!;
-    const legal = isLegal(costs, w, scheme);
-    if (!legal && isEditable(costs, w)) out.skipped++;
+    const legal = canTake(costs, w, scheme, start);
+    if (!legal && isEditable(costs, w, start)) out.skipped++;
     out.weights.push(w);
     out.schemes.push(legal ? scheme : start[w]!);
   }
@@ -139,9 +177,9 @@ export function assignFamily(
   const out: Assignment = { weights: [], schemes: [], skipped: 0 };
   for (let i = 0; i < weights.length; i++) {
     const w = weights[i]!;
-    const scheme = nearestScheme(costs, w, family, costs.schemes[current[w]!]!.nbits);
+    const scheme = nearestScheme(costs, w, family, costs.schemes[current[w]!]!.nbits, current);
     if (scheme < 0) {
-      if (isEditable(costs, w)) out.skipped++;
+      if (isEditable(costs, w, current)) out.skipped++;
       continue;
     }
     out.weights.push(w);
@@ -170,7 +208,7 @@ export function common(costs: Costs, weights: ArrayLike<number>, current: Uint16
   let total = 0;
   for (let i = 0; i < weights.length; i++) {
     const w = weights[i]!;
-    if (!isEditable(costs, w)) continue;
+    if (!isEditable(costs, w, current)) continue;
     const scheme = current[w]!;
     const info = costs.schemes[scheme]!;
     total += info.nbits;

@@ -288,6 +288,7 @@ function costsWire(device: string, ops: Op[], weights: Weight[]): Wire {
     compute_unit: "Neural Engine",
     schemes,
     families: FAMILIES.map(({ key, label }) => ({ key, label })),
+    offered: view(new Uint8Array(schemes.length).fill(1)),
     start: view(new Uint16Array(weights.length)),
     legal: view(legal),
     reason: view(reason),

@@ -18,13 +18,14 @@ export interface Control {
 
 export function controlFor(store: Store, weights: ArrayLike<number>): Control {
   const costs = store.costs.value;
+  const held = store.startScheme();
   const now = common(costs, weights, store.scheme);
   const float16 = costs.schemes[FLOAT16]?.family;
   const family =
     now.family === "" || now.family === float16
-      ? workingFamily(costs, weights, store.preferredFamily.value)
+      ? workingFamily(costs, weights, store.preferredFamily.value, held)
       : now.family;
-  const stops = stopsFor(costs, weights, family);
+  const stops = stopsFor(costs, weights, family, held);
   const at = now.scheme < 0 ? -1 : stops.findIndex((s) => s.scheme === now.scheme);
   const info = costs.schemes[now.scheme];
   const mean = `mean ${format.bits(now.meanBits)} bits`;

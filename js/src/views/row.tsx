@@ -143,6 +143,7 @@ function SchemeCell({ store, op, tabIndex }: CellProps): VNode | null {
     <SchemeSelect
       costs={store.costs.value}
       weights={weights}
+      held={store.startScheme()}
       family={control.family}
       label={`Scheme of ${name}`}
       tabIndex={tabIndex}

@@ -1,10 +1,12 @@
 import type { VNode } from "preact";
 import type { Costs } from "../protocol";
-import { familyIsLegal, familySchemes, reasonFor } from "../schemes";
+import { familiesFor, familyIsLegal, familySchemes, reasonFor } from "../schemes";
 
 export interface SchemeSelectProps {
   costs: Costs;
   weights: ArrayLike<number>;
+  /** the plan at the start of the gesture */
+  held: Uint16Array;
   /** current family key, "" when the weights differ */
   family: string;
   label: string;
@@ -18,6 +20,7 @@ export interface SchemeSelectProps {
 export function SchemeSelect({
   costs,
   weights,
+  held,
   family,
   label,
   tabIndex = 0,
@@ -38,8 +41,8 @@ export function SchemeSelect({
           mixed
         </option>
       )}
-      {costs.families.map(({ key, label: name }) => {
-        const legal = familyIsLegal(costs, weights, key);
+      {familiesFor(costs, weights, held).map(({ key, label: name }) => {
+        const legal = familyIsLegal(costs, weights, key, held);
         const reason = legal ? "" : reasonFor(costs, weights[0] ?? 0, familySchemes(costs, key)[0] ?? 0);
         return (
           <option key={key} value={key} disabled={!legal} title={reason}>

@@ -28,6 +28,7 @@ export function Sliders({ store }: { store: Store }): VNode {
       <SchemeSelect
         costs={costs}
         weights={weights}
+        held={store.startScheme()}
         framed
         family={control.family}
         label={`Scheme of ${what}`}
