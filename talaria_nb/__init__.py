@@ -4,11 +4,12 @@ import talaria_nb.quiet  # noqa: F401 - first, for it imports coremltools withou
 from talaria_nb.calibration import calibrate
 from talaria_nb.devices import device, devices
 from talaria_nb.errors import TalariaError
+from talaria_nb.estimate import Estimate
 from talaria_nb.generation import Generation, estimate_generation
 from talaria_nb.hardware import Measurement, measure
 from talaria_nb.load import Model, load
 from talaria_nb.menu import Menu
-from talaria_nb.plan import Estimate, Plan
+from talaria_nb.plan import Plan
 from talaria_nb.schemes import Float16, Joint, LinearQuantize, Palettize, Prune, Scheme
 from talaria_nb.session import Session, explore
 

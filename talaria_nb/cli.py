@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from talaria_nb.devices import Device
+    from talaria_nb.estimate import Estimate
     from talaria_nb.load import Model
-    from talaria_nb.plan import Estimate
 
 OVER_BUDGET, BAD_INPUT = 1, 2
 """Exit statuses beside 0."""

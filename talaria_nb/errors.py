@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 class TalariaError(Exception):
     """Base class of every error that talaria-nb raises on purpose."""
@@ -29,3 +35,15 @@ class DeviceError(TalariaError, ValueError):
 
 class ExportError(TalariaError):
     """coremltools did not do what the plan asked for."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """Return the name that a mistyped one is most like, or None if none is like it."""
+    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return near[0] if near else None
+
+
+def did_you_mean(name: str, names: Iterable[str], *, prefix: str = "") -> str:
+    """Write the end of a message about an unknown name: " Did you mean …?", or "" if no known one is like it."""
+    near = nearest(name, names)
+    return "" if near is None else f" Did you mean {prefix + near!r}?"

@@ -11,7 +11,8 @@ from talaria_nb.resize import caches, context_of, tokens_of
 
 if TYPE_CHECKING:
     from talaria_nb.devices import Device
-    from talaria_nb.plan import Estimate, Plan
+    from talaria_nb.estimate import Estimate
+    from talaria_nb.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)

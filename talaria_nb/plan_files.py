@@ -7,18 +7,17 @@ all weights are kept, so that a plan for another model can be told from its own,
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from talaria_nb.errors import PlanError, SchemeError
+from talaria_nb.errors import PlanError, SchemeError, did_you_mean
 from talaria_nb.legality import refused, subject
 from talaria_nb.plan import Plan
 from talaria_nb.schemes import AsStored, Float16, Joint, LinearQuantize, Palettize, Prune, Scheme
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from talaria_nb.load import Model
 
@@ -112,7 +111,7 @@ def from_yaml(model: Model, text: str) -> Plan:
     _check_keys(activations, ("int8",), "activations", optional=("int8",))
     for op in _list(activations.get("int8", []), "activations"):
         if op not in model.program.op_row:
-            raise PlanError(f"{model.program.name} has no op named {op!r}.{_nearest(op, model.program.op_row)}")
+            raise PlanError(f"{model.program.name} has no op named {op!r}.{did_you_mean(op, model.program.op_row)}")
         plan = plan.set_activations(op, "int8")
     return plan
 
@@ -161,13 +160,13 @@ def _scheme(plain: object) -> Scheme:
         raise PlanError(f"A scheme is written as {{palettize: {{nbits: 4}}}}, not as {plain!r}.")
     [(kind, given)] = plain.items()
     if kind not in _KINDS:
-        raise SchemeError(f"There is no scheme {kind!r}.{_nearest(str(kind), _KINDS)}")
+        raise SchemeError(f"There is no scheme {kind!r}.{did_you_mean(str(kind), _KINDS)}")
     if not isinstance(given, dict):
         raise PlanError(f"The parameters of {kind} are a mapping, not {given!r}.")
     names = [field.name for field in dataclasses.fields(_KINDS[kind])]  # type: ignore[arg-type]
     for name in given:
         if name not in names:
-            raise SchemeError(f"{kind} has no parameter {name!r}.{_nearest(str(name), names)}")
+            raise SchemeError(f"{kind} has no parameter {name!r}.{did_you_mean(str(name), names)}")
     try:
         return _KINDS[kind](
             **{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
@@ -222,7 +221,7 @@ def _shape(value: object) -> object:
 def _row(model: Model, name: object) -> int:
     rows = model.program.weight_row
     if not isinstance(name, str) or name not in rows:
-        raise PlanError(f"{model.program.name} has no weight named {name!r}.{_nearest(str(name), rows)}")
+        raise PlanError(f"{model.program.name} has no weight named {name!r}.{did_you_mean(str(name), rows)}")
     return rows[name]
 
 
@@ -231,7 +230,7 @@ def _check_keys(value: object, known: Sequence[str], what: str, *, optional: Seq
         raise PlanError(f"{what} must be a mapping with {', '.join(known)}, not {value!r}.")
     for key in value:
         if key not in known:
-            raise PlanError(f"{key!r} is not a key of {what}.{_nearest(str(key), known)}")
+            raise PlanError(f"{key!r} is not a key of {what}.{did_you_mean(str(key), known)}")
     for key in known:
         if key not in value and key not in optional:
             raise PlanError(f"{what} needs the key {key!r}.")
@@ -241,8 +240,3 @@ def _list(value: object, what: str) -> list[Any]:
     if not isinstance(value, list):
         raise PlanError(f"{what} must be a list, not {value!r}.")
     return value
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
-    return f" Did you mean {near[0]!r}?" if near else ""

@@ -8,9 +8,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from talaria_nb.devices import UNITS
+from talaria_nb.estimate import price_ops
 from talaria_nb.frames import UNIT_TITLES
 from talaria_nb.latency import BOUNDS
-from talaria_nb.plan import price_ops
 from talaria_nb.work import count_work
 
 if TYPE_CHECKING:

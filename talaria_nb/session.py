@@ -19,9 +19,10 @@ from talaria_nb.costs import CostTable, cost_table
 from talaria_nb.devices import device as find_device
 from talaria_nb.devices import devices
 from talaria_nb.errors import PlanError, SchemeError, TalariaError
+from talaria_nb.estimate import Estimate, price
 from talaria_nb.history import History
 from talaria_nb.menu import Menu
-from talaria_nb.plan import Estimate, Plan, price
+from talaria_nb.plan import Plan
 from talaria_nb.views import Explorer, Graph, Sliders, Summary, Table
 
 if TYPE_CHECKING:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, TypeAlias
 
 import coremltools as ct
 from coremltools.converters.mil.mil import types
 
-from talaria_nb.errors import LoadError
+from talaria_nb.errors import LoadError, did_you_mean
 from talaria_nb.legality import ios_version
 
 if TYPE_CHECKING:
@@ -75,9 +74,8 @@ def _checked(state: object, buffers: Mapping[str, torch.Tensor], changed: Collec
         message = f"states= takes names of buffers or ct.StateType values with a name, not {state!r:.80}."
         raise LoadError(message)
     if buffer not in buffers:
-        near = difflib.get_close_matches(buffer, buffers, n=1, cutoff=0.5)
-        hint = f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(map(repr, buffers)) or 'none'}."
-        message = f"{name} has no buffer {buffer!r}. {hint}"
+        hint = did_you_mean(buffer, buffers) or f" It has {', '.join(map(repr, buffers)) or 'none'}."
+        message = f"{name} has no buffer {buffer!r}.{hint}"
         raise LoadError(message)
     if buffer not in changed:
         message = (

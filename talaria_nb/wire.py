@@ -11,9 +11,9 @@ import numpy as np
 
 from talaria_nb.devices import UNITS
 from talaria_nb.energy import ENERGY_FACTOR
+from talaria_nb.estimate import start_ms
 from talaria_nb.frames import COLUMNS, TABLE_COLUMNS, UNIT_TITLES, shape_text, source_text
 from talaria_nb.latency import LARGE_CHANGE, ROUNDING
-from talaria_nb.plan import start_ms
 from talaria_nb.work import count_work
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """Write the fixtures that Python and TypeScript both check: `python tests/make_fixtures.py`.
 
-Python is the authority: `estimates.json` holds what `plan.price` says of random cost tables, `history.json` what
+Python is the authority: `estimates.json` holds what `estimate.price` says of random cost tables, `history.json` what
 `history.History` makes of random edits. `test_parity.py` fails when the code no longer says what the files say.
 """
 
@@ -14,9 +14,9 @@ import numpy as np
 
 from talaria_nb.costs import CostTable
 from talaria_nb.devices import device
+from talaria_nb.estimate import price, price_ops
 from talaria_nb.history import History
 from talaria_nb.menu import DEFAULT_MENU
-from talaria_nb.plan import price, price_ops
 from talaria_nb.schemes import Float16, Palettize
 from talaria_nb.wire import pack_costs
 

@@ -13,8 +13,8 @@ from synthetic import Builder
 from talaria_nb.costs import cost_table
 from talaria_nb.devices import device, workloads
 from talaria_nb.energy import ENERGY_FACTOR
+from talaria_nb.estimate import price
 from talaria_nb.memory import liveness
-from talaria_nb.plan import price
 
 if TYPE_CHECKING:
     from talaria_nb.program import Program

@@ -15,7 +15,7 @@ from torch.nn import functional
 import talaria_nb as tnb
 from talaria_nb.devices import device
 from talaria_nb.errors import PlanError
-from talaria_nb.plan import price_ops
+from talaria_nb.estimate import price_ops
 
 if TYPE_CHECKING:
     from pathlib import Path

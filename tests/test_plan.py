@@ -9,7 +9,7 @@ import pytest
 import models
 import talaria_nb as tnb
 from talaria_nb.costs import cost_table
-from talaria_nb.plan import price, price_ops
+from talaria_nb.estimate import price, price_ops
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,5 +1,5 @@
 /**
- * The arithmetic of plan.py on typed arrays; held to it within 1e-9 by tests/fixtures/estimates.json.
+ * The arithmetic of estimate.py on typed arrays; held to it within 1e-9 by tests/fixtures/estimates.json.
  * Nothing is allocated per call: one `Priced` is reused for the life of a cost table.
  */
 
@@ -61,7 +61,7 @@ function extraBytes(offset: number): number {
   return bytes;
 }
 
-/** Bytes of all offsets that the program proto holds, but one for each; `offset_bytes` of plan.py. */
+/** Bytes of all offsets that the program proto holds, but one for each; `offset_bytes` of estimate.py. */
 export function offsetBytes(costs: Costs, scheme: Uint16Array): number {
   const { fixedRecords, fileBytes, tensors } = costs;
   const schemes = costs.schemes.length;

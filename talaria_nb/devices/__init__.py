@@ -6,7 +6,6 @@ them. Every number says how it is known (`certainty`) and from what (`source`).
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -25,7 +24,7 @@ from talaria_nb.devices.unit import (
     Parameter,
     Unit,
 )
-from talaria_nb.errors import DeviceError
+from talaria_nb.errors import DeviceError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,8 +71,8 @@ def device(name: str | Path) -> Device:
     wanted = " ".join(str(name).split()).casefold()
     if wanted in catalog:
         return catalog[wanted]
-    close = difflib.get_close_matches(wanted, catalog, n=1, cutoff=0.5)
-    hint = f" Did you mean {catalog[close[0]].name!r}?" if close else ""
+    near = nearest(wanted, catalog)
+    hint = "" if near is None else f" Did you mean {catalog[near].name!r}?"
     message = f"Unknown device {name!r}.{hint} tnb.devices() lists all."
     raise DeviceError(message)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, get_args
 
 from talaria_nb.devices.unit import FORMATS, UNIT_PARAMETERS, UNITS, Certainty, Device, Format, Parameter, Unit
-from talaria_nb.errors import DeviceError
+from talaria_nb.errors import DeviceError, did_you_mean
 
 FOLDER = Path(__file__).parent
 """Where the chips' files lie, and one file for each of `UNITS` with what all chips share."""
@@ -119,9 +118,7 @@ def _like(file: _File) -> Device | None:
         return None
     known = {str(_File.read(path).data["chip"]): path for path in chip_files()}
     if chip not in known:
-        close = difflib.get_close_matches(str(chip), known, n=1, cutoff=0.3)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise file.error("like", f"must name a chip that is known, not {chip!r}.{hint}")
+        raise file.error("like", f"must name a chip that is known, not {chip!r}.{did_you_mean(str(chip), known)}")
     return read_chip(known[chip])[0]
 
 
@@ -198,6 +195,5 @@ def _check_keys(file: _File, prefix: str, table: Mapping[str, Any], *, required:
         raise file.error(f"{prefix}{missing[0]}", "is missing.")
     unknown = sorted(table.keys() - required - optional)
     if unknown:
-        close = difflib.get_close_matches(unknown[0], required | optional, n=1)
-        hint = f" Did you mean '{prefix}{close[0]}'?" if close else ""
+        hint = did_you_mean(unknown[0], sorted(required | optional), prefix=prefix)
         raise file.error(f"{prefix}{unknown[0]}", f"is unknown.{hint}")
