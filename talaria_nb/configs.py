@@ -15,6 +15,7 @@ import yaml
 from coremltools.converters.mil.backend.mil.load import should_use_weight_file
 from coremltools.optimize import coreml as cto
 
+from talaria_nb import activations
 from talaria_nb.compressed import PREFIX
 from talaria_nb.errors import ExportError
 from talaria_nb.legality import WEIGHT_THRESHOLD
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from talaria_nb.plan import Plan
 
-Pass: TypeAlias = Literal["prune", "palettize", "linear_quantize"]
+Pass: TypeAlias = Literal["linear_quantize_activations", "prune", "palettize", "linear_quantize"]
 
 _PASS_OF: Mapping[type[Scheme], Pass] = {Prune: "prune", Palettize: "palettize", LinearQuantize: "linear_quantize"}
 _ORDER: Mapping[Pass, int] = {"prune": 0, "palettize": 2, "linear_quantize": 3}
@@ -37,8 +38,9 @@ _ORDER: Mapping[Pass, int] = {"prune": 0, "palettize": 2, "linear_quantize": 3}
 STEM: Mapping[Pass, str] = {"prune": "_sparsified", "palettize": "_palettized", "linear_quantize": "_quantized"}
 """What a pass appends to a weight's name, by which the next pass finds it."""
 
-ACTIVATION_ARGUMENTS: Mapping[str, str] = {"mode": "linear_symmetric", "dtype": "int8"}
-"""Of the config of every op that reads int8 activations."""
+ACTIVATIONS: Pass = "linear_quantize_activations"
+_INT8 = LinearQuantize("int8", "per_tensor")
+"""How activations are rounded; coremltools takes the same configs for them as for weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Rules:
     Attributes
     ----------
     name
-        Which of coremltools' passes.
+        Which of coremltools' passes. That for activations has names and types of ops in place of weights.
     joint
         Whether it goes over what earlier passes compressed, with `joint_compression=True`.
     everything
@@ -106,9 +108,24 @@ class ConfiguredPass(tuple[Pass, cto.OptimizationConfig]):  # noqa: SLOT001 - a 
         made.joint_compression = rules.joint
         return made
 
-    def apply(self, mlmodel: ct.models.MLModel) -> ct.models.MLModel:
-        """Return a compressed copy of a coremltools model."""
+    def apply(self, mlmodel: ct.models.MLModel, sample_data: object = None) -> ct.models.MLModel:
+        """Return a compressed copy of a coremltools model.
+
+        Parameters
+        ----------
+        mlmodel
+            What the pass before this one returned, or the model.
+        sample_data
+            Inputs by name, to calibrate activations on; see `talaria_nb.activations.calibrate`. Needs a Mac.
+
+        Raises
+        ------
+        ExportError
+            For activations, if the samples do not fit or this is no Mac.
+        """
         name, config = self
+        if name == ACTIVATIONS:
+            return activations.quantize(mlmodel, config, sample_data)
         apply = {
             "prune": cto.prune_weights,
             "palettize": cto.palettize_weights,
@@ -131,26 +148,14 @@ def optimization_configs(plan: Plan, *, explicit: bool = False) -> list[Configur
     Returns
     -------
     list of (pass, OptimizationConfig)
-        In the order to apply them: "prune" goes to `coremltools.optimize.coreml.prune_weights`, "palettize" to
+        In the order to apply them: "linear_quantize_activations" goes to the function of that name in
+        `coremltools.optimize.coreml`, with samples and on a Mac; "prune" to `prune_weights`, "palettize" to
         `palettize_weights` and "linear_quantize" to `linear_quantize_weights`. Each also says whether it needs
-        `joint_compression=True`, and has a method `apply(mlmodel)` that does it all. Weights are named by const name,
-        which is the first thing that coremltools looks up. Empty for a plan that changes nothing.
+        `joint_compression=True`, and has a method `apply(mlmodel)` (`apply(mlmodel, sample_data)` for activations) that
+        does it all. Weights are named by const name, which is the first thing that coremltools looks up. Empty for a
+        plan that changes nothing.
     """
     return [ConfiguredPass.of(rules, op_config) for rules in passes(plan, explicit=explicit)]
-
-
-def activations_config(plan: Plan) -> cto.OptimizationConfig | None:
-    """Write the plan's int8 activations as a config for coremltools' `linear_quantize_activations`.
-
-    Returns
-    -------
-    OptimizationConfig or None
-        To apply before all other passes, on a Mac, with samples of inputs. None if all activations are float.
-    """
-    if not plan.activations:
-        return None
-    config = cto.OpLinearQuantizerConfig(**ACTIVATION_ARGUMENTS)
-    return cto.OptimizationConfig(op_name_configs=dict.fromkeys(plan.activations, config))
 
 
 def configs_yaml(plan: Plan, *, explicit: bool = False) -> list[tuple[Pass, str]]:
@@ -170,7 +175,7 @@ def configs_yaml(plan: Plan, *, explicit: bool = False) -> list[tuple[Pass, str]
 
 
 def passes(plan: Plan, *, explicit: bool = False) -> list[Rules]:
-    """Split a plan into passes, in the order to apply them: the parts of joint schemes follow each other.
+    """Split a plan into passes, in the order to apply them: activations first, parts of joint schemes one by one.
 
     Quantization comes twice where integers are palettized: before the palettes, and after them for tables.
     """
@@ -193,7 +198,17 @@ def passes(plan: Plan, *, explicit: bool = False) -> list[Rules]:
         rules = Rules(name, joint=joint and bool(found), names=chosen)
         found.append(rules if explicit or rules.joint else shortest(rules, constants))
         constants = [_after(name, chosen, constant) for constant in constants]
-    return found
+    return [*_activation_rules(plan, explicit=explicit), *found]
+
+
+def _activation_rules(plan: Plan, *, explicit: bool) -> list[Rules]:
+    """Return the pass for int8 activations, if there are any: by type for types of which every op is int8."""
+    ops = plan.model.program.ops
+    floats = {op_type for row, op_type in enumerate(ops.op_type) if row not in plan.int8_ops}
+    chosen = [(ops.name[row], ops.op_type[row]) for row in sorted(plan.int8_ops)]
+    op_types = {} if explicit else {op_type: _INT8 for _, op_type in chosen if op_type not in floats}
+    names = {name: _INT8 for name, op_type in chosen if op_type not in op_types}
+    return [Rules(ACTIVATIONS, op_types=op_types, names=names)] if chosen else []
 
 
 def shortest(rules: Rules, constants: Iterable[Constant]) -> Rules:

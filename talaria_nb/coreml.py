@@ -7,6 +7,7 @@ of a conversion that did not end, and takes 30 bytes an element to see whether a
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 import weakref
 from contextlib import contextmanager
@@ -32,6 +33,11 @@ _ONLY_IN_CONVERSION = {  # and not when a program is written again
 }
 _MAX_CHECKED = 400
 """coremltools looks for values that vanish in float16 in constants with fewer elements only."""
+
+
+def is_mac() -> bool:
+    """Whether Core ML itself is here, which is what runs models."""
+    return sys.platform == "darwin"
 
 
 def convert(source: object, deployment_target: str, **options: object) -> ct.models.MLModel:

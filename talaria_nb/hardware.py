@@ -7,7 +7,6 @@ and was tested on Linux with stand-ins of Core ML underneath it, but never yet o
 from __future__ import annotations
 
 import asyncio
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ import pandas as pd
 from coremltools.models.compute_device import MLCPUComputeDevice, MLGPUComputeDevice, MLNeuralEngineComputeDevice
 from coremltools.models.ml_program.experimental.perf_utils import MLModelBenchmarker
 
+from talaria_nb.coreml import is_mac
 from talaria_nb.devices import COMPUTE_UNITS
 from talaria_nb.errors import DeviceError
 from talaria_nb.quiet import quiet
@@ -108,7 +108,7 @@ def measure(
     if compute_unit not in _COREML_UNITS:
         message = f"Unknown compute unit {compute_unit!r}: use one of {', '.join(_COREML_UNITS)}."
         raise DeviceError(message)
-    if not _is_mac():
+    if not is_mac():
         message = "Core ML runs on macOS only, so nothing can be measured here; use plan.estimate(...) instead."
         raise DeviceError(message)
     benchmarker = MLModelBenchmarker(mlmodel, device)
@@ -122,10 +122,6 @@ def measure(
     machine = "this Mac" if device is None else device.name
     latency_ms = float(whole.statistics.median)
     return Measurement(machine, compute_unit, latency_ms, tuple(whole.samples), _ops_frame(infos))
-
-
-def _is_mac() -> bool:
-    return sys.platform == "darwin"
 
 
 async def _benchmark(

@@ -486,4 +486,9 @@ def activation_refusal(program: Program, op: int) -> str | None:
         for name in wanted
     ):
         return "It reads a constant there, which coremltools does not quantize as an activation."
+    read = [inputs[name] for name in wanted]
+    if any(program.values.dtype[value] not in ("fp16", "fp32") for value in read):
+        return "It reads whole numbers, which are not rounded to 8 bits."
+    if any(value in program.outputs for value in read):
+        return "It reads an output of the model, whose range coremltools does not find."
     return None

@@ -357,10 +357,10 @@ class Plan:
         return export.compress(self, path, own_tables=own_tables, sample_data=sample_data, progress=progress)
 
     def verify(self, compressed: ct.models.MLModel | None = None, *, progress: bool = True) -> pd.DataFrame:
-        """Compare predicted with actual bytes and values; see `talaria_nb.export.verify`."""
-        from talaria_nb import export
+        """Compare predicted with actual bytes and values; see `talaria_nb.verify.verify`."""
+        from talaria_nb import verify
 
-        return export.verify(self, compressed, progress=progress)
+        return verify.verify(self, compressed, progress=progress)
 
     def _refusal(self, row: int, scheme: Scheme) -> str | None:
         return refused(scheme, subject(self._model.program, row))

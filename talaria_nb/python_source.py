@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from talaria_nb.configs import ACTIVATION_ARGUMENTS, Rules, arguments, config_class, passes
+from talaria_nb.configs import ACTIVATIONS, Rules, arguments, config_class, passes
 
 if TYPE_CHECKING:
     from talaria_nb.plan import Plan
     from talaria_nb.schemes import Scheme
+
+_ABOUT_SAMPLES = (
+    "# sample_data is a list of inputs by name, as mlmodel.predict takes them. Running them needs a Mac.",
+    "# Its version 9.0 keeps the ranges of the last sample alone (apple/coremltools issue 2704): put the widest last.",
+)
 
 
 def to_python(plan: Plan, *, explicit: bool = False) -> str:
@@ -35,14 +40,15 @@ def to_python(plan: Plan, *, explicit: bool = False) -> str:
     ]
     steps: list[str] = []
     parameters = "mlmodel"
-    if plan.activations:
-        parameters = "mlmodel, sample_data"
-        steps.append("    mlmodel = cto.linear_quantize_activations(mlmodel, activations, sample_data)")
-        lines += [*_activation_lines(plan), ""]
     for number, rules in enumerate(passes(plan, explicit=explicit), start=1):
         variable = f"config_{number}"
-        joint = ", joint_compression=True" if rules.joint else ""
-        steps.append(f"    mlmodel = cto.{rules.name}_weights(mlmodel, {variable}{joint})")
+        if rules.name == ACTIVATIONS:
+            parameters = "mlmodel, sample_data"
+            lines += _ABOUT_SAMPLES
+            steps.append(f"    mlmodel = cto.{rules.name}(mlmodel, {variable}, sample_data)")
+        else:
+            joint = ", joint_compression=True" if rules.joint else ""
+            steps.append(f"    mlmodel = cto.{rules.name}_weights(mlmodel, {variable}{joint})")
         lines += [*_config_lines(variable, rules), ""]
     lines += [
         "",
@@ -72,19 +78,6 @@ def _config_lines(variable: str, rules: Rules) -> list[str]:
             f"    {variable}.set_op_name(name, op_config)",
         ]
     return lines
-
-
-def _activation_lines(plan: Plan) -> list[str]:
-    given = ", ".join(f"{name}={value!r}" for name, value in ACTIVATION_ARGUMENTS.items())
-    return [
-        "# sample_data: a list of inputs by name, as mlmodel.predict takes them.",
-        "activations = cto.OptimizationConfig()",
-        f"op_config = cto.OpLinearQuantizerConfig({given})",
-        "for name in (",
-        *(f"    {op!r}," for op in plan.activations),
-        "):",
-        "    activations.set_op_name(name, op_config)",
-    ]
 
 
 def _call(scheme: Scheme | None) -> str:

@@ -15,8 +15,9 @@ import models
 import talaria_nb as tnb
 from talaria_nb import export
 from talaria_nb.errors import ExportError
-from talaria_nb.export import dequantized_weights, save
+from talaria_nb.export import save
 from talaria_nb.read import mil_function
+from talaria_nb.verify import dequantized_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

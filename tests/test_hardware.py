@@ -126,7 +126,7 @@ def coreml(monkeypatch: pytest.MonkeyPatch) -> FakeCoreML:
 
 
 def _pretend_mac(monkeypatch: pytest.MonkeyPatch, fake: FakeCoreML) -> FakeCoreML:
-    monkeypatch.setattr("talaria_nb.hardware._is_mac", lambda: True)
+    monkeypatch.setattr("talaria_nb.hardware.is_mac", lambda: True)
     monkeypatch.setattr(perf_utils, "MLModelAsyncWrapper", fake)
     return fake
 
