@@ -28,7 +28,7 @@ from talaria_nb.read import mil_function
 from talaria_nb.regions import inline_regions
 from talaria_nb.repairs import decomposition, missing, repair
 from talaria_nb.source import SourceMap, whole_stacks
-from talaria_nb.states import check_states
+from talaria_nb.states import check_states, drop_unread, follow_buffers
 from talaria_nb.trace import convert_traced, own_buffers
 
 if TYPE_CHECKING:
@@ -102,9 +102,12 @@ def convert(
     if any(parameter.dtype in _HALF for parameter in module.parameters()):
         args, kwargs = _to_float32(args), _to_float32(kwargs)
     _plain_outputs(twin)
+    chosen = _experts_apart(twin)
+    follow_buffers(twin)
     with quiet(progress=progress):
         try:
-            return convert_exported(_export(twin, args, kwargs), deployment_target, name, states)
+            conversion = convert_exported(_export(twin, args, kwargs), deployment_target, name, states)
+            return dataclasses.replace(conversion, repairs=(*chosen, *conversion.repairs))
         except ConversionError as by_export:
             stage("Tracing")
             try:
@@ -153,10 +156,13 @@ def convert_exported(
     ConversionError
         If coremltools cannot convert it, with the operator, module and source line where it failed.
     """
+    unread = drop_unread(exported)
     changed = dict.fromkeys(exported.graph_signature.buffers_to_mutate.values())
     check_states(states, dict(exported.named_buffers()), changed, deployment_target, name)
     decompose: set[Any] = set()
     repairs: dict[str, None] = {}
+    if unread:
+        repairs[f"states: {', '.join(unread)} are set before they are read, so nothing of them has to be kept"] = None
     while True:
         stage("Repairing")
         repaired = repair(exported, decompose)
@@ -222,6 +228,18 @@ def _plain_outputs(twin: torch.nn.Module) -> None:
 
     if not isinstance(twin, torch.jit.ScriptModule):  # they take no hooks, and return containers of tensors only
         twin.register_forward_hook(flatten)
+
+
+def _experts_apart(twin: torch.nn.Module) -> tuple[str, ...]:
+    """Let a mixture of experts in transformers pick its weights for each token, and not by groups of tokens.
+
+    Both compute the same; Core ML has no product whose sizes depend on values, as those of the groups do.
+    """
+    configs = {id(config): config for module in twin.modules() if (config := getattr(module, "config", None))}
+    grouped = [each for each in configs.values() if getattr(each, "_experts_implementation", None) == "grouped_mm"]
+    for config in grouped:  # copies of the user's
+        config._experts_implementation = "batched_mm"  # noqa: SLF001 - the name by which one chooses
+    return ("experts: picked for each token, for Core ML has no product of groups (Mixtral)",) if grouped else ()
 
 
 _CONTAINERS = (torch.Tensor, tuple, list, dict)

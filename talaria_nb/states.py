@@ -2,24 +2,141 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+import itertools
+from types import FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import coremltools as ct
+import torch
 from coremltools.converters.mil.mil import types
+from torch.export.graph_signature import OutputKind
 
 from talaria_nb.errors import LoadError, did_you_mean
 from talaria_nb.legality import ios_version
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    import torch
+    from torch.export import ExportedProgram
+    from torch.fx import Node
 
 States: TypeAlias = "Sequence[str | ct.StateType]"
 """Names of buffers, or coremltools' own description of a state, which has the name of its buffer."""
 
 _SINCE = 18
 """iOS version from which Core ML has states."""
+
+aten = torch.ops.aten
+
+_OVERWRITES = frozenset([aten.copy.default, aten.fill.Scalar, aten.fill.Tensor, aten.zeros_like.default])
+"""Operators that read nothing of their first argument but its shape and dtype."""
+_REGISTERED = frozenset(["_parameters", "_buffers", "_modules"])
+"""Attributes of a module that hold what it registered."""
+_OPAQUE = (type, ModuleType, FunctionType, torch.nn.Module)
+
+
+class Place(NamedTuple):
+    """Where a module keeps a tensor besides its parameters and buffers.
+
+    Attributes
+    ----------
+    path
+        As one would write it, from the module on.
+    holder
+        The list, dict or attributes that the tensor is in.
+    key
+        Its place there.
+    """
+
+    path: str
+    holder: Any
+    key: Any
+
+
+def plain_tensors(module: torch.nn.Module) -> Iterator[Place]:
+    """List the tensors that a module and those inside keep in attributes, lists, dicts and plain objects."""
+    seen: set[int] = set()
+    left: list[tuple[str, Any]] = [(path, vars(each)) for path, each in module.named_modules()]
+    while left:
+        path, holder = left.pop()
+        for key, value in list(enumerate(holder) if isinstance(holder, list) else holder.items()):
+            at = f"{path}.{key}".lstrip(".")
+            if isinstance(value, torch.Tensor):
+                yield Place(at, holder, key)
+            elif id(value) not in seen and key not in _REGISTERED:
+                seen.add(id(value))
+                if isinstance(value, (list, dict)):
+                    left.append((at, value))
+                elif hasattr(value, "__dict__") and not isinstance(value, _OPAQUE):
+                    left.append((at, vars(value)))
+
+
+def follow_buffers(module: torch.nn.Module) -> None:
+    """Let plain objects that keep a module's buffers, too (transformers' `StaticCache`), see those it runs with.
+
+    torch.export runs a module with stand-ins for its buffers. What an object writes to the buffer itself would be lost.
+
+    Parameters
+    ----------
+    module
+        A copy of the user's; gets a hook.
+    """
+    homes = {
+        id(buffer): (each, name) for each in module.modules() for name, buffer in each.named_buffers(recurse=False)
+    }
+    kept = [
+        (place, homes[id(tensor)]) for place in plain_tensors(module) if id(tensor := place.holder[place.key]) in homes
+    ]
+    if not kept:
+        return
+
+    def refresh(*_: object) -> None:
+        for place, (owner, name) in kept:
+            place.holder[place.key] = getattr(owner, name)
+
+    module.register_forward_pre_hook(refresh)
+
+
+def drop_unread(exported: ExportedProgram) -> list[str]:
+    """Take out of an exported program the changes of integer buffers that it never reads: no state can hold them.
+
+    The position in transformers' `StaticCache` is one. It is copied from an input before it counts on, so nothing of it
+    lasts from one run to the next.
+
+    Parameters
+    ----------
+    exported
+        Without in-place operators (`run_decompositions({})`). Changed in place.
+
+    Returns
+    -------
+    list of str
+        Names of the buffers.
+    """
+    signature = exported.graph_signature
+    placeholders = {node.name: node for node in exported.graph.find_nodes(op="placeholder")}
+    unread = [
+        buffer
+        for name, buffer in signature.inputs_to_buffers.items()
+        if buffer in signature.buffers_to_mutate.values()
+        and _is_integer(placeholders[name].meta["val"])
+        and not any(_reads(user, placeholders[name]) for user in placeholders[name].users)
+    ]
+    if unread:
+        [output] = exported.graph.find_nodes(op="output")
+        specs = signature.output_specs
+        kept = [spec.kind is not OutputKind.BUFFER_MUTATION or spec.target not in unread for spec in specs]
+        output.args = (tuple(itertools.compress(output.args[0], kept)),)
+        specs[:] = itertools.compress(specs, kept)
+    return unread
+
+
+def _reads(node: Node, buffer: Node) -> bool:
+    return node.target not in _OVERWRITES or buffer in node.args[1:]
+
+
+def _is_integer(tensor: torch.Tensor) -> bool:
+    return not tensor.is_floating_point() and tensor.dtype is not torch.bool
 
 
 def check_states(
@@ -55,6 +172,15 @@ def check_states(
             "load it with deployment_target='iOS18', or give the buffer as an input and an output."
         )
         raise LoadError(message)
+    for buffer in changed:
+        if _is_integer(buffers[buffer]):
+            dtype = str(buffers[buffer].dtype).removeprefix("torch.")
+            message = (
+                f"{name} keeps its buffer {buffer!r} of {dtype} from one run to the next, but Core ML keeps states in "
+                "float16, which has no odd numbers above 2,048. Give it as an input and an output, or set it from an "
+                "input (the position of the token) before it is read."
+            )
+            raise LoadError(message)
     if states is None:
         return
     named = [_checked(state, buffers, changed, name) for state in ([states] if isinstance(states, str) else states)]
@@ -79,7 +205,8 @@ def _checked(state: object, buffers: Mapping[str, torch.Tensor], changed: Collec
         raise LoadError(message)
     if buffer not in changed:
         message = (
-            f"{name} never changes its buffer {buffer!r}, so it is a constant and no state. Take it out of states=."
+            f"{name} keeps nothing in its buffer {buffer!r} from one run to the next, so it is no state. "
+            "Take it out of states=."
         )
         raise LoadError(message)
     if isinstance(state, ct.StateType):

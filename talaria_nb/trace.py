@@ -22,7 +22,7 @@ from talaria_nb.errors import LoadError
 from talaria_nb.lineage import Lineage, Step, link
 from talaria_nb.read import mil_function
 from talaria_nb.source import Frame, Origin, SourceMap, is_of_model, is_of_torch
-from talaria_nb.states import check_states
+from talaria_nb.states import check_states, plain_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
@@ -89,7 +89,12 @@ def convert_traced(
     tensors = [leaf.clone() for leaf in leaves if isinstance(leaf, torch.Tensor)]
     own_buffers(module)
     before = {name: (buffer, buffer._version) for name, buffer in module.named_buffers()}  # noqa: SLF001 - counts writes
-    plain_before = {name: (plain, plain._version) for name, plain in _plain_tensors(module)}  # noqa: SLF001
+    registered = {id(buffer) for buffer, _ in before.values()}
+    plain_before = {
+        place.path: (plain, plain._version)  # noqa: SLF001
+        for place in plain_tensors(module)
+        if id(plain := place.holder[place.key]) not in registered
+    }
     with torch.no_grad(), _marked(module):
         flat = _Flat(module, spec, leaves, flatten)
         traced = torch.jit.trace(flat, tuple(tensors), check_trace=False, strict=False)  # type: ignore[no-untyped-call]
@@ -129,14 +134,6 @@ def own_buffers(module: torch.nn.Module) -> None:
         for name, buffer in each.named_buffers(recurse=False, remove_duplicate=False):
             setattr(each, name, copied(buffer))
         vars(each).update({name: copied(v) for name, v in vars(each).items() if isinstance(v, torch.Tensor)})
-
-
-def _plain_tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Name the tensors that a module and those inside keep as plain attributes, neither parameters nor buffers."""
-    for path, each in module.named_modules():
-        for name, value in vars(each).items():
-            if isinstance(value, torch.Tensor):
-                yield f"{path}.{name}".lstrip("."), value
 
 
 @contextmanager

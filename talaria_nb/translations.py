@@ -1,10 +1,12 @@
 """Translations that coremltools lacks or has broken, registered through its public extension point.
 
 coremltools knows recurrent layers as TorchScript has them, with one name an output; torch.export has one node that
-returns a tuple. Its casts of constants (`int`, `bool`) call Python's constructors on arrays of length 1, which numpy
-2.4 refuses. And it makes one op of attention from iOS18 on, but not of attention with a scale of its own, which Core
-ML's op does not have (transformers always gives one), nor with fewer heads of keys than of queries (`enable_gqa`). All
-but `prod`, which it does not have, keep coremltools' own translation and only stand between it and the graph.
+returns a tuple. It assigns at one position along a dimension (`x[:, position] = y`, a step of a key-value cache), but
+fails at several (a prompt). Its casts of constants (`int`, `bool`) call Python's constructors on arrays of length 1,
+which numpy 2.4 refuses. And it makes one op of attention from iOS18 on, but not of attention with a scale of its own,
+which Core ML's op does not have (transformers always gives one), nor with fewer heads of keys than of queries
+(`enable_gqa`). All but `prod`, which it does not have, keep coremltools' own translation and only stand between it and
+the graph.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Any
 import coremltools as ct
 import numpy as np
 from coremltools.converters.mil import Builder
+from coremltools.converters.mil.frontend._utils import pymil_broadcast_to
 from coremltools.converters.mil.frontend.torch import ops, register_torch_op
 from coremltools.converters.mil.mil import types
 from coremltools.converters.mil.mil.block import is_current_opset_version_compatible_with
@@ -113,6 +116,29 @@ def _heads_repeated(x: Any, heads: int) -> Any:
 
 
 _attention("scaled_dot_product_attention")
+
+
+def _index_put(context: Any, node: Any) -> None:
+    x, indices, values, *accumulate = ops._get_inputs(context, node)  # noqa: SLF001 - as every translation reads them
+    given = [axis for axis, index in enumerate(indices) if index is not None]
+    index = indices[given[0]]
+    accumulates = [getattr(value, "val", value) for value in accumulate]
+    if len(given) > 1 or len(indices) == 1 or index.rank != 1 or index.shape == (1,) or any(accumulates):
+        _one_position(context, node)
+        return
+    axis = given[0]
+    if is_current_opset_version_compatible_with(ct.target.iOS17):  # it no longer counts from the back
+        from_back = Builder.add(x=index, y=np.int32(x.shape[axis]))
+        index = Builder.select(cond=Builder.greater_equal(x=index, y=np.int32(0)), a=index, b=from_back)
+    shape = (*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
+    if tuple(values.shape) != shape:
+        values = pymil_broadcast_to(values, list(shape), f"{node.name}_values")
+    context.add(Builder.scatter(data=x, indices=index, updates=values, axis=axis, name=node.name))
+
+
+_one_position = ops.index_put
+_index_put.__name__ = "index_put"
+register_torch_op(_index_put, override=True)
 
 
 def _prod(context: Any, node: Any) -> None:

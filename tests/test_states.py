@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 import talaria_nb as tnb
+import zoo
 from talaria_nb.convert import _eval_twin, _tensors
 from talaria_nb.errors import LoadError
 from talaria_nb.frames import COLUMNS
@@ -96,7 +97,7 @@ def described(**changes: Any) -> list[Any]:
     ("states", "says"),
     [
         (["layers.0.key"], r"Decoder has no buffer 'layers\.0\.key'\. Did you mean 'layers\.0\.keys'\?"),
-        ([*CACHES, "layers.0.offset"], r"never changes its buffer 'layers\.0\.offset', so it is a constant"),
+        ([*CACHES, "layers.0.offset"], r"keeps nothing in its buffer 'layers\.0\.offset' from one run to the next"),
         (CACHES[1:], r"changes its buffer 'layers\.0\.keys' as well, and without a state the change would be lost"),
         (described(shape=(1, HEADS, 8, WIDTH)), r"is given the shape \(1, 2, 8, 32\); its buffer has \(1, 2, 16, 32\)"),
         (described(dtype=np.float32), r"is given as fp32; Core ML keeps states in fp16 only"),
@@ -145,3 +146,62 @@ def test_a_package_with_states_is_explored_compressed_and_verified(tmp_path: Pat
     assert [*tnb.Plan(again).schemes.values()] == 2 * [tnb.Palettize(4)]
     with pytest.raises(LoadError, match=r"model\.states lists those that a package has"):
         tnb.load(path, states=CACHES, progress=False)
+
+
+def step(token: int, *positions: int) -> dict[str, torch.Tensor]:
+    return {"input_ids": torch.tensor([[token] * len(positions)]), "cache_position": torch.tensor(positions)}
+
+
+@pytest.mark.parametrize("positions", [(3,), (0, 1, 2)], ids=["token", "prompt"])
+def test_transformers_static_cache_becomes_states(positions: tuple[int, ...]) -> None:
+    module = zoo.static_cache_decoder()
+    model = tnb.load(module, step(5, *positions), progress=False)
+    assert model.conversion is not None
+    assert model.conversion.road == "export"
+    assert [*model.states["name"]] == [f"{kind}_cache_{layer}" for layer in range(2) for kind in ("key", "value")]
+    assert "cumulative_length_0, cumulative_length_1 are set before they are read" in model.repairs[0]
+    assert (model.ops["op_type"] == "scaled_dot_product_attention").sum() == 2
+    assert (model.ops["source"] != "").all()
+    assert not any(buffer.any() for name, buffer in module.named_buffers() if "cache" in name)
+
+
+class Counter(nn.Module):
+    """Adds how often it was called, or, where it is given, a number."""
+
+    count: torch.Tensor
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros(1, dtype=dtype))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.count.add_(1)
+        return x + self.count
+
+
+def test_a_count_in_float16_would_be_wrong_above_2048() -> None:
+    assert [*tnb.load(Counter(torch.float32), torch.zeros(2, 3), progress=False).states["name"]] == ["count"]
+    with pytest.raises(LoadError, match=r"buffer 'count' of int64 .* float16, which has no odd numbers above 2,048"):
+        tnb.load(Counter(torch.int64), torch.zeros(2, 3), progress=False)
+
+
+class Ring(nn.Module):
+    """Keeps tensors in a list that no module knows of."""
+
+    def __init__(self, *, registered: bool) -> None:
+        super().__init__()
+        self.slots = [torch.zeros(1, 4), torch.zeros(1, 4)]
+        for number, slot in enumerate(self.slots if registered else []):
+            self.register_buffer(f"slot_{number}", slot)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for slot in self.slots:
+            slot.mul_(0.5).add_(x)
+        return self.slots[0] * self.slots[1]
+
+
+def test_buffers_that_plain_lists_hold_as_well() -> None:
+    model = tnb.load(Ring(registered=True), torch.ones(1, 4), progress=False)
+    assert [*model.states["name"]] == ["slot_0", "slot_1"]
+    with pytest.raises(tnb.TalariaError, match="register"):
+        tnb.load(Ring(registered=False), torch.ones(1, 4), progress=False)

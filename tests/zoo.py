@@ -214,6 +214,12 @@ _TRANSFORMERS: Mapping[str, tuple[str, Mapping[str, Any], str]] = {
     "gemma2": ("Gemma2ForCausalLM", {**_GROUPED, "head_dim": 16, "query_pre_attn_scalar": 16}, "ids"),
     "gemma3": ("Gemma3ForCausalLM", {**_GROUPED, "head_dim": 16, "query_pre_attn_scalar": 16}, "ids"),
     "phi": ("PhiForCausalLM", _TINY, "ids"),
+    "mixtral": ("MixtralForCausalLM", {**_GROUPED, "num_local_experts": 4, "num_experts_per_tok": 2}, "ids"),
+    "gpt-oss": (
+        "GptOssForCausalLM",
+        {**_GROUPED, "head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2},
+        "ids",
+    ),
     "phi3": ("Phi3ForCausalLM", _GROUPED, "ids"),
     "olmo": ("OlmoForCausalLM", _GROUPED, "ids"),
     "smollm3": ("SmolLM3ForCausalLM", _GROUPED, "ids"),
@@ -400,6 +406,17 @@ class CachedDecoder(nn.Module):
         return functional.linear(x, self.tokens.weight)
 
 
+def static_cache_decoder(class_name: str = "LlamaForCausalLM", length: int = 16) -> nn.Module:
+    """Build a language model as transformers exports it: its cache, of a fixed length, lies in buffers."""
+    import transformers
+    from transformers.integrations.executorch import TorchExportableModuleWithStaticCache
+
+    model_class = getattr(transformers, class_name)
+    model = model_class(model_class.config_class(**_GROUPED, head_dim=16)).eval()
+    model.generation_config.cache_implementation = "static"
+    return TorchExportableModuleWithStaticCache(model, batch_size=1, max_cache_len=length)
+
+
 def _timm(name: str, side: int) -> Subject:
     import timm
 
@@ -444,6 +461,17 @@ def _architectures() -> dict[str, Callable[[], Subject]]:
             (torch.rand(1, 3, 16, 16), torch.tensor([7]), torch.tensor([3])),
         ),
         "decoder-stateful": lambda: (CachedDecoder(), (torch.tensor([[5]]), torch.tensor([3]))),
+        **{
+            f"transformers/{name}-static-cache": lambda c=class_name: (  # type: ignore[misc]
+                static_cache_decoder(c),
+                {"input_ids": torch.tensor([[5]]), "cache_position": torch.tensor([3])},
+            )
+            for name, class_name in (
+                ("llama", "LlamaForCausalLM"),
+                ("qwen2", "Qwen2ForCausalLM"),
+                ("gemma", "GemmaForCausalLM"),
+            )
+        },
         "detector": lambda: (Detector(), torch.rand(1, 3, 64, 64)),
         "transformer": lambda: (
             nn.TransformerEncoder(nn.TransformerEncoderLayer(32, 4, 64, batch_first=True), 2),
