@@ -114,19 +114,42 @@ def save(mlmodel: ct.models.MLModel, path: str | os.PathLike[str]) -> Path:
     ExportError
         If the ending is another, the folder does not exist, or writing fails, as on a full disk.
     """
-    target = Path(path).expanduser()
-    target = target.with_name(target.name + ".mlpackage") if not target.suffix else target
-    if target.suffix != ".mlpackage":
-        raise ExportError(f"A compressed model is saved as a .mlpackage, not as {target.name!r}.")
-    if not target.parent.is_dir():
-        raise ExportError(f"{target.name} cannot be saved: the folder {target.parent} does not exist.")
+    target = checked_path(path, ".mlpackage", "A compressed model")
     try:
         with tempfile.TemporaryDirectory(prefix=f".{target.stem}-", dir=target.parent) as folder:
             written = Path(folder) / target.name
             mlmodel.save(str(written))
             _replace(written, target, Path(folder) / "before")
     except OSError as error:
-        raise ExportError(f"{target} could not be saved: {_reason(error)} Nothing was changed there.") from error
+        raise ExportError(f"{target} could not be saved: {reason(error)} Nothing was changed there.") from error
+    return target
+
+
+def checked_path(path: str | os.PathLike[str], ending: str, what: str) -> Path:
+    """Return where something can be saved.
+
+    Parameters
+    ----------
+    path
+        Has the ending, or gets it.
+    ending
+        With its dot.
+    what
+        What is saved, for the message.
+
+    Raises
+    ------
+    ExportError
+        If there is no name, the ending is another, or the folder does not exist.
+    """
+    target = Path(path).expanduser()
+    if not target.name:
+        raise ExportError(f"{what} needs a name to be saved under.")
+    target = target.with_name(target.name + ending) if not target.suffix else target
+    if target.suffix != ending:
+        raise ExportError(f"{what} is saved as a {ending}, not as {target.name!r}.")
+    if not target.parent.is_dir():
+        raise ExportError(f"{target.name} cannot be saved: the folder {target.parent} does not exist.")
     return target
 
 
@@ -203,7 +226,8 @@ def _replace(written: Path, target: Path, before: Path) -> None:
         raise
 
 
-def _reason(error: OSError) -> str:
+def reason(error: OSError) -> str:
+    """Say in a few words why something could not be saved."""
     # shutil gathers the errors of single files as text.
     if error.errno == errno.ENOSPC or "No space left" in str(error):
         return "the disk is full."

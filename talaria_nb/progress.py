@@ -1,18 +1,21 @@
 """One progress bar for all that load() or compress() does, whatever stages it goes through.
 
 A stage announces itself with `stage`, wherever it lies. While coremltools converts, its own bars move this one instead.
+Whoever shows progress in another way asks to be `told`.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from io import StringIO
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from tqdm import tqdm as text_bar
 from tqdm.auto import tqdm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 STAGES: Mapping[str, int] = {
     "Opening the package": 0,
@@ -37,7 +40,36 @@ _LIBRARY_BARS: Mapping[str, str] = {
 }
 """How the title of a bar of coremltools starts → the stage that it is."""
 
+_AFTER: Mapping[str, str] = {"Compressing": "Optimizing"}
+"""Stage → the one that follows, where that is not the next of `STAGES`."""
+
+Listener: TypeAlias = "Callable[[str, float], None]"
+
 _current: ContextVar[tqdm[Any] | None] = ContextVar("current", default=None)
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+class _Told(text_bar):  # type: ignore[misc]  # tqdm has no types
+    """A bar that tells a function how it would look, as often as it would be drawn."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        super().__init__(total=100, leave=False, miniters=0, file=StringIO())
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        del pos
+        if msg is None:  # else the bar is wiped away
+            self._listener(" ".join(filter(None, (self.desc, self.postfix))), self.n / self.total)
+
+
+@contextmanager
+def told(listener: Listener) -> Iterator[None]:
+    """Tell a function of the stage and of how much is done, 0 to 1, in place of each bar that shows inside."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
 
 
 @contextmanager
@@ -46,13 +78,20 @@ def bar(*, shown: bool) -> Iterator[None]:
     if not shown:
         yield
         return
-    with tqdm(total=100, leave=False, miniters=0, bar_format="{desc}: {bar}| {elapsed}{postfix}") as shows:
+    with _bar() as shows:
         token = _current.set(shows)
         try:
             yield
         finally:
             _current.reset(token)
             _advance(shows, shows.total)  # in a notebook, a bar that is not full stays, in red
+
+
+def _bar() -> tqdm[Any]:
+    listener = _listener.get()
+    if listener is not None:
+        return _Told(listener)
+    return tqdm(total=100, leave=False, miniters=0, bar_format="{desc}: {bar}| {elapsed}{postfix}")
 
 
 def stage(name: str) -> None:
@@ -77,7 +116,7 @@ def follow(title: str, steps: Iterable[Any]) -> Iterable[Any] | None:
 def _followed(shows: tqdm[Any], name: str, steps: list[Any]) -> Iterator[Any]:
     stage(name)
     start = STAGES[name]
-    end = min(other for other in STAGES.values() if other > start)
+    end = STAGES[_AFTER[name]] if name in _AFTER else min(other for other in STAGES.values() if other > start)
     for number, step in enumerate(steps):
         # a pass of coremltools by its name, or the constant that is compressed
         shows.set_postfix_str(str(getattr(step, "name", step)).rpartition(":")[2], refresh=False)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import numpy as np
 import traitlets as t
-from IPython.core.getipython import get_ipython
 from IPython.display import display
 
 from talaria_nb import wire
@@ -18,7 +17,7 @@ from talaria_nb.bundles import SESSION_BUNDLE
 from talaria_nb.costs import CostTable, cost_table
 from talaria_nb.devices import device as find_device
 from talaria_nb.devices import devices
-from talaria_nb.errors import PlanError, SchemeError, TalariaError
+from talaria_nb.errors import PlanError, SchemeError
 from talaria_nb.estimate import Estimate, price
 from talaria_nb.history import History
 from talaria_nb.menu import Menu
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
 
     from talaria_nb.load import Model
     from talaria_nb.schemes import Scheme
-
-EXPORTED_VARIABLE = "optimization_configs"
-"""Name under which the Export button leaves the configs in the notebook."""
 
 
 class Session(anywidget.AnyWidget):
@@ -69,6 +65,7 @@ class Session(anywidget.AnyWidget):
     edits = t.List(t.Dict()).tag(sync=True)
     request = t.Dict().tag(sync=True)
     response = t.Dict(read_only=True).tag(sync=True)
+    progress = t.Dict(read_only=True).tag(sync=True)
 
     def __init__(self, model_or_plan: Model | Plan, device: str) -> None:
         plan = model_or_plan if isinstance(model_or_plan, Plan) else Plan(model_or_plan)
@@ -245,30 +242,21 @@ class Session(anywidget.AnyWidget):
 
     @t.observe("request")
     def _on_request(self, change: t.Bunch) -> None:
+        """Do what the Export menu asks for; whatever happens, the browser gets an answer."""
         request: dict[str, Any] = change["new"]
         if request.get("action") != "export":
             return
-        try:
-            answer = self._export()
-        except TalariaError as error:
-            answer = {"ok": False, "message": str(error), "code": "", "variables": []}
-        self.set_trait("response", {"id": request.get("id"), "action": "export", **answer})
+        from talaria_nb import export_menu  # imports coremltools' compressors, which takes a second
 
-    def _export(self) -> dict[str, Any]:
-        """Leave the plan's configs in the notebook's namespace, and write the code that does the same."""
-        configs = self.plan.optimization_configs()
-        shell = get_ipython()
-        if shell is not None:
-            shell.user_ns[EXPORTED_VARIABLE] = configs
-        passes = " and ".join(name for name, _ in configs)
-        what = f"configs to {passes}, in this order" if passes else "an empty list, for the plan changes nothing"
-        where = f"This notebook now has {EXPORTED_VARIABLE}: {what}. " if shell is not None else ""
-        return {
-            "ok": True,
-            "message": f"{where}The code below does the same with coremltools alone.",
-            "code": self.plan.to_python(),
-            "variables": [EXPORTED_VARIABLE] if shell is not None else [],
-        }
+        identity = {"id": request.get("id"), "action": "export", "what": request.get("what")}
+        answer: dict[str, Any] = {"ok": False, "message": "The export failed; the kernel's log says more."}
+        try:
+            answer = export_menu.answer(self.plan, request, lambda stage, done: self._tell(identity, stage, done))
+        finally:
+            self.set_trait("response", identity | answer)
+
+    def _tell(self, identity: dict[str, Any], stage: str, done: float) -> None:
+        self.set_trait("progress", identity | {"stage": stage, "done": done})
 
     def _apply(self, history: History, edit: Mapping[str, Any]) -> History:
         if edit["kind"] == "undo":

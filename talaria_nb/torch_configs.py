@@ -164,3 +164,6 @@ _COMPRESSORS: Mapping[str, _Compressor] = {
     ),
     "DKMPalettizer": _Compressor(palettization.DKMPalettizerConfig, _LAYERS, _palettize),
 }
+
+COMPRESSORS = tuple(_COMPRESSORS)
+"""The names of coremltools' compressors that `to_torch_configs` knows."""

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 Wire = dict[str, Any]
 
+EXPORT_ENDINGS = {"python": ".py", "coremltools": ".yaml", "plan": ".yaml", "package": ".mlpackage"}
+"""Item of the Export menu that is saved → the ending of its file."""
+
 
 def pack_program(model: Model) -> Wire:
     """Pack what the views show of a model and no edit changes."""
@@ -35,6 +38,8 @@ def pack_program(model: Model) -> Wire:
     return {
         "name": program.name,
         "deployment_target": program.deployment_target,
+        "from_torch": model.module is not None,
+        "export_endings": dict(EXPORT_ENDINGS),
         "columns": [
             {
                 "key": key,

@@ -8,7 +8,6 @@ import pytest
 import models
 import talaria_nb as tnb
 from talaria_nb.distortion import signal, squared_errors
-from talaria_nb.session import EXPORTED_VARIABLE
 
 DEVICE = "iPhone 15 Pro"
 
@@ -101,27 +100,6 @@ def test_snapshots_keep_plans(session: tnb.Session) -> None:
     assert session.snapshots == {"float16": kept}
     session.plan = session.snapshots["float16"]
     assert session.plan == tnb.Plan(session.model)
-
-
-def test_export_answers_with_code_that_runs(session: tnb.Session) -> None:
-    session.plan = session.plan.set("head", tnb.Palettize(4))
-    session.request = {"id": "1", "action": "export"}
-    assert session.response["ok"]
-    assert session.response["id"] == "1"
-    assert session.response["code"] == session.plan.to_python()
-
-
-def test_export_leaves_the_configs_in_the_notebook(session: tnb.Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Shell:
-        user_ns: dict[str, object] = {}  # noqa: RUF012 - one test, one shell
-
-    monkeypatch.setattr("talaria_nb.session.get_ipython", Shell)
-    session.plan = session.plan.set("head", tnb.Palettize(4))
-    session.request = {"id": "1", "action": "export"}
-    assert session.response["variables"] == [EXPORTED_VARIABLE]
-    [(name, config)] = Shell.user_ns[EXPORTED_VARIABLE]  # type: ignore[misc]
-    assert name == "palettize"
-    assert len(config.op_name_configs) == 1
 
 
 def test_views_share_the_session(session: tnb.Session) -> None:

@@ -23,6 +23,10 @@ export interface Column {
 export interface Program {
   name: string;
   target: string;
+  /** whether the model was loaded from a torch module */
+  fromTorch: boolean;
+  /** item of the Export menu that is saved → the ending of its file */
+  exportEndings: Record<string, string>;
   columns: Column[];
   ops: {
     count: number;
@@ -161,15 +165,6 @@ export interface Edit {
   schemes: number[];
 }
 
-export interface ResponseMessage {
-  id: string;
-  ok: boolean;
-  action: string;
-  message: string;
-  code: string;
-  variables: string[];
-}
-
 interface TypedArrayOf<T> {
   new (buffer: ArrayBuffer): T;
   from(values: ArrayLike<number>): T;
@@ -194,11 +189,11 @@ export const i16 = (value: unknown): Int16Array => typed<Int16Array>(Int16Array,
 export const u16 = (value: unknown): Uint16Array => typed<Uint16Array>(Uint16Array, value);
 export const u8 = (value: unknown): Uint8Array => typed<Uint8Array>(Uint8Array, value);
 
-const wire = (value: unknown): Wire => (value ?? {}) as Wire;
-const text = (value: unknown): string => (value === undefined || value === null ? "" : String(value));
-const texts = (value: unknown): string[] => (Array.isArray(value) ? value.map(text) : []);
-const number = (value: unknown): number => Number(value ?? 0);
-const wires = (value: unknown): Wire[] => (Array.isArray(value) ? (value as Wire[]) : []);
+export const wire = (value: unknown): Wire => (value ?? {}) as Wire;
+export const text = (value: unknown): string => (value === undefined || value === null ? "" : String(value));
+export const texts = (value: unknown): string[] => (Array.isArray(value) ? value.map(text) : []);
+export const number = (value: unknown): number => Number(value ?? 0);
+export const wires = (value: unknown): Wire[] => (Array.isArray(value) ? (value as Wire[]) : []);
 
 export function decodeProgram(value: unknown): Program {
   const raw = wire(value);
@@ -211,6 +206,8 @@ export function decodeProgram(value: unknown): Program {
   return {
     name: text(raw.name),
     target: text(raw.deployment_target),
+    fromTorch: Boolean(raw.from_torch),
+    exportEndings: wire(raw.export_endings) as Record<string, string>,
     columns: wires(raw.columns).map((c) => ({
       key: text(c.key),
       title: text(c.title),
@@ -332,18 +329,5 @@ export function decodePlan(value: unknown): PlanMessage {
     cursor: number(raw.cursor),
     history: wires(raw.history).map(decodeEntry),
     acknowledged: wire(raw.acknowledged) as Record<string, number>,
-  };
-}
-
-export function decodeResponse(value: unknown): ResponseMessage | null {
-  const raw = wire(value);
-  if (raw.id === undefined || raw.id === "") return null;
-  return {
-    id: text(raw.id),
-    ok: Boolean(raw.ok),
-    action: text(raw.action),
-    message: text(raw.message),
-    code: text(raw.code),
-    variables: texts(raw.variables),
   };
 }

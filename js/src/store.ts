@@ -5,18 +5,18 @@
 
 import { batch, computed, type ReadonlySignal, type Signal, signal } from "@preact/signals";
 import { createPriced, type Priced, price } from "./estimate";
+import { Exports, randomId } from "./exports";
 import { applyEdit, fold, type HistoryState } from "./history";
 import {
   type Costs,
   decodeCosts,
   decodePlan,
   decodeProgram,
-  decodeResponse,
   type Edit,
   type HostModel,
   i32,
   type Program,
-  type ResponseMessage,
+  type Wire,
 } from "./protocol";
 import type { Assignment } from "./schemes";
 
@@ -49,11 +49,6 @@ export interface Selection {
 /** What the pointer is over: one op, or a module of the graph. */
 export type Hover = { op: number; module: number } | null;
 
-export interface Waiting {
-  id: string;
-  action: string;
-}
-
 const totalsOf = (p: Priced): Totals => ({
   sizeBytes: p.sizeBytes,
   weightFileBytes: p.weightFileBytes,
@@ -67,9 +62,6 @@ const totalsOf = (p: Priced): Totals => ({
   lowMj: p.lowMj,
   highMj: p.highMj,
 });
-
-const randomId = (): string =>
-  Array.from(crypto.getRandomValues(new Uint32Array(2)), (n) => n.toString(36)).join("");
 
 export class Store {
   readonly program: Signal<Program>;
@@ -86,8 +78,7 @@ export class Store {
   readonly preferredFamily: Signal<string>;
   /** weights that could not take the last choice */
   readonly skipped: Signal<number> = signal(0);
-  readonly waiting: Signal<Waiting | null> = signal(null);
-  readonly response: Signal<ResponseMessage | null> = signal(null);
+  readonly exports = new Exports((request) => this.request(request));
   readonly canUndo: ReadonlySignal<boolean>;
   readonly canRedo: ReadonlySignal<boolean>;
   /** weights that the model-wide control edits: those of the selection, or all */
@@ -154,14 +145,8 @@ export class Store {
       if (next.ops.length === now.length && next.ops.every((op, i) => op === now[i])) return;
       this.selection.value = next;
     });
-    this.listen("response", () => {
-      const response = decodeResponse(model.get("response"));
-      if (!response || response.id !== this.waiting.peek()?.id) return;
-      batch(() => {
-        this.waiting.value = null;
-        this.response.value = response;
-      });
-    });
+    this.listen("response", () => this.exports.receive(model.get("response")));
+    this.listen("progress", () => this.exports.told(model.get("progress")));
   }
 
   /** Weights read by these ops, each once; all weights for no ops. */
@@ -341,25 +326,12 @@ export class Store {
     this.model.save_changes();
   }
 
-  request(action: string): void {
+  /** Ask Python for something; edits that were not sent yet go first. */
+  private request(request: Wire): void {
     this.endGesture();
     this.send();
-    const id = randomId();
-    batch(() => {
-      this.response.value = null;
-      this.waiting.value = { id, action };
-    });
-    this.model.set("request", { id, action });
+    this.model.set("request", request);
     this.model.save_changes();
-  }
-
-  /** Stop waiting; an answer that still comes is ignored. */
-  cancelRequest(): void {
-    this.waiting.value = null;
-  }
-
-  closeResponse(): void {
-    this.response.value = null;
   }
 
   private listen(trait: string, callback: () => void): void {

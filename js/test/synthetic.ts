@@ -180,6 +180,8 @@ function programWire(
   return {
     name,
     deployment_target: "iOS18",
+    from_torch: true,
+    export_endings: { python: ".py", coremltools: ".yaml", plan: ".yaml", package: ".mlpackage" },
     columns: [
       {
         key: "name",

@@ -97,6 +97,18 @@ class Explorer:
         x, y = self._middle(self.box(module))
         self.page.mouse.click(x, y)
 
+    def export(self, item: str) -> Locator:
+        """Choose an item of the Export menu by keys, and return the dialog that it opens."""
+        self.root.get_by_role("button", name="Export").focus()
+        self.page.keyboard.press("ArrowDown")
+        expect(self.root.get_by_role("menuitem").first).to_be_focused()
+        while not self.root.get_by_role("menuitem", name=item).evaluate("item => item === document.activeElement"):
+            self.page.keyboard.press("ArrowDown")
+        self.page.keyboard.press("Enter")
+        dialog = self.root.get_by_role("dialog")
+        expect(dialog).to_be_visible(timeout=30_000)
+        return dialog
+
     def drag(self, slider: Locator, stops: int, *, watch: bool = False) -> list[dict[str, Any]]:
         """Drag a slider's thumb by so many stops to the right, one stop a move, and return what was watched."""
         slider.scroll_into_view_if_needed()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lab.conftest import OpenNotebook
+    from lab.harness import Server
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -186,26 +187,49 @@ def test_two_views_in_two_cells_stay_linked(notebook: Notebook, explorer: Explor
     expect(explorer.selected_rows()).to_have_count(1)
 
 
-def test_export_compress_and_verify(notebook: Notebook, explorer: Explorer, ops: dict[str, str]) -> None:
+def test_the_menu_exports_source_configs_and_a_verified_package(
+    notebook: Notebook, explorer: Explorer, ops: dict[str, str], server: Server
+) -> None:
     explorer.drag(explorer.slider(ops["embeddings.word_embeddings"]), 3)
     notebook.run_code('session.plan = session.plan.set("encoder.*", tnb.LinearQuantize("int8"))')
-    explorer.root.get_by_role("button", name="Export").click()
-    dialog = explorer.root.get_by_role("dialog")
-    expect(dialog).to_be_visible()
-    expect(dialog.get_by_role("code").last).to_contain_text("OpPalettizerConfig")
-    code = dialog.get_by_role("code").last.inner_text()
-    dialog.get_by_role("button", name="Close").click()
-    expect(dialog).to_have_count(0)
-    assert python(notebook, "[name for name, _ in optimization_configs]") == ["palettize", "linear_quantize"]
-    compile(code, "exported", "exec")
 
-    predicted = explorer.total("size")
-    notebook.run_code("compressed = session.plan.compress(progress=False)")
-    notebook.run_code("report = session.plan.verify(compressed, progress=False)")
-    assert python(notebook, "bool(report['match'].all())")
-    actual = python(notebook, "int(report.loc['weight.bin', 'actual_bytes'])")
-    assert actual == python(notebook, "session.estimate.weight_file_bytes")
-    assert actual < predicted
+    dialog = explorer.export("Python source")
+    expect(dialog.get_by_role("code")).to_contain_text("OpPalettizerConfig")
+    dialog.get_by_label("File name").fill("small.py")
+    notebook.page.keyboard.press("Enter")
+    expect(dialog.get_by_role("status").last).to_contain_text("Saved")
+    notebook.page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    expect(explorer.root.get_by_role("button", name="Export")).to_be_focused()
+    source = (server.notebooks / "small.py").read_text()
+    assert source == notebook.run_code("print(session.plan.to_python())") + "\n"
+    compile(source, "exported", "exec")
+
+    dialog = explorer.export("coremltools configs")
+    expect(dialog).to_contain_text("This notebook now has optimization_configs")
+    notebook.page.keyboard.press("Escape")
+    assert python(notebook, "[name for name, _ in optimization_configs]") == ["palettize", "linear_quantize"]
+
+    package = server.notebooks / "small.mlpackage"
+    dialog = explorer.export("Compressed package")
+    dialog.get_by_label("File name").fill(package.name)
+    notebook.page.keyboard.press("Enter")
+    expect(dialog.get_by_role("progressbar")).to_have_attribute("aria-valuenow", re.compile(r"[1-9]\d"), timeout=60_000)
+    expect(dialog).to_contain_text("are exactly as predicted", timeout=120_000)
+    expect(dialog).to_contain_text(f"Saved {package}.")
+    sizes = {file.name: file.stat().st_size for file in package.rglob("*") if file.is_file()}
+    assert sizes["weight.bin"] == python(notebook, "session.estimate.weight_file_bytes")
+    assert sum(sizes.values()) == pytest.approx(explorer.total("size"), rel=1e-4)
+    notebook.page.keyboard.press("Escape")
+
+    changed = package.stat().st_mtime_ns
+    dialog = explorer.export("Compressed package")
+    dialog.get_by_label("File name").fill(package.name)
+    notebook.page.keyboard.press("Enter")
+    expect(dialog.get_by_role("alert")).to_contain_text("small.mlpackage exists already", timeout=60_000)
+    expect(dialog.get_by_role("button", name="Save as small-2.mlpackage")).to_be_visible()
+    notebook.page.keyboard.press("Escape")
+    assert package.stat().st_mtime_ns == changed
 
 
 def test_pictures(notebook: Notebook, explorer: Explorer, screenshots: Path) -> None:

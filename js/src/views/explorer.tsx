@@ -3,7 +3,7 @@ import type { VNode } from "preact";
 import * as format from "../format";
 import type { Store } from "../store";
 import type { Palette } from "../theme";
-import { ExportButton } from "./export";
+import { ExportMenu } from "./exportMenu";
 import { GraphView } from "./graph";
 import { Sliders } from "./sliders";
 import { Summary } from "./summary";
@@ -18,7 +18,7 @@ interface ExplorerProps {
 export function Explorer({ store, palette, uid }: ExplorerProps): VNode {
   return (
     <>
-      <Header store={store} />
+      <Header store={store} uid={uid} />
       <Summary store={store} />
       <div class="tlr-body">
         <GraphView store={store} palette={palette} uid={uid} />
@@ -31,7 +31,7 @@ export function Explorer({ store, palette, uid }: ExplorerProps): VNode {
   );
 }
 
-function Header({ store }: { store: Store }): VNode {
+function Header({ store, uid }: { store: Store; uid: string }): VNode {
   const program = store.program.value;
   const { cursor, entries } = store.history.value;
   const undo = entries[cursor - 1]?.label;
@@ -83,7 +83,7 @@ function Header({ store }: { store: Store }): VNode {
       >
         ↷
       </button>
-      <ExportButton store={store} />
+      <ExportMenu store={store} uid={uid} />
     </header>
   );
 }

@@ -4,7 +4,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Store } from "../store";
 import { adoptStyles, DEFAULT_HEIGHT, MIN_HEIGHT, type Palette, readPalette, watchTheme } from "../theme";
 import { Explorer } from "./explorer";
-import { ExportDialog } from "./export";
+import { ExportDialog } from "./exportDialog";
 import { GraphView } from "./graph";
 import { Sliders } from "./sliders";
 import { Summary } from "./summary";

@@ -1,12 +1,13 @@
 /** Export, device, hostile names, theme, separate views of one session, and leaving nothing behind. */
 
-import { afterEach, expect, test, vi } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import { decodeCosts } from "../../src/protocol";
 import session from "../../src/session";
 import trampoline from "../../src/view";
 import { FakeModel, planWire } from "../fakeModel";
 import { synthetic, view } from "../synthetic";
 import {
+  all,
   button,
   byName,
   closeAll,
@@ -28,14 +29,82 @@ afterEach(() => {
   delete document.body.dataset.jpThemeLight;
 });
 
+const menu = (el: ParentNode): HTMLElement[] => all(el, "[role=menuitem]");
+const choose = async (el: ParentNode, title: string): Promise<void> => {
+  button(el, "Export").click();
+  await settled();
+  menu(el)
+    .find((item) => item.textContent?.startsWith(title))
+    ?.click();
+  await frame();
+};
+const asked = (model: FakeModel): { id: string } & Record<string, unknown> =>
+  model.get("request") as { id: string };
+
+describe("the Export menu", () => {
+  test("is a menu for keys: open, move, wrap, jump by letter, Escape gives the focus back", async () => {
+    const { el, model } = mount();
+    await settled();
+    const opener = button(el, "Export");
+    expect(opener.getAttribute("aria-expanded")).toBe("false");
+    opener.focus();
+    press(opener, "ArrowDown");
+    await settled();
+    expect(opener.getAttribute("aria-expanded")).toBe("true");
+    const titles = menu(el).map((item) => get(item, "span").textContent);
+    expect(titles.length).toBe(6);
+    const focused = (): string => get(document.activeElement!, "span").textContent ?? "";
+    expect(focused()).toBe(titles[0]);
+    press(document.activeElement!, "ArrowUp");
+    expect(focused()).toBe(titles.at(-1));
+    press(document.activeElement!, "t");
+    expect(focused()).toBe("torch configs");
+    press(document.activeElement!, "Home");
+    press(document.activeElement!, "ArrowDown");
+    expect(focused()).toBe("coremltools YAML");
+    press(document.activeElement!, "Escape");
+    await frame();
+    expect(menu(el)).toEqual([]);
+    expect(document.activeElement).toBe(opener);
+    press(opener, "ArrowDown");
+    await settled();
+    press(document.activeElement!, "Enter");
+    await frame();
+    expect(menu(el)).toEqual([]);
+    expect(asked(model).what).toBe("python");
+  });
+
+  test("closes when the focus leaves it, and lies inside the view", async () => {
+    const { el } = mount({}, "explorer", 900);
+    await settled();
+    button(el, "Export").click();
+    await settled();
+    const [list, root] = [get(el, "[role=menu]"), get(el, ".tlr")];
+    const [a, b] = [list.getBoundingClientRect(), root.getBoundingClientRect()];
+    expect(a.left).toBeGreaterThanOrEqual(b.left);
+    expect(a.right).toBeLessThanOrEqual(b.right);
+    get(el, "input[type=search]").focus();
+    await frame();
+    expect(menu(el)).toEqual([]);
+  });
+
+  test("says that a package has no torch configs, and asks for none", async () => {
+    const { el, model } = mount();
+    model.push("program", { ...(model.get("program") as object), from_torch: false });
+    await settled();
+    await choose(el, "torch configs");
+    expect(model.get("request")).toBeUndefined();
+    expect(el.textContent).toContain("did not come from a torch module");
+  });
+});
+
 test("export waits for the kernel, stays usable, and then shows the code as text", async () => {
   const { el, model } = mount();
   await settled();
-  button(el, "Export").click();
-  await frame();
+  await choose(el, "Python source");
   expect(el.textContent).toContain("waiting for the kernel…");
-  const { id, action } = model.get("request") as { id: string; action: string };
-  expect(action).toBe("export");
+  const { id, action, what } = asked(model);
+  expect([action, what]).toEqual(["export", "python"]);
   const size = value(el, "total-size");
   drag(byName(el, "slider", "Bits of all weights"), 3);
   await frame();
@@ -43,40 +112,100 @@ test("export waits for the kernel, stays usable, and then shows the code as text
   expect(el.querySelector("dialog")).toBeNull();
 
   const code = "configs = [('palettize', OptimizationConfig())]  # <b>not bold</b>\n";
-  model.push("response", {
-    id,
-    ok: true,
-    action: "export",
-    message: "One config.",
-    code,
-    variables: ["optimization_configs"],
-  });
+  model.push("response", { id, ok: true, what, message: "", texts: [{ title: "Source", text: code }] });
   await frame();
   const dialog = get<HTMLDialogElement>(el, "dialog");
   expect(dialog.open).toBe(true);
   expect(get(dialog, "pre").textContent).toBe(code);
   expect(dialog.querySelector("b")).toBeNull();
-  expect(dialog.textContent).toContain("optimization_configs");
   const copied = vi.spyOn(navigator.clipboard, "writeText").mockResolvedValue();
   button(dialog, "Copy").click();
   await settled();
   expect(copied).toHaveBeenCalledWith(code);
   expect(dialog.textContent).toContain("Copied");
+
+  button(dialog, "Save").click();
+  await frame();
+  const { path, replace } = asked(model);
+  expect(path).toMatch(/^all-MiniLM-L6-v2-[\d.]+bit\.py$/);
+  expect(replace).toBe(false);
+  const taken = { id: asked(model).id, ok: false, what, message: "It exists already.", taken: "other-2.py" };
+  model.push("response", taken);
+  await frame();
+  expect(get(dialog, "[role=alert]").textContent).toBe("It exists already.");
+  expect(get(dialog, "pre").textContent).toBe(code);
+  button(dialog, "Save as other-2.py").click();
+  await frame();
+  expect(asked(model)).toMatchObject({ path: "other-2.py", replace: false });
+  model.push("response", { ...taken, id: asked(model).id });
+  await frame();
+  button(dialog, "Replace it").click();
+  await frame();
+  expect(asked(model)).toMatchObject({ path: "other-2.py", replace: true });
+
   button(dialog, "Close").click();
   await settled();
   expect(el.querySelector("dialog")).toBeNull();
 });
 
+test("a package is compressed where one says, with progress, and what came out is shown", async () => {
+  const { el, model } = mount();
+  await settled();
+  await choose(el, "Compressed package");
+  const dialog = get<HTMLDialogElement>(el, "dialog");
+  const path = get<HTMLInputElement>(dialog, "input");
+  expect(path.value).toBe("all-MiniLM-L6-v2-16bit.mlpackage");
+  expect(document.activeElement).toBe(path);
+  path.value = "mine.mlpackage";
+  path.dispatchEvent(new Event("input", { bubbles: true }));
+  await frame();
+  button(dialog, "Compress and save").click();
+  await frame();
+  const { id } = asked(model);
+  expect(asked(model)).toMatchObject({ what: "package", path: "mine.mlpackage", replace: false });
+  model.push("progress", { id, what: "package", stage: "Compressing", done: 0.42 });
+  await frame();
+  const bar = get(dialog, "[role=progressbar]");
+  expect(bar.ariaValueNow).toBe("42");
+  expect(dialog.textContent).toContain("Compressing");
+  button(dialog, "Close").click();
+  await settled();
+  expect(el.querySelector("dialog")).toBeNull();
+  expect(get(el, ".tlr-header").textContent).toContain("42");
+
+  model.push("response", {
+    id,
+    ok: true,
+    what: "package",
+    message: "Saved /tmp/mine.mlpackage.",
+    saved: ["/tmp/mine.mlpackage"],
+    report: {
+      verdict: "1 of 3 differs.",
+      ok: false,
+      weights: 2,
+      matching: 1,
+      rows: [["weight.bin", 1200, 1264]],
+      findings: [["w_1", "It was not compressed."]],
+    },
+  });
+  await frame();
+  const result = get<HTMLDialogElement>(el, "dialog");
+  expect(result.textContent).toContain("Saved /tmp/mine.mlpackage.");
+  expect(get(result, ".tlr-report .tlr-error").textContent).toContain("1 of 3 differs.");
+  expect(all(result, "tbody td").map((td) => td.textContent)).toEqual(["1\u202f200", "1\u202f264", "+64"]);
+  expect(get(result, "li").textContent).toContain("w_1 It was not compressed.");
+  expect(result.querySelector("form")).toBeNull();
+});
+
 test("an export that was called off shows nothing when its answer comes", async () => {
   const { el, model } = mount();
   await settled();
-  button(el, "Export").click();
-  await frame();
-  const { id } = model.get("request") as { id: string };
+  await choose(el, "Plan");
+  const { id } = asked(model);
   button(el, "Cancel").click();
   await frame();
   expect(el.textContent).not.toContain("waiting for the kernel");
-  model.push("response", { id, ok: true, action: "export", message: "", code: "x", variables: [] });
+  model.push("response", { id, ok: true, what: "plan", message: "", texts: [] });
   await frame();
   expect(el.querySelector("dialog")).toBeNull();
 });
@@ -84,19 +213,11 @@ test("an export that was called off shows nothing when its answer comes", async 
 test("a failed export says why", async () => {
   const { el, model } = mount();
   await settled();
-  button(el, "Export").click();
-  const { id } = model.get("request") as { id: string };
-  model.push("response", {
-    id,
-    ok: false,
-    action: "export",
-    message: "The plan is for another model.",
-    code: "",
-    variables: [],
-  });
+  await choose(el, "coremltools configs");
+  const { id } = asked(model);
+  model.push("response", { id, ok: false, what: "configs", message: "The plan changes nothing." });
   await frame();
-  expect(get(el, "dialog").getAttribute("aria-label")).toBe("Export failed");
-  expect(get(el, "dialog").textContent).toContain("another model");
+  expect(get(el, "dialog [role=alert]").textContent).toBe("The plan changes nothing.");
 });
 
 test("a device is asked for at once and priced when its costs come", async () => {
