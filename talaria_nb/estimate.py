@@ -246,13 +246,13 @@ def price_ops(table: CostTable, columns: NDArray[np.integer]) -> OpCosts:
     """Price every op under a plan; parameters as in `price`."""
     read = table.op_weights
     times = _times(table, columns)
-    memory_ms = times.activation_ms + _sum_by_op(table, table.op_weights_share * table.stream_ms[read, columns[read]])
+    memory_ms = times.activation_ms + sum_by_op(table, table.op_weights_share * table.stream_ms[read, columns[read]])
     op_ms = times.launch_ms + np.maximum(times.compute_ms, memory_ms)
-    moved_bytes = _sum_by_op(table, table.op_weights_share * table.resident_bytes[read, columns[read]])
+    moved_bytes = sum_by_op(table, table.op_weights_share * table.resident_bytes[read, columns[read]])
     return OpCosts(
         op_ms=op_ms,
         bound=np.array(BOUNDS)[bound(times, memory_ms)],
-        weight_bytes=_sum_by_op(table, table.payload_bytes[read, columns[read]]),
+        weight_bytes=sum_by_op(table, table.payload_bytes[read, columns[read]]),
         moved_bytes=moved_bytes,
         op_mj=table.work_mj + table.byte_mj * moved_bytes + table.active_w * op_ms,
     )
@@ -272,7 +272,7 @@ def _times(table: CostTable, columns: NDArray[np.integer]) -> _Times:
     """Look up the parts of each op's time: those of W8A8 where an op's activations and all of its weights are int8."""
     parts = [table.compute_ms, table.activation_ms, table.products_ms, table.traffic_ms]
     if table.int8_ops.size:
-        others = _sum_by_op(table, ~table.int8_schemes[columns[table.op_weights]])
+        others = sum_by_op(table, ~table.int8_schemes[columns[table.op_weights]])
         both = others[table.int8_ops] == 0
         parts = [part.copy() for part in parts]
         for part, eight in zip(parts, table.int8_ms, strict=True):
@@ -280,6 +280,7 @@ def _times(table: CostTable, columns: NDArray[np.integer]) -> _Times:
     return _Times(table.launch_ms, *parts)
 
 
-def _sum_by_op(table: CostTable, per_read: NDArray[np.generic]) -> NDArray[np.float64]:
+def sum_by_op(table: CostTable, per_read: NDArray[np.generic]) -> NDArray[np.float64]:
+    """Add up what is known of each weight that an op reads (as `table.op_weights` lists them), op by op."""
     ops = np.repeat(np.arange(len(table.launch_ms)), np.diff(table.op_weights_start))
     return np.bincount(ops, weights=per_read, minlength=len(table.launch_ms)).astype(np.float64, copy=False)

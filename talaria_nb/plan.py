@@ -230,37 +230,69 @@ class Plan:
         table = self.cost_table(device, compute_unit, batch=batch, context=context)
         return price(table, table.columns_of(self._schemes))
 
-    def compare(self, other: Plan, device: str | Device, compute_unit: str = "all") -> Comparison:
+    def compare(
+        self,
+        other: Plan,
+        device: str | Device,
+        compute_unit: str = "all",
+        *,
+        batch: int | None = None,
+        context: int | None = None,
+    ) -> Comparison:
         """Compare the plan with another plan of the same model, with the interval of the difference itself.
 
         Parameters
         ----------
         other
             What to compare with, such as `tnb.Plan(model)`.
-        device, compute_unit
-            As in `estimate`.
+        device, compute_unit, batch, context
+            As in `estimate`, for both.
 
         Raises
         ------
         PlanError
-            If the other plan is for another model.
+            If the other plan is for another model, or as `estimate`.
         DeviceError
             As `estimate`.
         """
         if other._fingerprint != self._fingerprint:
             message = f"This plan is for {self._model.program.name}, the other for another {other.model.program.name}."
             raise PlanError(message)
-        table = self.cost_table(device, compute_unit)
+        table = self.cost_table(device, compute_unit, batch=batch, context=context)
         mine = price(table, table.columns_of(self._schemes))
-        return compared(table, mine, other.estimate(device, compute_unit))
+        return compared(table, mine, other.estimate(device, compute_unit, batch=batch, context=context))
 
     def table(
-        self, device: str | Device, compute_unit: str = "all", *, measured: Measurement | None = None
+        self,
+        device: str | Device,
+        compute_unit: str = "all",
+        *,
+        batch: int | None = None,
+        context: int | None = None,
+        errors: bool = False,
+        measured: Measurement | None = None,
     ) -> pd.DataFrame:
-        """Price every op, the plan beside float16; see `talaria_nb.plan_tables.op_table`."""
-        from talaria_nb import plan_tables
+        """Price every op, the plan beside float16.
 
-        return plan_tables.op_table(self, device, compute_unit, measured=measured)
+        Parameters
+        ----------
+        device, compute_unit, batch, context
+            As in `estimate`.
+        errors
+            Whether to find the error of every op's weights too, which looks at all their values.
+        measured
+            What `tnb.measure` said of the model; nothing of it was ever tested on hardware.
+
+        Returns
+        -------
+        pandas.DataFrame
+            See `talaria_nb.plan_tables.op_table`.
+        """
+        from talaria_nb import plan_tables, sqnr
+
+        table = self.cost_table(device, compute_unit, batch=batch, context=context)
+        noise = sqnr.weight_noise(self) if errors else None
+        return plan_tables.op_table(self, table, noise=noise, measured=measured)
 
     def roofline(self, device: str | Device, compute_unit: str = "all") -> go.Figure:
         """Draw every op under the roofs of its unit, as a plotly figure; see `talaria_nb.roofline.roofline`."""
@@ -280,11 +312,14 @@ class Plan:
 
         return plan_tables.adapters(self)
 
-    def weight_table(self) -> pd.DataFrame:
-        """List what every weight takes on disk; see `talaria_nb.plan_tables.weight_table`."""
-        from talaria_nb import plan_tables
+    def weight_table(self, *, errors: bool = False) -> pd.DataFrame:
+        """List what every weight takes on disk, with `errors` also sqnr_db, which looks at all values.
 
-        return plan_tables.weight_table(self)
+        See `talaria_nb.plan_tables.weight_table`.
+        """
+        from talaria_nb import plan_tables, sqnr
+
+        return plan_tables.weight_table(self, noise=sqnr.weight_noise(self) if errors else None)
 
     def cost_table(
         self,

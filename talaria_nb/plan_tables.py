@@ -13,16 +13,19 @@ from talaria_nb.devices import UNITS
 from talaria_nb.estimate import price_ops
 from talaria_nb.frames import shape_text
 from talaria_nb.lint import COSTS_TIME, SEVERITIES
+from talaria_nb.sqnr import op_sqnr_db, weight_sqnr_db
 
 if TYPE_CHECKING:
+    from talaria_nb.costs import CostTable
     from talaria_nb.devices import Device
     from talaria_nb.hardware import Measurement
     from talaria_nb.plan import Plan
+    from talaria_nb.sqnr import Noise
     from talaria_nb.storage import Stored
 
 
 def op_table(
-    plan: Plan, device: str | Device, compute_unit: str = "all", *, measured: Measurement | None = None
+    plan: Plan, table: CostTable, *, noise: Noise | None = None, measured: Measurement | None = None
 ) -> pd.DataFrame:
     """Price every op, the plan beside float16.
 
@@ -30,8 +33,10 @@ def op_table(
     ----------
     plan
         Any plan.
-    device, compute_unit
-        As in `Plan.estimate`.
+    table
+        The prices of its schemes, as `Plan.cost_table` makes it.
+    noise
+        What the plan does to the values of the weights.
     measured
         What `tnb.measure` said of the model; nothing of it was ever tested on hardware.
 
@@ -40,10 +45,10 @@ def op_table(
     pandas.DataFrame
         One row an op: name, op_type, module, scheme, bits, weight_bytes, latency_ms, bound and energy_mj under the
         plan, float16_weight_bytes and float16_latency_ms of the model as it was loaded, and unit, unit_reason and
-        transfer_ms of where it runs; units as in `talaria_nb.frames.COLUMNS`. With
-        `measured`, measured_ms and measured_unit as well, empty for ops that Core ML says nothing about.
+        transfer_ms of where it runs; units as in `talaria_nb.frames.COLUMNS`. With `noise` sqnr_db as well, NaN for
+        ops without weights and where it is not known; with `measured`, measured_ms and measured_unit, empty for ops
+        that Core ML says nothing about.
     """
-    table = plan.cost_table(device, compute_unit)
     costs = price_ops(table, table.columns_of(plan.scheme_of_weight))
     dense = price_ops(table, table.start)
     program = plan.model.program
@@ -67,6 +72,8 @@ def op_table(
             "energy_mj": costs.op_mj,
         }
     )
+    if noise is not None:
+        frame.insert(list(frame).index("bits") + 1, "sqnr_db", op_sqnr_db(table, noise))
     if measured is not None:
         seen = measured.ops.reindex(program.ops.name)
         frame = frame.assign(
@@ -104,20 +111,27 @@ def adapters(plan: Plan) -> pd.DataFrame:
     return plan.model.adapters_of([each.payload_bytes for each in _stored(plan)])
 
 
-def weight_table(plan: Plan) -> pd.DataFrame:
+def weight_table(plan: Plan, *, noise: Noise | None = None) -> pd.DataFrame:
     """List what every weight takes on disk; exact, no device needed.
+
+    Parameters
+    ----------
+    plan
+        Any plan.
+    noise
+        What the plan does to the values of the weights.
 
     Returns
     -------
     pandas.DataFrame
         One row a weight, in file order: name, shape, scheme; weight_bytes, of which data_bytes are the elements and
-        overhead_bytes masks, tables, scales and zero points; bits_per_weight, overhead included. Units as in
-        `talaria_nb.frames.COLUMNS`.
+        overhead_bytes masks, tables, scales and zero points; bits_per_weight, overhead included; with `noise` sqnr_db,
+        NaN where it is not known. Units as in `talaria_nb.frames.COLUMNS`.
     """
     weights = plan.model.program.weights
     stored = _stored(plan)
     payload = np.array([entry.payload_bytes for entry in stored], dtype=np.int64)
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         {
             "name": weights.name,
             "shape": [shape_text(shape) for shape in weights.shape],
@@ -128,6 +142,7 @@ def weight_table(plan: Plan) -> pd.DataFrame:
             "bits_per_weight": 8 * payload / weights.elements,
         }
     )
+    return frame if noise is None else frame.assign(sqnr_db=weight_sqnr_db(noise))
 
 
 def _stored(plan: Plan) -> list[Stored]:

@@ -593,3 +593,10 @@ def _check_ratio(scheme: Prune) -> None:
 
 def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_determined(scheme: Scheme) -> bool:
+    """Whether the values that a weight gets are known beforehand to the last bit: nothing is clustered."""
+    if isinstance(scheme, Joint):
+        return all(isinstance(simple, (Prune, LinearQuantize)) for simple in scheme.parts)
+    return not isinstance(scheme, Palettize) or scheme.mode in ("uniform", "unique")

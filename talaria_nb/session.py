@@ -22,11 +22,14 @@ from talaria_nb.estimate import Estimate, price
 from talaria_nb.history import History
 from talaria_nb.menu import Menu
 from talaria_nb.plan import Plan
+from talaria_nb.plan_tables import op_table
+from talaria_nb.sqnr import known_noise
 from talaria_nb.views import Explorer, Graph, Sliders, Summary, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    import pandas as pd
     from numpy.typing import NDArray
 
     from talaria_nb.load import Model
@@ -120,6 +123,14 @@ class Session(anywidget.AnyWidget):
     def estimate(self) -> Estimate:
         """Totals of the current plan on the current device."""
         return price(self._table, self._history.columns)
+
+    @property
+    def ops(self) -> pd.DataFrame:
+        """Every op under the current plan on the current device, as `Plan.table`.
+
+        sqnr_db is NaN for what `find_errors` has not found yet.
+        """
+        return op_table(self.plan, self._table, noise=known_noise(self._table, self._history.columns))
 
     @cached_property
     def explorer(self) -> Explorer:

@@ -16,7 +16,7 @@ from talaria_nb.distortion import dequantized, squared_errors
 from talaria_nb.export import compress, constexprs
 from talaria_nb.legality import Subject, grouped_axis, table_counts
 from talaria_nb.read import mil_function
-from talaria_nb.schemes import Float16, Joint, LinearQuantize, Palettize, Prune, Scheme
+from talaria_nb.schemes import Float16, Palettize, Scheme, is_determined
 
 if TYPE_CHECKING:
     import coremltools as ct
@@ -138,7 +138,7 @@ def _judged(
     with np.errstate(all="ignore"):
         if not np.isfinite(original).all():
             return np.nan, ""
-        if _is_known(scheme):
+        if is_determined(scheme):
             exact = dequantized(original, scheme, channel_axes=channel_axes)
             largest = float(np.abs(original).max(initial=0.0))
             off = float(np.abs(exact.astype(np.float64) - stored).max(initial=0.0))
@@ -176,13 +176,6 @@ def _misplaced(
         off = np.abs(values - kept.astype(np.float64)) - np.abs(values - nearest)
         count += int(np.count_nonzero(off > rounding.astype(np.float64)))
     return count
-
-
-def _is_known(scheme: Scheme) -> bool:
-    """Whether the values are known beforehand to the last bit: nothing is clustered."""
-    if isinstance(scheme, Joint):
-        return all(isinstance(simple, (Prune, LinearQuantize)) for simple in scheme.parts)
-    return not isinstance(scheme, Palettize) or scheme.mode in ("uniform", "unique")
 
 
 def _sqnr_db(original: NDArray[np.floating], stored: NDArray[np.floating]) -> float:

@@ -14,6 +14,7 @@ from talaria_nb.energy import ENERGY_FACTOR
 from talaria_nb.estimate import start_ms
 from talaria_nb.frames import COLUMNS, TABLE_COLUMNS, UNIT_TITLES, shape_text, source_text
 from talaria_nb.latency import LARGE_CHANGE, ROUNDING
+from talaria_nb.schemes import is_determined
 from talaria_nb.work import count_work
 
 if TYPE_CHECKING:
@@ -145,9 +146,15 @@ def pack_costs(table: CostTable) -> Wire:
 
 
 def pack_menu(table: CostTable, menu: Menu) -> Wire:
-    """Pack which schemes of a cost table are offered; the others are there for the weights that have them."""
+    """Pack which schemes of a cost table are offered, the others being there for the weights that have them.
+
+    Beside it, which schemes' errors are exact.
+    """
     offered = set(menu)
-    return {"offered": _pack([scheme in offered for scheme in table.schemes], "u1")}
+    return {
+        "offered": _pack([scheme in offered for scheme in table.schemes], "u1"),
+        "exact_error": _pack([is_determined(scheme) for scheme in table.schemes], "u1"),
+    }
 
 
 def pack_history(history: History, *, revision: int, acknowledged: dict[str, int]) -> Wire:

@@ -211,6 +211,12 @@ def test_intervals_widen_with_what_a_plan_changes_and_those_of_a_difference_are_
     same = dense.compare(dense, DEVICE)
     assert same.ratio == 1
     assert same.difference_bytes == 0
+    eight = plan.compare(dense, DEVICE, batch=8)
+    assert (eight.plan, eight.other) == (plan.estimate(DEVICE, batch=8), dense.estimate(DEVICE, batch=8))
+    assert eight.ratio > found.ratio, (
+        "the more items share the weights, the less there is to win by making them smaller"
+    )
+    assert plan.table(DEVICE, batch=8)["latency_ms"].sum() > plan.table(DEVICE)["latency_ms"].sum()
     with pytest.raises(tnb.TalariaError, match="another"):
         plan.compare(tnb.Plan(models.unet()), DEVICE)
 

@@ -2,6 +2,7 @@
 
 import { BOUNDS } from "./estimate";
 import type { Column, Program } from "./protocol";
+import { decibelsOf, opNoise } from "./sqnr";
 import type { Store } from "./store";
 
 export type ColumnKey =
@@ -13,6 +14,7 @@ export type ColumnKey =
   | "scheme"
   | "bits"
   | "size"
+  | "error"
   | "latency"
   | "bound"
   | "unit";
@@ -27,6 +29,8 @@ export interface TableColumn {
   /** columns with a higher number go first when there is no room */
   optional: number;
   numeric: boolean;
+  /** whether the first click puts the lowest on top: there the lowest is what one looks for */
+  lowFirst?: boolean;
 }
 
 export const TABLE_COLUMNS: readonly TableColumn[] = [
@@ -60,6 +64,15 @@ export const TABLE_COLUMNS: readonly TableColumn[] = [
     numeric: true,
   },
   {
+    key: "error",
+    title: "weight error",
+    meta: ["sqnr_db"],
+    width: 126,
+    optional: 0.5,
+    numeric: true,
+    lowFirst: true,
+  },
+  {
     key: "latency",
     title: "latency ms",
     meta: ["latency", "latency_ms"],
@@ -77,8 +90,8 @@ const NAME_IDEAL = 184;
 const TIGHT_BELOW = 700;
 const TIGHT: Partial<Record<ColumnKey, number>> = { scheme: 92, bits: 112, size: 128, latency: 140 };
 
-/** The columns that fit, in their order. */
-export function columnsFor(width: number): TableColumn[] {
+/** The columns that fit, in their order; that of errors only once there are any. */
+export function columnsFor(width: number, errors: boolean): TableColumn[] {
   if (width < TIGHT_BELOW)
     return TABLE_COLUMNS.filter((c) => c.optional === 0).map((c) => ({
       ...c,
@@ -87,7 +100,8 @@ export function columnsFor(width: number): TableColumn[] {
   let room = width - NAME_IDEAL + TABLE_COLUMNS[0]!.width;
   for (const c of TABLE_COLUMNS) if (c.optional === 0) room -= c.width;
   const kept = new Set(TABLE_COLUMNS.filter((c) => c.optional === 0));
-  for (const c of TABLE_COLUMNS.filter((x) => x.optional > 0).sort((a, b) => a.optional - b.optional)) {
+  const optional = TABLE_COLUMNS.filter((c) => c.optional > 0 && (errors || c.key !== "error"));
+  for (const c of optional.sort((a, b) => a.optional - b.optional)) {
     if (room < c.width) break;
     room -= c.width;
     kept.add(c);
@@ -136,6 +150,8 @@ function sortValue(store: Store, key: ColumnKey): Value {
       return (op) => program.ops.source[op]!;
     case "size":
       return (op) => live.opBytes[op]!;
+    case "error":
+      return (op) => decibelsOf(opNoise(costs, scheme, op));
     case "latency":
       return (op) => live.opMs[op]!;
     case "bound":
@@ -176,7 +192,7 @@ export function sortOps(store: Store, ops: readonly number[], keys: readonly Sor
 /** A click sorts by the column, or turns its direction; with shift it becomes or stays a second key. */
 export function nextSort(sort: readonly SortKey[], c: TableColumn, second: boolean): SortKey[] {
   const now = sort.find((s) => s.key === c.key);
-  const next = { key: c.key, descending: now ? !now.descending : c.numeric };
+  const next = { key: c.key, descending: now ? !now.descending : c.numeric && !c.lowFirst };
   if (!second) return [next];
   if (now) return sort.map((s) => (s === now ? next : s));
   return [...sort.slice(0, 1), next];

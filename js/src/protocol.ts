@@ -99,6 +99,8 @@ export interface Costs {
   /** sum of squared values of each weight; NaN while unknown, as squaredError of each weight and scheme */
   signal: Float64Array;
   squaredError: Float64Array;
+  /** which schemes' errors are exact: nothing is clustered */
+  exactError: Uint8Array;
   fixedFileBytes: number;
   fixedProtoBytes: number;
   dispatchMs: number;
@@ -279,6 +281,7 @@ export function decodeCosts(value: unknown): Costs {
     elements: f64(raw.elements),
     signal: f64(raw.signal),
     squaredError: f64(raw.squared_error),
+    exactError: u8(raw.exact_error),
     fixedFileBytes: number(raw.fixed_file_bytes),
     fixedProtoBytes: number(raw.fixed_proto_bytes),
     dispatchMs: number(raw.dispatch_ms),

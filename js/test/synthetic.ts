@@ -26,6 +26,8 @@ export interface SyntheticOptions {
   vocabulary?: number;
   name?: string;
   device?: string;
+  /** whether the errors of weights were found: noise halves with each bit */
+  errors?: boolean;
   /** put before every op and module name, for names that try to be more than text */
   prefix?: string;
 }
@@ -153,7 +155,7 @@ export function synthetic(options: SyntheticOptions = {}): Synthetic {
 
   return {
     program: programWire(options.name ?? "all-MiniLM-L6-v2", ops, edges, paths, classes, parents, weights),
-    costs: costsWire(options.device ?? "iPhone 15 Pro", ops, weights),
+    costs: costsWire(options.device ?? "iPhone 15 Pro", ops, weights, options.errors ?? false),
     plan: {
       revision: 0,
       scheme: view(new Uint16Array(weights.length)),
@@ -240,7 +242,18 @@ const REASONS = [
   "groups of 16 do not divide the channels",
 ];
 
-function costsWire(device: string, ops: Op[], weights: Weight[]): Wire {
+function errorsWire(weights: Weight[], schemes: { key: string; nbits: number }[]): Wire {
+  const noise = weights.flatMap((w) =>
+    schemes.map(({ nbits }) => (nbits === 16 ? 0 : elementsOf(w) * 4 ** -nbits)),
+  );
+  return {
+    signal: view(Float64Array.from(weights, elementsOf)),
+    squared_error: view(Float64Array.from(noise)),
+    exact_error: view(Uint8Array.from(schemes, ({ key }) => (key.startsWith("palettize") ? 0 : 1))),
+  };
+}
+
+function costsWire(device: string, ops: Op[], weights: Weight[], errors: boolean): Wire {
   const schemes = FAMILIES.flatMap((f) =>
     f.bits.map((nbits) => ({
       key: `${f.key}-${nbits}`,
@@ -302,6 +315,7 @@ function costsWire(device: string, ops: Op[], weights: Weight[]): Wire {
     resident_bytes: view(payload),
     fixed_memory_bytes: 4_000_000,
     elements: view(Float64Array.from(weights, elementsOf)),
+    ...(errors ? errorsWire(weights, schemes) : {}),
     fixed_file_bytes: 64,
     fixed_proto_bytes: 21000,
     dispatch_ms: 0.12,

@@ -3,6 +3,7 @@ import type { VNode } from "preact";
 import type { ColumnKey, TableColumn } from "../columns";
 import { BOUNDS } from "../estimate";
 import * as format from "../format";
+import { type Noise, opNoise } from "../sqnr";
 import type { Store } from "../store";
 import { Bits } from "./bits";
 import { chooseFamily, chooseStop, controlFor } from "./control";
@@ -87,6 +88,8 @@ function Cell({ store, op, active, most, column }: RowProps & { column: ColumnKe
       return <BitsCell store={store} op={op} tabIndex={tabIndex} />;
     case "size":
       return <SizeCell store={store} op={op} most={most.bytes} />;
+    case "error":
+      return <ErrorCell store={store} op={op} />;
     case "latency":
       return <LatencyCell store={store} op={op} most={most.ms} />;
     case "bound":
@@ -202,6 +205,26 @@ function SizeCell({ store, op, most }: BarCellProps): VNode | null {
     >
       {format.bytesChange(was, now)}
     </Bar>
+  );
+}
+
+/** Of the weights, in decibels; "≈" where tables are clustered. */
+function ErrorCell({ store, op }: { store: Store; op: number }): VNode | null {
+  const costs = store.costs.value;
+  const now = opNoise(costs, store.history.value.scheme, op);
+  const was = opNoise(costs, costs.start, op);
+  if (!now || !was) return null;
+  const written = (noise: Noise): string =>
+    (noise.exact || noise.ratio === 0 ? "" : format.ABOUT) + format.decibels(noise.ratio);
+  const [a, b] = [written(was), written(now)];
+  const certainty = now.exact ? "exact" : "estimated: of our tables; coremltools' may be 0.3 dB worse";
+  return (
+    <span
+      class="tlr-text"
+      title={`Signal to noise of the weights: ${b}${Number.isNaN(now.ratio) || now.ratio === 0 ? "" : `, ${certainty}`}\nas loaded: ${a}\nMore is better. It grades the weights, not the model's output.`}
+    >
+      {a === b ? b : `${a} ${format.ARROW} ${b}`}
+    </span>
   );
 }
 

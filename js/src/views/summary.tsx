@@ -1,6 +1,7 @@
 import type { VNode } from "preact";
 import { column } from "../columns";
 import * as format from "../format";
+import { planIsExact } from "../sqnr";
 import type { Store } from "../store";
 
 /** Totals of the plan beside float16; exact and estimated figures are told apart in words and in form. */
@@ -95,7 +96,10 @@ export function Summary({ store }: { store: Store }): VNode {
           certainty="of the weights"
           test="total-error"
           raw={now.weightError}
-          value={format.decibels(now.weightError)}
+          value={
+            (planIsExact(priced, store.history.value.scheme) ? "" : format.ABOUT) +
+            format.decibels(now.weightError)
+          }
           change=""
           better
           words={errorInWords(now.weightError)}

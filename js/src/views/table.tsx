@@ -12,6 +12,7 @@ import {
   tooltip,
 } from "../columns";
 import * as format from "../format";
+import { errorsKnown } from "../sqnr";
 import type { Store } from "../store";
 import { ROW_HEIGHT } from "../theme";
 import { Row } from "./row";
@@ -97,7 +98,8 @@ function Grid({ store, uid, order, sort, setSort, filtered }: GridProps): VNode 
   const [active, setActive] = useState(0);
   const anchor = useRef(0);
   const virtual = useVirtualRows(scroller, order.length, Math.min(active, order.length - 1));
-  const columns = useMemo(() => columnsFor(width), [width]);
+  const errors = errorsKnown(store.costs.value);
+  const columns = useMemo(() => columnsFor(width, errors), [width, errors]);
   const most = useComputed(() => {
     store.baseline.value;
     return { bytes: largest(store.base.opBytes), ms: largest(store.base.opMs) };

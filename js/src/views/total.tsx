@@ -3,6 +3,7 @@ import { useMemo, useState } from "preact/hooks";
 import type { TableColumn } from "../columns";
 import type { Priced } from "../estimate";
 import * as format from "../format";
+import { ratioOf } from "../sqnr";
 import type { Store } from "../store";
 
 type Scope = "all" | "shown" | "selected";
@@ -11,9 +12,11 @@ interface Sums {
   bytes: number;
   bits: number;
   ms: number;
+  /** squared error over the sum of squares */
+  noise: number;
 }
 
-const NOTHING: Sums = { bytes: 0, bits: 0, ms: 0 };
+const NOTHING: Sums = { bytes: 0, bits: 0, ms: 0, noise: Number.NaN };
 
 interface TotalRowProps {
   store: Store;
@@ -85,11 +88,14 @@ function Figures({
   const text: Record<string, string> = {
     bits: now.bits > 0 ? `${format.bits(now.bits)} bits` : "",
     size: format.bytesChange(was.bytes, now.bytes),
+    error: now.bytes > 0 ? format.decibels(now.noise) : "",
     latency: `${format.ABOUT}${a === b ? b : `${a} ${format.ARROW} ${b}`}`,
   };
   const title: Record<string, string> = {
     bits: "Stored bits over elements, for the weights these ops read",
     size: `${format.exactBytes(now.bytes)} of weights, each counted once; as loaded: ${format.exactBytes(was.bytes)}`,
+    error:
+      "Signal to noise of the weights these ops read, each counted once; it grades the weights, not the model's output",
     latency: "Sum over the ops, without the time to dispatch the whole model; estimated",
   };
   return (
@@ -111,13 +117,17 @@ function sum(
   priced: Priced,
 ): Sums {
   const costs = store.costs.peek();
-  let [bytes, elements, ms] = [0, 0, 0];
+  let [bytes, elements, ms, error, squares] = [0, 0, 0, 0, 0];
   for (let i = 0; i < weights.length; i++) {
     const w = weights[i]!;
-    bytes += costs.payloadBytes[w * costs.schemes.length + scheme[w]!]!;
+    const at = w * costs.schemes.length + scheme[w]!;
+    bytes += costs.payloadBytes[at]!;
     elements += costs.elements[w]!;
+    error += costs.squaredError[at]!;
+    squares += costs.signal[w]!;
   }
   if (ops) for (const op of ops) ms += priced.opMs[op]!;
   else for (const value of priced.opMs) ms += value;
-  return { bytes, bits: elements > 0 ? (8 * bytes) / elements : 0, ms };
+  const noise = ratioOf(error, squares);
+  return { bytes, bits: elements > 0 ? (8 * bytes) / elements : 0, ms, noise };
 }

@@ -1,11 +1,13 @@
 /** One selection and one hover for all views; the table's own behaviour; the graph as a tree. */
 
 import { afterEach, describe, expect, test } from "vitest";
+import { synthetic } from "../synthetic";
 import {
   button,
   cell,
   click,
   closeAll,
+  drag,
   frame,
   get,
   item,
@@ -168,6 +170,28 @@ describe("the table", () => {
     ]);
     expect(header(el, "op_type").ariaSort).toBe("ascending");
     expect(header(el, "size").ariaSort).toBe("descending");
+  });
+
+  test("the error of weights has a column once it is known: before and after, the worst first", async () => {
+    const { el, model } = mount({}, "table", 1500);
+    await settled();
+    expect(el.querySelector(".tlr-cell-error")).toBeNull();
+    model.push("costs", synthetic({ errors: true }).costs);
+    await settled();
+    const dense = "encoder_layer_0_intermediate_dense";
+    expect(cell(row(el, dense), "error")).toBe("none");
+    drag(get(row(el, dense), "[role=slider]"), 3);
+    await settled();
+    // 4 bits: 6.02 dB a bit; the bias stays as it is.
+    expect(cell(row(el, dense), "error")).toBe("none → ≈24.1\u202fdB");
+    expect(get(row(el, dense), ".tlr-cell-error .tlr-text").title).toContain("not the model's output");
+    drag(get(row(el, "embeddings_word_embeddings"), "[role=slider]"), 5);
+    await settled();
+    get(header(el, "error"), "button").click();
+    await settled();
+    expect(header(el, "error").ariaSort).toBe("ascending");
+    expect(names(el).slice(0, 2)).toEqual(["embeddings_word_embeddings", dense]);
+    expect(get(el, ".tlr-total .tlr-cell-error").textContent).toMatch(/^1\d\.\d\u202fdB$/);
   });
 
   test("search looks at name, type, module and source, all words must match, and totals follow", async () => {
