@@ -1,19 +1,30 @@
 """Talaria for everyone: explore a model's cost op by op, choose bits per weight, export for Core ML."""
 
 import talaria_nb.quiet  # noqa: F401 - first, for it imports coremltools without its warnings
+from talaria_nb.allocate import allocate
+from talaria_nb.allocation import Allocation
+from talaria_nb.allocator import Allocator
+from talaria_nb.budgets import Budget
 from talaria_nb.calibration import calibrate
 from talaria_nb.devices import device, devices
-from talaria_nb.errors import TalariaError
+from talaria_nb.error_table import ErrorTable
+from talaria_nb.errors import BudgetError, TalariaError
 from talaria_nb.estimate import Estimate
 from talaria_nb.generation import Generation, estimate_generation
 from talaria_nb.hardware import Measurement, measure
 from talaria_nb.load import Model, load
 from talaria_nb.menu import Menu
 from talaria_nb.plan import Plan
+from talaria_nb.recipes import Preset, preset, presets
 from talaria_nb.schemes import Float16, Joint, LinearQuantize, Palettize, Prune, Scheme
 from talaria_nb.session import Session, explore
 
 __all__ = [
+    "Allocation",
+    "Allocator",
+    "Budget",
+    "BudgetError",
+    "ErrorTable",
     "Estimate",
     "Float16",
     "Generation",
@@ -24,10 +35,12 @@ __all__ = [
     "Model",
     "Palettize",
     "Plan",
+    "Preset",
     "Prune",
     "Scheme",
     "Session",
     "TalariaError",
+    "allocate",
     "calibrate",
     "device",
     "devices",
@@ -35,5 +48,7 @@ __all__ = [
     "explore",
     "load",
     "measure",
+    "preset",
+    "presets",
 ]
 __version__ = "0.1.0"

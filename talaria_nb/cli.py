@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from talaria_nb.budgets import BITS, BYTES, MILLISECONDS
 from talaria_nb.devices import COMPUTE_UNITS, device, devices
 from talaria_nb.errors import LoadError, PlanError, TalariaError
 from talaria_nb.load import load
@@ -32,19 +33,9 @@ if TYPE_CHECKING:
 OVER_BUDGET, BAD_INPUT = 1, 2
 """Exit statuses beside 0."""
 
-_BYTES: Mapping[str, float] = {
-    "": 1,
-    "B": 1,
-    "kB": 1e3,
-    "KB": 1e3,
-    "MB": 1e6,
-    "GB": 1e9,
-    "KiB": 2**10,
-    "MiB": 2**20,
-    "GiB": 2**30,
-}
-_MILLISECONDS: Mapping[str, float] = {"us": 1e-3, "µs": 1e-3, "ms": 1, "s": 1e3}
-_BITS: Mapping[str, float] = {"": 1, "bits": 1}
+_PLAIN = {"": 1.0}
+_BYTES: Mapping[str, float] = {**_PLAIN, **BYTES}
+_BITS: Mapping[str, float] = {**_PLAIN, **BITS}
 
 
 class Budget(NamedTuple):
@@ -106,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     estimate.add_argument("--json", action="store_true", help="print JSON instead of a table")
     estimate.add_argument("--max-size", type=_quantity(_BYTES), metavar="SIZE", help="of the package: 4MB, 3.5MiB, …")
     estimate.add_argument(
-        "--max-latency", type=_quantity(_MILLISECONDS), metavar="TIME", help="of one prediction: 5ms, 800us, …"
+        "--max-latency", type=_quantity(MILLISECONDS), metavar="TIME", help="of one prediction: 5ms, 800us, …"
     )
     estimate.add_argument("--max-bits", type=_quantity(_BITS), metavar="BITS", help="stored bits a weight: 4.5")
     estimate.set_defaults(run=_estimate)

@@ -33,6 +33,10 @@ class DeviceError(TalariaError, ValueError):
     """An unknown device or compute unit, or a device file that does not say what it must."""
 
 
+class BudgetError(TalariaError, ValueError):
+    """A budget that is none, or that no plan which is allowed can keep."""
+
+
 class ExportError(TalariaError):
     """coremltools did not do what the plan asked for."""
 

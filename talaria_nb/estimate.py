@@ -209,12 +209,12 @@ def offset_bytes(table: CostTable, columns: NDArray[np.integer]) -> int:
     behind = np.searchsorted(before, rows, side="right")
     starts = FILE_HEADER_BYTES + ends[:-1] + fixed[behind]
     tensors = table.tensors[rows, columns].astype(np.int64)
-    others = np.maximum(tensors - 1, 0) * _extra_bytes(starts + table.file_bytes[rows, columns])
-    first = (tensors > 0) * _extra_bytes(starts)
-    return int((first + others).sum() + _extra_bytes(FILE_HEADER_BYTES + ends[before] + fixed[:-1]).sum())
+    others = np.maximum(tensors - 1, 0) * extra_bytes(starts + table.file_bytes[rows, columns])
+    first = (tensors > 0) * extra_bytes(starts)
+    return int((first + others).sum() + extra_bytes(FILE_HEADER_BYTES + ends[before] + fixed[:-1]).sum())
 
 
-def _extra_bytes(offsets: NDArray[np.float64]) -> NDArray[np.int64]:
+def extra_bytes(offsets: NDArray[np.float64]) -> NDArray[np.int64]:
     """Count the bytes of whole numbers in a proto beyond the first: seven bits go into each."""
     return np.searchsorted([2**7, 2**14, 2**21, 2**28, 2**35], offsets, side="right")
 

@@ -28,6 +28,9 @@ MIN_FILE_ELEMENTS = 10
 ACTIVATION_OPS = ("conv", "avg_pool", "max_pool", "linear", "add")
 """Ops whose input activations coremltools quantizes (`insert_prefix_quantize_dequantize_pair`)."""
 
+CAN_BE_COMPRESSED = LinearQuantize("int8", "per_tensor")
+"""Legal for every weight that coremltools can compress at all, on every deployment target."""
+
 _IOS17, _IOS18 = 17, 18
 _DENSE = Float16()
 _STRUCTURED_READERS = (("conv", "weight"), ("linear", "weight"))

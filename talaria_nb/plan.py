@@ -10,10 +10,10 @@ from talaria_nb.devices import Device
 from talaria_nb.devices import device as find_device
 from talaria_nb.errors import PlanError, SchemeError
 from talaria_nb.estimate import Comparison, Estimate, compared, price
-from talaria_nb.legality import activation_refusal, refused, starting_schemes, subject
+from talaria_nb.legality import CAN_BE_COMPRESSED, activation_refusal, refused, starting_schemes, subject
 from talaria_nb.load import Model
 from talaria_nb.matching import op_rows, unknown_weight, weight_rows
-from talaria_nb.schemes import LinearQuantize, Scheme
+from talaria_nb.schemes import Scheme
 
 if TYPE_CHECKING:
     import os
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from talaria_nb.configs import ConfiguredPass, Pass
     from talaria_nb.hardware import Measurement
     from talaria_nb.torch_configs import TorchConfigs
-
-_CAN_BE_COMPRESSED = LinearQuantize("int8", "per_tensor")
-"""Legal for every weight that coremltools can compress at all, on every deployment target."""
 
 
 class Plan:
@@ -130,7 +127,7 @@ class Plan:
             reason = self._refusal(row, scheme)
             if reason is None:
                 changed[row] = scheme
-            elif chosen_by_name or self._refusal(row, _CAN_BE_COMPRESSED) is None:
+            elif chosen_by_name or self._refusal(row, CAN_BE_COMPRESSED) is None:
                 message = f"{self._model.program.weights.name[row]} cannot be {scheme!r}. {reason}"
                 raise SchemeError(message)
             else:

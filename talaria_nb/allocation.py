@@ -1,0 +1,63 @@
+"""Allocation: a plan that was found for a budget, with a bound for how much better any other could be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from talaria_nb.budgets import Budget, amount
+from talaria_nb.plan import Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from talaria_nb.error_table import Grade
+
+
+class Allocation(Plan):
+    """A plan that was found for a budget, and what is known about it. It is a `Plan`; edits of it are plain plans.
+
+    Attributes
+    ----------
+    error
+        Sum of the errors of all weights.
+    grade, what
+        How these errors are known ("weight", "estimated" or "measured"), and what they are, in words.
+    bound
+        No plan that keeps the budgets and pins has a smaller error: the optimum of the linear relaxation.
+    gap
+        (error - bound) / bound, how far at most the plan is from the best one; 0 where both are 0.
+    optimal
+        Whether HiGHS proved that there is no better plan.
+    spent
+        What the plan takes of each budget, as estimated; in the budget's own unit.
+    """
+
+    __slots__ = ("bound", "error", "grade", "optimal", "spent", "what")
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        error: float,
+        bound: float,
+        optimal: bool,
+        spent: Mapping[Budget, float],
+        grade: Grade,
+        what: str,
+    ) -> None:
+        super().__init__(plan.model)
+        self._schemes = plan.scheme_of_weight
+        self._activations = plan.int8_ops
+        self.error, self.bound, self.optimal = error, bound, optimal
+        self.spent, self.grade, self.what = spent, grade, what
+
+    @property
+    def gap(self) -> float:
+        """How far at most the error is above that of the best plan, relatively."""
+        return (self.error - self.bound) / self.bound if self.error > self.bound > 0 else 0.0
+
+    def __repr__(self) -> str:
+        kept = ", ".join(f"{amount(budget.metric, value)} of {budget.text}" for budget, value in self.spent.items())
+        best = "the best plan" if self.optimal else f"at most {self.gap:.2g} above the best plan"
+        budget = f"; {kept}" if kept else ""
+        return f"{super().__repr__()[:-1]}; {self.grade} error {self.error:.4g}, {best}{budget}>"

@@ -1,0 +1,218 @@
+"""ErrorTable: what every scheme does to every weight, as one number that adds over weights, with its grade.
+
+Everything that finds a plan reads errors from here, however they were found: "weight" grades look at the weights alone,
+"estimated" ones weigh them by a sensitivity, "measured" ones ran the model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from talaria_nb.errors import PlanError
+from talaria_nb.schemes import Float16, Scheme
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from talaria_nb.distortion import Distortions
+    from talaria_nb.load import Model
+
+Grade: TypeAlias = Literal["weight", "estimated", "measured"]
+WeightError: TypeAlias = Literal["noise_to_signal", "squared_error"]
+
+_WEIGHT_ERRORS: tuple[WeightError, ...] = ("noise_to_signal", "squared_error")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ErrorTable:
+    """Errors of every weight under some schemes; the error of a plan is their sum.
+
+    Attributes
+    ----------
+    schemes
+        The columns.
+    error
+        0 or more, in any unit that adds; NaN where a scheme is illegal or its error not known. float64, shape (weights,
+        schemes), weights in file order.
+    grade
+        "weight": of the weights alone. "estimated": weighted by a sensitivity. "measured": of the model's output.
+    what
+        What the number is, in words.
+    """
+
+    schemes: tuple[Scheme, ...]
+    error: NDArray[np.float64]
+    grade: Grade
+    what: str
+
+    def of(self, model: Model, schemes: Sequence[Scheme]) -> NDArray[np.float64]:
+        """Return the errors under other columns: float64, shape (weights, schemes), NaN where not known.
+
+        A weight as it was loaded has no error, whatever the table says or does not say of it.
+
+        Raises
+        ------
+        PlanError
+            If the table is not for this model, or holds errors that are infinite or below zero.
+        """
+        weights = model.program.weights
+        if self.error.shape != (len(weights), len(self.schemes)):
+            raise PlanError(
+                f"The errors have the shape {self.error.shape}, but {model.program.name} has {len(weights)} weights "
+                f"and the table {len(self.schemes)} schemes. Errors are found anew for every model."
+            )
+        wrong = np.argwhere(np.isinf(self.error) | (self.error < -_ROUNDING * np.nanmax(np.abs(self.error), initial=0)))
+        if wrong.size:
+            row, column = wrong[0]
+            raise PlanError(
+                f"The error of {weights.name[row]} as {self.schemes[column].label} is {self.error[row, column]:g}: "
+                "errors are finite and not below zero."
+            )
+        column_of = {scheme: column for column, scheme in enumerate(self.schemes)}
+        unknown = np.full(len(weights), np.nan)
+        found = [self.error[:, column_of[scheme]] if scheme in column_of else unknown for scheme in schemes]
+        table = np.maximum(np.stack(found, axis=1), 0.0) if found else np.zeros((len(weights), 0))
+        packed = weights.packed
+        for column, scheme in enumerate(schemes):
+            if isinstance(scheme, Float16):
+                dense = [row not in packed for row in range(len(weights))]
+                table[dense, column] = 0.0
+            for row, each in packed.items():
+                if each.scheme == scheme:
+                    table[row, column] = 0.0
+        return table
+
+
+_ROUNDING = 1e-9
+"""Measured differences of nothing may be below zero by so much of the largest."""
+
+
+def error_table(
+    model: Model,
+    schemes: Sequence[Scheme],
+    error: str | ErrorTable | pd.DataFrame | pd.Series | NDArray[np.floating] | None = None,
+    *,
+    progress: bool = True,
+) -> ErrorTable:
+    """Bring what is known about errors into one table.
+
+    Parameters
+    ----------
+    model
+        What `tnb.load` returns.
+    schemes
+        The columns wanted where they are not given.
+    error
+        None or "noise_to_signal": of each weight, the squared error over the sum of its squares. "squared_error": the
+        squared error. A series by weight name, or an array of shape (weights,): a sensitivity, which multiplies the
+        squared errors and makes them "estimated". A DataFrame, weights by name × schemes, or an `ErrorTable`: taken as
+        it is; `attrs["grade"]` of a DataFrame says its grade, "measured" if it does not.
+    progress
+        Show a bar while weights are looked at.
+
+    Returns
+    -------
+    ErrorTable
+
+    Raises
+    ------
+    PlanError
+        If it is nothing of the kind, or for another model.
+    """
+    if isinstance(error, ErrorTable):
+        return error
+    if isinstance(error, pd.DataFrame):
+        return _from_frame(model, error)
+    if isinstance(error, (pd.Series, np.ndarray)):
+        found = weight_errors(model, schemes, progress=progress)
+        sensitivity = _by_weight(model, error)
+        return ErrorTable(
+            tuple(schemes), found.squared_error * sensitivity[:, None], "estimated", "sensitivity × squared error"
+        )
+    if error is None or error in _WEIGHT_ERRORS:
+        found = weight_errors(model, schemes, progress=progress)
+        if error == "squared_error":
+            return ErrorTable(tuple(schemes), found.squared_error, "weight", "squared error of the weights")
+        signal = np.where(found.signal > 0, found.signal, 1.0)[:, None]
+        return ErrorTable(tuple(schemes), found.squared_error / signal, "weight", "noise to signal, over all weights")
+    raise PlanError(
+        f"error={error!r} says nothing about errors: use one of {', '.join(_WEIGHT_ERRORS)}, a sensitivity for each "
+        "weight, or a table of weights × schemes."
+    )
+
+
+def _by_weight(model: Model, sensitivity: pd.Series | NDArray[np.floating]) -> NDArray[np.float64]:
+    weights = model.program.weights
+    if isinstance(sensitivity, pd.Series):
+        values = sensitivity.reindex(list(weights.name)).to_numpy(dtype=np.float64)
+    else:
+        values = np.asarray(sensitivity, dtype=np.float64)
+    if values.shape != (len(weights),):
+        raise PlanError(
+            f"The sensitivities have the shape {values.shape}, but {model.program.name} has {len(weights)} weights."
+        )
+    return values
+
+
+def _from_frame(model: Model, frame: pd.DataFrame) -> ErrorTable:
+    names = list(model.program.weights.name)
+    unknown = [name for name in frame.index if name not in model.program.weight_row]
+    if unknown:
+        raise PlanError(
+            f"The errors are of {unknown[0]!r}, but {model.program.name} has no weight of that name. model.weights "
+            "lists them all."
+        )
+    columns: list[Any] = list(frame.columns)
+    odd = [column for column in columns if not isinstance(column, Scheme)]
+    if odd:
+        raise PlanError(f"The columns of an error table are schemes such as tnb.Palettize(4), not {odd[0]!r}.")
+    grade = frame.attrs.get("grade", "measured")
+    values = frame.reindex(names).to_numpy(dtype=np.float64)
+    return ErrorTable(tuple(columns), values, grade, str(frame.attrs.get("what", f"{grade} error")))
+
+
+_known: WeakKeyDictionary[Model, tuple[tuple[Scheme, ...], Distortions]] = WeakKeyDictionary()
+
+
+def weight_errors(model: Model, schemes: Iterable[Scheme], *, progress: bool = False) -> Distortions:
+    """Return `distortion.distortions` of a model; each scheme is looked at once for each model and kept.
+
+    Parameters
+    ----------
+    model
+        What `tnb.load` returns.
+    schemes
+        The columns.
+    progress
+        Show a bar while weights are looked at.
+    """
+    from talaria_nb.distortion import Distortions, distortions  # noqa: PLC0415 - imports numba, which takes a second
+
+    wanted = tuple(dict.fromkeys(schemes))
+    columns, found = _known.get(model, ((), None))
+    missing = tuple(scheme for scheme in wanted if scheme not in columns)
+    if missing or found is None:
+        weights = model.program.weights
+        with tqdm(total=len(weights), desc="Weight errors", leave=False, disable=not progress) as bar:
+            seen: set[str] = set()
+
+            def value(name: str) -> NDArray[np.floating]:
+                if name not in seen:
+                    seen.add(name)
+                    bar.update()
+                return model.weight_value(name)
+
+            fresh = distortions(model.program, value, missing)
+        if found is not None:
+            fresh = replace(fresh, squared_error=np.hstack([found.squared_error, fresh.squared_error]))
+        columns, found = _known[model] = (*columns, *missing), fresh
+    at = [columns.index(scheme) for scheme in wanted]
+    return Distortions(found.squared_error[:, at], found.signal)
