@@ -181,12 +181,12 @@ def _torch(plan: Plan) -> Answer:
     covering = {name: each for name, each in made.items() if each.config is not None}
     reasons = made[COMPRESSORS[0]].not_covered
     left = [weight for weight in reasons if all(weight in each.not_covered for each in made.values())]
-    first = f"{left[0]}: {reasons[left[0]]}" if left else ""
+    first = reasons[left[0]] if left else ""
     if not covering:
-        message = f"No compressor of torch modules does what is planned, first {first}" if left else _NOTHING
+        message = f"No compressor of torch modules does what is planned: {first}" if left else _NOTHING
         return {"ok": False, "message": message}
     counts = ", ".join(f"{name} does {len(each.modules)}" for name, each in covering.items())
-    rest = f" No compressor does {len(left)} of them, first {first}" if left else ""
+    rest = f" No compressor does {len(left)} of them: {first}" if left else ""
     usage = ["from coremltools.optimize import torch as cto", ""]
     for name, each in covering.items():
         package = type(each.config).__module__.split(".")[3]

@@ -637,7 +637,8 @@ def _fold(exported: ExportedProgram, applied: dict[str, None]) -> None:
 def _fold_parameters(exported: ExportedProgram, applied: dict[str, None]) -> None:
     """Compute operators that coremltools lacks where they depend on parameters only (resized position embeddings)."""
     lacking = [node for node in exported.graph.nodes if node.op == "call_function" and not _translated(node)]
-    if not lacking:
+    # Weights that training quantized would become float; by a trace they stay as they are.
+    if not lacking or any(node.target is torch.ops.aten.dequantize.self for node in lacking):
         return
     leading = set(lacking)
     for node in reversed(exported.graph.nodes):
