@@ -77,8 +77,13 @@ def roofline(plan: Plan, device: Device, compute_unit: str = "all") -> go.Figure
         title=f"{program.name} on {device.name}, estimated",
         xaxis={"type": "log", "title": "FLOPs per byte moved"},
         yaxis={"type": "log", "title": "GFLOP/s reached"},
+        legend={"orientation": "h", "y": -0.2},
+        margin={"t": 48, "r": 16},
+        height=_HEIGHT,
+        autosize=True,
     )
     return figure
 
 
 _POINTS = 100
+_HEIGHT = 520

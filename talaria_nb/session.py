@@ -20,11 +20,11 @@ from talaria_nb.devices import devices
 from talaria_nb.errors import PlanError, SchemeError
 from talaria_nb.estimate import Estimate, price
 from talaria_nb.history import History
+from talaria_nb.measured import Measured, check_unit, measured_ops
 from talaria_nb.menu import Menu
 from talaria_nb.plan import Plan
-from talaria_nb.plan_tables import op_table
 from talaria_nb.sqnr import known_noise
-from talaria_nb.views import Explorer, Graph, Sliders, Summary, Table
+from talaria_nb.views import Charts, Explorer, Graph, Sliders, Summary, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from talaria_nb.hardware import Measurement
     from talaria_nb.load import Model
     from talaria_nb.schemes import Scheme
 
@@ -63,6 +64,7 @@ class Session(anywidget.AnyWidget):
     devices = t.List(t.Unicode(), read_only=True).tag(sync=True)
     program = t.Dict(read_only=True).tag(sync=True)
     costs = t.Dict(read_only=True).tag(sync=True)
+    measured_state = t.Dict(read_only=True).tag(sync=True)
     plan_state = t.Dict(read_only=True).tag(sync=True)
     selected_ops = t.List(t.Int()).tag(sync=True)
     edits = t.List(t.Dict()).tag(sync=True)
@@ -77,6 +79,7 @@ class Session(anywidget.AnyWidget):
         self._table = _cost_table(plan, device, self._menu)
         self._history = History(self._columns_of(plan))
         self._acknowledged: dict[str, int] = {}
+        self._measured: Measured | None = None
         self._signal = np.full(len(self._table.elements), np.nan)
         self._errors: dict[Scheme, NDArray[np.float64] | None] = {}
         self._finds_errors = False
@@ -128,9 +131,27 @@ class Session(anywidget.AnyWidget):
     def ops(self) -> pd.DataFrame:
         """Every op under the current plan on the current device, as `Plan.table`.
 
-        sqnr_db is NaN for what `find_errors` has not found yet.
+        sqnr_db is NaN for what `find_errors` has not found yet. Where `measured` is given, measured_ms and
+        measured_unit are empty for ops whose weights are stored otherwise than when it was measured.
         """
-        return op_table(self.plan, self._table, noise=known_noise(self._table, self._history.columns))
+        return measured_ops(self.plan, self._table, known_noise(self._table, self._history.columns), self._measured)
+
+    @property
+    def measured(self) -> Measurement | None:
+        """What was measured of the plan, shown with a dot in place of estimates; settable with what `tnb.measure` says.
+
+        Set it while `plan` is what was measured and `device` the machine: `session.measured = tnb.measure(compressed)`.
+        It stands for that plan on that device; of other plans, for the ops whose weights are stored as they were then.
+        Nothing of it was ever tested on hardware.
+        """
+        return None if self._measured is None else self._measured.measurement
+
+    @measured.setter
+    def measured(self, measurement: Measurement | None) -> None:
+        if measurement is not None:
+            check_unit(measurement, self._table)
+        self._measured = None if measurement is None else Measured(measurement, self.plan, self.device)
+        self._publish_measured()
 
     @cached_property
     def explorer(self) -> Explorer:
@@ -156,6 +177,11 @@ class Session(anywidget.AnyWidget):
     def sliders(self) -> Sliders:
         """The view with one scheme and one slider for the selected ops, or for all weights."""
         return Sliders(self)
+
+    @cached_property
+    def charts(self) -> Charts:
+        """Plotly figures that follow the plan and share the selection, such as `session.charts.roofline`."""
+        return Charts(self)
 
     def find_errors(self) -> Thread:
         """Find in the background what every scheme offered does to the values of every weight, then show it.
@@ -224,6 +250,7 @@ class Session(anywidget.AnyWidget):
             return
         if change["new"].int8_ops != change["old"].int8_ops:
             self._reprice(self._table.device, self._table.schemes)
+            self._publish_measured()
         columns = self._columns_of(change["new"])
         if not np.array_equal(columns, self._history.columns):
             rows = np.arange(len(columns))
@@ -321,6 +348,13 @@ class Session(anywidget.AnyWidget):
 
     def _publish_costs(self) -> None:
         self.set_trait("costs", wire.pack_costs(self._table) | wire.pack_menu(self._table, self._menu))
+
+    def _publish_measured(self) -> None:
+        shown = self._measured
+        if shown is not None and shown.plan.int8_ops == self.plan.int8_ops:
+            self.set_trait("measured_state", wire.pack_measured(shown, self._table))
+        else:
+            self.set_trait("measured_state", {})
 
     def _publish_history(self) -> None:
         revision = self.plan_state.get("revision", 0) + 1

@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from talaria_nb.costs import CostTable
     from talaria_nb.history import History
     from talaria_nb.load import Model
+    from talaria_nb.measured import Measured
     from talaria_nb.menu import Menu
 
 Wire = dict[str, Any]
+
+_NO_UNIT = 255
 
 EXPORT_ENDINGS = {"python": ".py", "coremltools": ".yaml", "plan": ".yaml", "package": ".mlpackage"}
 """Item of the Export menu that is saved → the ending of its file."""
@@ -154,6 +157,19 @@ def pack_menu(table: CostTable, menu: Menu) -> Wire:
     return {
         "offered": _pack([scheme in offered for scheme in table.schemes], "u1"),
         "exact_error": _pack([is_determined(scheme) for scheme in table.schemes], "u1"),
+    }
+
+
+def pack_measured(measured: Measured, table: CostTable) -> Wire:
+    """Pack what was measured of a plan on the machine that a device stands for."""
+    seen = measured.measurement.ops.reindex(measured.plan.model.program.ops.name)
+    return {
+        "machine": measured.measurement.machine,
+        "device": measured.device,
+        "latency_ms": measured.measurement.latency_ms,
+        "scheme": _pack(table.columns_of(measured.plan.scheme_of_weight), "<u2"),
+        "op_ms": _pack(seen["latency_ms"], "<f8"),
+        "unit": _pack([UNITS.index(unit) if unit in UNITS else _NO_UNIT for unit in seen["unit"]], "u1"),
     }
 
 

@@ -1,6 +1,7 @@
 /** Columns of the ops table: what they show, how they sort, and which stay when the table is narrow. */
 
 import { BOUNDS } from "./estimate";
+import { measuredOp, measuredUnit } from "./measured";
 import type { Column, Program } from "./protocol";
 import { decibelsOf, opNoise } from "./sqnr";
 import type { Store } from "./store";
@@ -153,11 +154,11 @@ function sortValue(store: Store, key: ColumnKey): Value {
     case "error":
       return (op) => decibelsOf(opNoise(costs, scheme, op));
     case "latency":
-      return (op) => live.opMs[op]!;
+      return (op) => measuredOp(store, op)?.ms ?? live.opMs[op]!;
     case "bound":
       return (op) => BOUNDS[live.bound[op]!]!;
     case "unit":
-      return (op) => costs.units[costs.unit[op]!] ?? "";
+      return (op) => measuredUnit(store, op) || (costs.units[costs.unit[op]!] ?? "");
     case "scheme":
     case "bits":
       return (op) => {

@@ -5,6 +5,8 @@ export const THIN = "\u202f";
 export const MINUS = "−";
 export const ARROW = "→";
 export const ABOUT = "≈";
+/** Before what was measured, in the place of ABOUT. */
+export const MEASURED = `●${THIN}`;
 
 const BYTE_UNITS = ["B", "KB", "MB", "GB", "TB"] as const;
 

@@ -7,6 +7,7 @@ import { batch, computed, type ReadonlySignal, type Signal, signal } from "@prea
 import { createPriced, type Priced, price } from "./estimate";
 import { Exports, randomId } from "./exports";
 import { applyEdit, fold, type HistoryState } from "./history";
+import { decodeMeasured, type Measured } from "./measured";
 import {
   type Costs,
   decodeCosts,
@@ -78,6 +79,8 @@ export class Store {
   readonly preferredFamily: Signal<string>;
   /** weights that could not take the last choice */
   readonly skipped: Signal<number> = signal(0);
+  /** what `session.measured` holds */
+  readonly measured: Signal<Measured | null>;
   readonly exports = new Exports((request) => this.request(request));
   readonly canUndo: ReadonlySignal<boolean>;
   readonly canRedo: ReadonlySignal<boolean>;
@@ -112,6 +115,7 @@ export class Store {
     this.settled = this.authority;
     this.history = signal(this.authority);
     this.selection = signal(this.readSelection());
+    this.measured = signal(decodeMeasured(model.get("measured_state")));
     this.live = createPriced(this.costs.value);
     this.base = createPriced(this.costs.value);
     this.totals = signal(totalsOf(this.live));
@@ -144,6 +148,9 @@ export class Store {
       const now = this.selection.peek().ops;
       if (next.ops.length === now.length && next.ops.every((op, i) => op === now[i])) return;
       this.selection.value = next;
+    });
+    this.listen("measured_state", () => {
+      this.measured.value = decodeMeasured(model.get("measured_state"));
     });
     this.listen("response", () => this.exports.receive(model.get("response")));
     this.listen("progress", () => this.exports.told(model.get("progress")));

@@ -1,5 +1,6 @@
 """Views: thin widgets that show one session. They hold a reference to it and do no arithmetic."""
 
+from talaria_nb.views.charts import Charts
 from talaria_nb.views.explorer import Explorer
 from talaria_nb.views.graph import Graph
 from talaria_nb.views.sliders import Sliders
@@ -7,4 +8,4 @@ from talaria_nb.views.summary import Summary
 from talaria_nb.views.table import Table
 from talaria_nb.views.view import View
 
-__all__ = ["Explorer", "Graph", "Sliders", "Summary", "Table", "View"]
+__all__ = ["Charts", "Explorer", "Graph", "Sliders", "Summary", "Table", "View"]

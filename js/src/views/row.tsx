@@ -3,6 +3,7 @@ import type { VNode } from "preact";
 import type { ColumnKey, TableColumn } from "../columns";
 import { BOUNDS } from "../estimate";
 import * as format from "../format";
+import { measuredOp, measuredUnit } from "../measured";
 import { type Noise, opNoise } from "../sqnr";
 import type { Store } from "../store";
 import { Bits } from "./bits";
@@ -104,6 +105,14 @@ function Cell({ store, op, active, most, column }: RowProps & { column: ColumnKe
 function UnitCell({ store, op }: { store: Store; op: number }): VNode {
   const { units, unit, unitReason, unitReasons } = store.costs.value;
   const name = units[unit[op]!] ?? "";
+  const measured = measuredUnit(store, op);
+  if (measured !== "")
+    return (
+      <Text
+        value={format.MEASURED + measured}
+        title={`${measured}: where Core ML prefers to run it on ${store.measured.value?.machine}\nexpected: ${name}`}
+      />
+    );
   return <Text value={name} title={unitReasons[unitReason[op]!] ?? name} />;
 }
 
@@ -233,6 +242,17 @@ function LatencyCell({ store, op, most }: BarCellProps): VNode {
   const [low, high] = store.costs.value.interval;
   const now = store.live.opMs[op]!;
   const [a, b] = [format.milliseconds(store.base.opMs[op]!), format.milliseconds(now)];
+  const measured = measuredOp(store, op);
+  if (measured)
+    return (
+      <Bar
+        now={measured.ms / most}
+        was={0}
+        title={`${format.milliseconds(measured.ms)} ms, measured on ${measured.machine}: the median prediction times Core ML's share for the op\nestimated: ${format.ABOUT}${b} ms`}
+      >
+        {format.MEASURED + format.milliseconds(measured.ms)}
+      </Bar>
+    );
   return (
     <Bar
       soft

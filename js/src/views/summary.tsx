@@ -1,6 +1,7 @@
 import type { VNode } from "preact";
 import { column } from "../columns";
 import * as format from "../format";
+import { measuredPlan } from "../measured";
 import { planIsExact } from "../sqnr";
 import type { Store } from "../store";
 
@@ -11,6 +12,7 @@ export function Summary({ store }: { store: Store }): VNode {
   const program = store.program.value;
   const priced = store.costs.value;
   const pricing = store.device.value !== "" && store.device.value !== priced.device;
+  const measured = measuredPlan(store);
   const differs = now.latencyMs !== was.latencyMs;
   const interval = `${format.milliseconds(now.lowMs)} – ${format.milliseconds(now.highMs)}${format.THIN}ms`;
   const [joulesBefore, joulesAfter] = [format.milliseconds(was.energyMj), format.milliseconds(now.energyMj)];
@@ -42,18 +44,33 @@ export function Summary({ store }: { store: Store }): VNode {
           />
         </div>
       </Figure>
-      <Figure
-        name="Latency"
-        certainty="estimated"
-        test="total-latency"
-        raw={now.latencyMs}
-        value={`${format.ABOUT}${before === after ? "" : `${before} ${format.ARROW} `}${after}${format.THIN}ms`}
-        change={differs ? format.percentChange(was.latencyMs, now.latencyMs) : ""}
-        better={now.latencyMs < was.latencyMs}
-        words={`about ${after} milliseconds, ${format.changeInWords(was.latencyMs, now.latencyMs, "faster", "slower")} than float16`}
-        below={pricing ? `on ${priced.device} · waiting for the kernel` : `${interval} (80${format.THIN}%)`}
-        title={`${column(program, "latency_ms", "latency")?.description ?? "Time of one prediction."}\nEstimated on ${priced.device}, ${priced.computeUnit}. 80 % interval: ${interval}.`}
-      />
+      {measured ? (
+        <Figure
+          name="Latency"
+          certainty="measured"
+          test="total-latency"
+          raw={measured.ms}
+          value={`${format.MEASURED}${format.milliseconds(measured.ms)}${format.THIN}ms`}
+          change=""
+          better
+          words={`${format.milliseconds(measured.ms)} milliseconds, measured on ${measured.machine}`}
+          below={`on ${measured.machine} · estimated ${format.ABOUT}${after}`}
+          title={`Median time of one prediction on ${measured.machine}, given to the session for this very plan.\nEstimated on ${priced.device}: ${format.ABOUT}${after} ms, 80 % interval ${interval}.`}
+        />
+      ) : (
+        <Figure
+          name="Latency"
+          certainty="estimated"
+          test="total-latency"
+          raw={now.latencyMs}
+          value={`${format.ABOUT}${before === after ? "" : `${before} ${format.ARROW} `}${after}${format.THIN}ms`}
+          change={differs ? format.percentChange(was.latencyMs, now.latencyMs) : ""}
+          better={now.latencyMs < was.latencyMs}
+          words={`about ${after} milliseconds, ${format.changeInWords(was.latencyMs, now.latencyMs, "faster", "slower")} than float16`}
+          below={pricing ? `on ${priced.device} · waiting for the kernel` : `${interval} (80${format.THIN}%)`}
+          title={`${column(program, "latency_ms", "latency")?.description ?? "Time of one prediction."}\nEstimated on ${priced.device}, ${priced.computeUnit}. 80 % interval: ${interval}.`}
+        />
+      )}
       <Figure
         name="Peak memory"
         certainty="exact by op order"

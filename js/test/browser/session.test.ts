@@ -5,7 +5,7 @@ import { decodeCosts } from "../../src/protocol";
 import session from "../../src/session";
 import trampoline from "../../src/view";
 import { FakeModel, planWire } from "../fakeModel";
-import { synthetic, view } from "../synthetic";
+import { measuredWire, synthetic, view } from "../synthetic";
 import {
   all,
   button,
@@ -218,6 +218,26 @@ test("a failed export says why", async () => {
   model.push("response", { id, ok: false, what: "configs", message: "The plan changes nothing." });
   await frame();
   expect(get(el, "dialog [role=alert]").textContent).toBe("The plan changes nothing.");
+});
+
+test("what was measured stands with a dot in place of the estimate, until the plan changes", async () => {
+  const { el, model } = mount({}, "explorer", 2400);
+  await settled();
+  const estimated = value(el, "total-latency");
+  model.push("measured_state", measuredWire(synthetic()));
+  await settled();
+  const total = get(el, "[data-testid=total-latency]");
+  expect([total.textContent, total.dataset.value]).toEqual(["●\u202f2.50\u202fms", "2.5"]);
+  expect(get(el, ".tlr-summary").textContent).toContain("on this Mac · estimated ≈");
+  const first = (): HTMLElement => get(el, "[data-testid=op-row][data-op='0']");
+  expect(get(first(), ".tlr-cell-latency").textContent).toBe("●\u202f0.500");
+  expect(get(first(), ".tlr-cell-unit").textContent).toBe("●\u202fGPU");
+  drag(get(first(), "[role=slider]"), 3);
+  await settled();
+  expect(get(el, "[data-testid=total-latency]").textContent).toContain("≈");
+  expect(value(el, "total-latency")).toBeLessThan(estimated);
+  expect(get(first(), ".tlr-cell-latency").textContent).toContain("≈");
+  expect(get(first(), ".tlr-cell-unit").textContent).toBe("Neural Engine");
 });
 
 test("a device is asked for at once and priced when its costs come", async () => {
