@@ -283,9 +283,9 @@ def _erfc(_: ExportedProgram, node: Node) -> None:
 
 
 def _nan_to_num(_: ExportedProgram, node: Node) -> None:
+    """Without limits of its own, those of float16: Core ML computes in it, and greater ones would be infinite again."""
     x, *given = ranks.arguments(node)
-    dtype = x.meta["val"].dtype
-    limits = torch.finfo(dtype)
+    limits = torch.finfo(torch.float16)
     defaults = (0.0, limits.max, limits.min)
     nan, high, low = (
         default if value is None else value

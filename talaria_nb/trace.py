@@ -18,7 +18,7 @@ from talaria_nb import (
     coreml,
     translations,  # noqa: F401 - importing it registers them
 )
-from talaria_nb.errors import LoadError
+from talaria_nb.errors import ConversionError, LoadError
 from talaria_nb.lineage import Lineage, Step, link
 from talaria_nb.read import mil_function
 from talaria_nb.source import Frame, Origin, SourceMap, is_of_model, is_of_torch
@@ -34,6 +34,9 @@ _FRAME = re.compile(r"^(?P<file>.+)\((?P<line>\d+)\): (?P<function>.*)$", re.MUL
 """One frame as TorchScript keeps it."""
 _MODULE_MARK = "<module of the model>"
 """File name of the frames that `_marked` puts around each module; their function is "." and the module's path."""
+_ASSIGNED = frozenset(["aten::copy_", "aten::fill_"])
+"""Kinds of nodes that coremltools takes for an assignment to a part of a tensor, after `_PARTS`."""
+_PARTS = frozenset(["aten::select", "aten::slice"])
 _SHAPES = frozenset(["size", "dim", "numel", "len"])
 """ATen names of nodes whose results depend on shapes only: they are constants after conversion."""
 
@@ -84,6 +87,8 @@ def convert_traced(
     ------
     LoadError
         If the states are not the buffers that change, or what changes is no buffer.
+    ConversionError
+        If coremltools would lose a change without a word.
     """
     leaves, spec = pytree.tree_flatten((args, kwargs))
     tensors = [leaf.clone() for leaf in leaves if isinstance(leaf, torch.Tensor)]
@@ -95,9 +100,10 @@ def convert_traced(
         for place in plain_tensors(module)
         if id(plain := place.holder[place.key]) not in registered
     }
-    with torch.no_grad(), _marked(module):
+    with torch.no_grad(), _marked(module), _layer_by_layer():
         flat = _Flat(module, spec, leaves, flatten)
         traced = torch.jit.trace(flat, tuple(tensors), check_trace=False, strict=False)  # type: ignore[no-untyped-call]
+    _check_views(traced, type(module).__name__)
     inputs = [ct.TensorType(shape=tensor.shape, dtype=_DTYPES.get(tensor.dtype, np.float32)) for tensor in tensors]
     changed = [name for name, (buffer, version) in before.items() if buffer._version != version]  # noqa: SLF001
     buffers = {name: buffer for name, (buffer, _) in before.items()}
@@ -116,6 +122,67 @@ def convert_traced(
     ]
     mlmodel = coreml.convert(traced, deployment_target, inputs=inputs, states=kept or None)
     return mlmodel, link(_lineage(traced, module), mil_function(mlmodel))
+
+
+@contextmanager
+def _layer_by_layer() -> Iterator[None]:
+    """Keep torch's transformer layers from calling one operator of torch's own for a whole layer."""
+    own = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(value=False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(value=own)
+
+
+def _check_views(traced: torch.jit.ScriptModule, name: str) -> None:
+    """Refuse changes of a view where the tensor behind it is read afterwards or is a state: most would be lost.
+
+    coremltools follows a tensor that is changed as a whole, and assignments to slices of one, but no other views.
+    """
+    views = _Views()
+    kept: list[str] = []
+    for node in _expand_and_optimize_ir(traced)[0].nodes():
+        views.read([value.debugName() for value in node.inputs()], name)
+        if node.kind() == "prim::GetAttr":
+            kept += [value.debugName() for value in node.outputs()]
+        else:
+            views.add(node)
+    views.read(kept, name)
+
+
+class _Views:
+    """Which values of a TorchScript graph are parts of which tensor, and where its latest values are."""
+
+    def __init__(self) -> None:
+        self.base: dict[str, str] = {}
+        self.views: set[str] = set()
+        self.slices: set[str] = set()
+        self.current: dict[str, set[str]] = {}
+
+    def read(self, names: list[str], model: str) -> None:
+        for name in names:
+            base = self.base.get(name, name)
+            if name not in self.current.get(base, {name}):
+                message = f"a trace of {model} would lose a change of a part of its tensor {base!r}"
+                raise ConversionError(message)
+
+    def add(self, node: torch.Node) -> None:
+        schema, results = node.schema(), [value.debugName() for value in node.outputs()]
+        changes = "(Tensor(a!) self" in schema
+        if not changes and "(Tensor(a" not in schema and node.kind() != "prim::ListUnpack":
+            return
+        first = next(value.debugName() for value in node.inputs())
+        base = self.base.get(first, first)
+        self.base |= dict.fromkeys(results, base)
+        if node.kind() in _PARTS and (first in self.slices or first not in self.views):
+            self.slices.update(results)
+        if changes and first in self.views and not (node.kind() in _ASSIGNED and first in self.slices):
+            self.current[base] = {*results}
+        if not changes or first in self.views:
+            self.views.update(results)
+        if first in self.current.get(base, ()):
+            self.current[base].update(results)
 
 
 def own_buffers(module: torch.nn.Module) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 import talaria_nb as tnb
+from reference import Run
 from talaria_nb.convert import convert
 from talaria_nb.errors import ConversionError
 from talaria_nb.quiet import quiet
@@ -64,7 +66,7 @@ BREAKERS: dict[str, Callable[[torch.Tensor], Any]] = {
     "fmod": lambda x: torch.fmod(x, 2.0) + x.trunc(),
     "lerp": lambda x: torch.lerp(x, x + 1, 0.3),
     "erfc": torch.erfc,
-    "nan_to_num": lambda x: (x / (x > 0.3)).nan_to_num(5.0, posinf=6.0),
+    "nan_to_num": lambda x: (x / (x > 0.3)).nan_to_num(5.0, posinf=6.0, neginf=-7.0),
     "var_mean": lambda x: torch.stack(torch.var_mean(x, 1)),
     "addmm": lambda x: torch.addmm(x, x[:, :2], x, beta=2, alpha=3),
     "diagonal": lambda x: x.reshape(2, 2, 2).diagonal(1, 1, 2) + x.reshape(2, 2, 2).diagonal(),
@@ -79,6 +81,12 @@ def test_a_repaired_graph_computes_what_it_did(name: str) -> None:
         repaired = repair(exported)
     assert repaired.repairs
     torch.testing.assert_close(repaired.exported.module()(X), BREAKERS[name](X))
+
+
+def test_infinities_become_numbers_that_float16_has() -> None:
+    conversion = convert(Runs(lambda x: (x / (x - 1)).nan_to_num()), X, "iOS18", progress=False)
+    [output] = Run(conversion.mlmodel)(X)
+    assert output[0, 0] == np.finfo(np.float16).max
 
 
 def repaired_values(action: Callable[[torch.Tensor], Any], x: torch.Tensor) -> Any:
@@ -197,6 +205,8 @@ def test_a_breaker_loads_by_export(name: str) -> None:
     conversion = convert(Runs(BREAKERS[name]), X, "iOS18", progress=False)
     assert conversion.road == "export"
     assert conversion.repairs
+    [output] = Run(conversion.mlmodel)(X)
+    np.testing.assert_allclose(output, BREAKERS[name](X).numpy(), atol=2e-2, rtol=2e-2)
 
 
 class Masked(nn.Module):
