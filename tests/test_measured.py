@@ -75,8 +75,7 @@ def test_the_browser_gets_times_units_and_the_plan_that_was_measured(session: tn
 def test_what_cannot_be_of_this_plan_is_refused(session: tnb.Session) -> None:
     with pytest.raises(tnb.TalariaError, match="compute_unit='cpuOnly', but the session prices 'all'"):
         session.measured = measurement(session, compute_unit="cpuOnly")
-    other = measurement(tnb.Session(models.minilm(), DEVICE))
-    nothing = other.ops.rename(index=lambda name: f"{name}_of_another")
+    others = measurement(session).ops.rename(index=lambda name: f"{name}_of_another")
     with pytest.raises(tnb.TalariaError, match="another model"):
-        session.measured = measurement(session, ops=nothing)
+        session.measured = measurement(session, ops=others)
     assert session.measured is None
