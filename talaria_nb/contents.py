@@ -10,18 +10,18 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from coremltools.optimize._utils import compute_qparams
 from coremltools.optimize.coreml._quantization_passes import prune_weights
 
+from talaria_nb.schemes import LinearQuantize, Prune
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from numpy.typing import NDArray
-
-    from talaria_nb.schemes import LinearQuantize, Prune
 
 _SAMPLED = 4096
 """Elements that are looked at first to tell two contents apart."""
@@ -95,6 +95,22 @@ class Integers:
     extent: Content
 
 
+class Question(NamedTuple):
+    """What decides the content of a stored tensor, without saying of which weight.
+
+    Attributes
+    ----------
+    about
+        Attribute of `Contents`, or with a scheme of what it makes of them: of `Pruned` or `Integers`.
+    scheme, counts
+        Pruning, or linear quantization with so many scales along each axis.
+    """
+
+    about: Literal["extent", "population", "proportions", "mask", "values", "data", "scale", "zero_point"]
+    scheme: Prune | LinearQuantize | None = None
+    counts: tuple[int, ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Contents:
     """The values of one weight, as questions that are answered once.
@@ -109,6 +125,16 @@ class Contents:
     _pruned: dict[Prune, Pruned] = field(default_factory=dict, repr=False)
     _integers: dict[tuple[LinearQuantize, tuple[int, ...]], Integers] = field(default_factory=dict, repr=False)
     _distinct: dict[tuple[int, int, int, Prune | None], int] = field(default_factory=dict, repr=False)
+
+    def answer(self, question: Question) -> Hashable:
+        """Answer a question; what two weights answer alike is equal in both."""
+        asked: object = self
+        if isinstance(question.scheme, Prune):
+            asked = self.pruned(question.scheme)
+        elif isinstance(question.scheme, LinearQuantize):
+            asked = self.integers(question.scheme, question.counts)
+        found: Hashable = getattr(asked, question.about)
+        return found
 
     @cached_property
     def has_infinity(self) -> bool:

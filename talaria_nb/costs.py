@@ -10,21 +10,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from talaria_nb import latency, storage
+from talaria_nb import latency
 from talaria_nb.devices import UNITS
 from talaria_nb.energy import op_energy
 from talaria_nb.errors import SchemeError
-from talaria_nb.legality import refused_by_shape, refused_by_values, starting_schemes, subject
+from talaria_nb.legality import starting_schemes
 from talaria_nb.memory import liveness
 from talaria_nb.menu import DEFAULT_MENU
 from talaria_nb.placement import placement
 from talaria_nb.program import DTYPE_BYTES, NO_OP
 from talaria_nb.resize import at_batch, at_context, batch_of
 from talaria_nb.schemes import Float16, LinearQuantize, Scheme
+from talaria_nb.weight_bytes import weight_bytes
 from talaria_nb.work import count_work
 
 if TYPE_CHECKING:
@@ -33,16 +34,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from talaria_nb.devices import Device, Unit
-    from talaria_nb.legality import Subject
     from talaria_nb.placement import Placement
     from talaria_nb.program import Program
+    from talaria_nb.weight_bytes import WeightBytes
     from talaria_nb.work import Work
 
 FLOAT16_COLUMN = 0
 """Column of `Float16()`; illegal for a weight that was loaded compressed."""
-
-_SHARED_SLOTS = 3
-"""Tensors of one weight that others could share: integers, scales and zero points; or a mask, values and a table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,12 +255,8 @@ def cost_table(
     loaded = starting_schemes(program)
     menu = tuple(dict.fromkeys((Float16(), *schemes, *loaded)))
     weights = program.weights
-    reason, refusals = _legality(program, menu, loaded)
-    legal = reason < 0
-    shape = (len(weights), len(menu))
-    payload, in_file, proto, stream, resident = (np.zeros(shape) for _ in range(5))
-    kept = {(row, column): stored_weight(program, menu[column], row) for row, column in np.argwhere(legal).tolist()}
-    sharing = _sharing(kept, shape)
+    column_of = {scheme: column for column, scheme in enumerate(menu)}
+    stored = weight_bytes(program, menu)
     dense = weights.elements * np.array([float(DTYPE_BYTES.get(dtype, 2)) for dtype in weights.dtype])
     timed = program if context is None else at_context(program, context)
     timed = timed if batch is None else at_batch(timed, batch)
@@ -271,34 +265,7 @@ def cost_table(
     start, rows_read = program.op_weights
     share = _shares(timed)
     brought_to, read_on = _units_of_weights(timed, placed, share, device.unit_name(compute_unit))
-    for column, scheme in enumerate(menu):
-        rows = np.flatnonzero(legal[:, column])
-        entries = [kept[row, column] for row in rows.tolist()]
-        payload[rows, column] = [entry.payload_bytes for entry in entries]
-        proto[rows, column] = [entry.proto_bytes for entry in entries]
-        tables = np.array([entry.tables for entry in entries], dtype=np.float64)
-        decompressed = np.zeros(len(rows), dtype=np.bool_)
-        for code, name in enumerate(UNITS):
-            if name in device.units and not latency.streams(device.units[name], scheme):
-                decompressed |= read_on[rows, code]
-            there = brought_to[rows] == code
-            if there.any():
-                stream[rows[there], column] = latency.unit_stream_ms(
-                    device.units[name],
-                    scheme,
-                    payload[rows[there], column],
-                    dense_bytes=dense[rows[there]],
-                    tables=tables[there],
-                )
-        resident[rows, column] = np.where(decompressed, dense[rows], payload[rows, column])
-    tensors = np.zeros(shape, dtype=np.uint8)
-    for (row, column), entry in kept.items():
-        tensors[row, column] = len(entry.tensors)
-        in_file[row, column] = entry.read_bytes + sum(
-            storage.recorded(nbytes) for nbytes, shared in entry.tensors if shared not in sharing.row_of
-        )
-    last = int(np.flatnonzero(weights.last_in_file)[0]) if weights.last_in_file.any() else -1
-    tail_bytes, tail_shared = _tails(kept, last, sharing, len(menu))
+    stream, resident = _arrival(device, menu, stored, dense, brought_to, read_on)
     times = latency.op_times(timed, work, device, compute_unit, units=placed.unit, transfer_ms=placed.transfer_ms)
     int8_ops, int8_ms = _int8_times(timed, work, device, compute_unit, placed, int8_activations)
     energy = op_energy(work, device, placed.unit)
@@ -307,18 +274,18 @@ def cost_table(
         device=device.name,
         compute_unit=compute_unit,
         schemes=menu,
-        refusals=refusals,
-        start=np.array([menu.index(scheme) for scheme in loaded], dtype=np.uint16),
-        reason=reason,
-        payload_bytes=payload,
-        file_bytes=in_file,
-        shared=sharing.shared,
-        shared_file_bytes=np.array(sharing.file_bytes, dtype=np.float64),
-        last_weight=last,
-        tail_bytes=tail_bytes,
-        tail_shared=tail_shared,
-        proto_bytes=proto,
-        tensors=tensors,
+        refusals=stored.refusals,
+        start=np.array([column_of[scheme] for scheme in loaded], dtype=np.uint16),
+        reason=stored.reason,
+        payload_bytes=stored.payload_bytes,
+        file_bytes=stored.file_bytes,
+        shared=stored.shared,
+        shared_file_bytes=stored.shared_file_bytes,
+        last_weight=stored.last_weight,
+        tail_bytes=stored.tail_bytes,
+        tail_shared=stored.tail_shared,
+        proto_bytes=stored.proto_bytes,
+        tensors=stored.tensors,
         fixed_records=program.fixed_records.astype(np.int32),
         build_info_bytes=program.build_info_bytes,
         stream_ms=stream,
@@ -326,7 +293,7 @@ def cost_table(
         fixed_memory_bytes=_fixed_memory_bytes(timed),
         elements=weights.elements.astype(np.float64),
         signal=np.full(len(weights), np.nan),
-        squared_error=np.full(shape, np.nan),
+        squared_error=np.full(stored.reason.shape, np.nan),
         fixed_file_bytes=program.fixed_file_bytes,
         fixed_proto_bytes=program.fixed_package_bytes,
         dispatch_ms=times.dispatch_ms,
@@ -357,6 +324,33 @@ def cost_table(
 _INT8 = 8
 
 
+def _arrival(
+    device: Device,
+    menu: tuple[Scheme, ...],
+    stored: WeightBytes,
+    dense: NDArray[np.float64],
+    brought_to: NDArray[np.int8],
+    read_on: NDArray[np.bool_],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Price how weights come to the units that read them: `CostTable.stream_ms` and `CostTable.resident_bytes`."""
+    legal = stored.reason < 0
+    stream, resident = np.zeros(legal.shape), np.zeros(legal.shape)
+    for column, scheme in enumerate(menu):
+        rows = np.flatnonzero(legal[:, column])
+        payload, tables = stored.payload_bytes[rows, column], stored.tables[rows, column]
+        decompressed = np.zeros(len(rows), dtype=np.bool_)
+        for code, name in enumerate(UNITS):
+            if name in device.units and not latency.streams(device.units[name], scheme):
+                decompressed |= read_on[rows, code]
+            there = brought_to[rows] == code
+            if there.any():
+                stream[rows[there], column] = latency.unit_stream_ms(
+                    device.units[name], scheme, payload[there], dense_bytes=dense[rows[there]], tables=tables[there]
+                )
+        resident[rows, column] = np.where(decompressed, dense[rows], payload)
+    return stream, resident
+
+
 def _units_of_weights(
     program: Program, placed: Placement, share: NDArray[np.float64], asked: str
 ) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
@@ -381,8 +375,8 @@ def _int8_times(
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """Price the ops that int8 activations make faster as if all weights of such ops were int8 too."""
     reads = np.diff(program.op_weights[0]) > 0
-    faster = [device.units[UNITS[code]].int8_speedup > 1 for code in placed.unit.tolist()]
-    ops = [op for op in sorted(int8_activations) if reads[op] and faster[op]]
+    faster = [name in device.units and device.units[name].int8_speedup > 1 for name in UNITS]
+    ops = [op for op in sorted(int8_activations) if reads[op] and faster[placed.unit[op]]]
     if not ops:
         return np.zeros(0, dtype=np.int32), np.zeros((4, 0))
     bits = np.full(len(work), 2 * _INT8)
@@ -403,118 +397,17 @@ def _int8_times(
 def _fixed_memory_bytes(program: Program) -> int:
     """Count the memory that no plan changes."""
     values = program.values
-    given = set(program.inputs)
-    constants = sum(
-        values.bytes_of(value)
-        for value in np.flatnonzero((values.producer == NO_OP) & (values.weight < 0)).tolist()
-        if value not in given
-    )
-    return liveness(program).peak_bytes + constants
+    constant = (values.producer == NO_OP) & (values.weight < 0)
+    constant[list(program.inputs)] = False
+    return liveness(program).peak_bytes + int(values.nbytes[constant].sum())
 
 
 def _shares(program: Program) -> NDArray[np.float64]:
     """Part of each weight that each op reading it brings in, in the order of `Program.op_weights`."""
     start, rows = program.op_weights
     share = np.ones(len(rows))
-    for op, op_type in enumerate(program.ops.op_type):
-        if op_type.startswith("gather"):
-            written = sum(prod(program.values.shape[value]) for value in program.ops.outputs[op])
-            for read in range(start[op], start[op + 1]):
-                share[read] = min(1.0, written / prod(program.weights.shape[rows[read]]))
+    for op in program.ops.rows_of([op_type for op_type in program.ops.rows_of_type if op_type.startswith("gather")]):
+        written = sum(prod(program.values.shape[value]) for value in program.ops.outputs[op])
+        for read in range(start[op], start[op + 1]):
+            share[read] = min(1.0, written / prod(program.weights.shape[rows[read]]))
     return share
-
-
-class _Sharing(NamedTuple):
-    """Which tensors several weights could share, and who needs them."""
-
-    row_of: dict[storage.SharedTensor | None, int]
-    file_bytes: list[int]
-    shared: NDArray[np.int16]
-
-
-def _sharing(kept: Mapping[tuple[int, int], storage.Stored], shape: tuple[int, int]) -> _Sharing:
-    """Give numbers to the tensors that two weights or more may need; those that one alone needs are its own."""
-    sizes: dict[storage.SharedTensor, int] = {}
-    owners: dict[storage.SharedTensor, set[int]] = {}
-    for (row, _), entry in kept.items():
-        for nbytes, shared in entry.tensors:
-            if shared is not None:
-                sizes[shared] = nbytes
-                owners.setdefault(shared, set()).add(row)
-    merged = [key for key, rows in owners.items() if len(rows) > 1]
-    row_of: dict[storage.SharedTensor | None, int] = {shared: at for at, shared in enumerate(merged)}
-    numbers = np.full((*shape, _SHARED_SLOTS), -1, dtype=np.int16)
-    for (row, column), entry in kept.items():
-        needed = [row_of[shared] for _, shared in entry.tensors if shared in row_of]
-        numbers[row, column, : len(needed)] = needed
-    return _Sharing(row_of, [storage.recorded(sizes[shared]) for shared in merged], numbers)
-
-
-def _tails(
-    kept: Mapping[tuple[int, int], storage.Stored], last: int, sharing: _Sharing, columns: int
-) -> tuple[NDArray[np.float64], NDArray[np.int16]]:
-    """Count the padding that the file is spared after its last tensor, for every scheme of the weight that ends it."""
-    spared = np.zeros((columns, 2))
-    shared = np.full(columns, -1, dtype=np.int16)
-    for column in range(columns):
-        tensors = kept[last, column].tensors if (last, column) in kept else ()
-        if tensors:
-            own = [nbytes for nbytes, content in tensors if content not in sharing.row_of]
-            ends = (tensors[-1][0], own[-1] if own else tensors[-1][0])
-            spared[column] = [storage.padded(nbytes) - nbytes for nbytes in ends]
-            shared[column] = sharing.row_of.get(tensors[-1][1], -1)
-    return spared, shared
-
-
-def weight_file_bytes(program: Program, schemes: Iterable[Scheme]) -> int:
-    """Predict `weight.bin` under one scheme a weight, in file order; no device needed. Exact for legal schemes."""
-    return storage.file_bytes(
-        [stored_weight(program, scheme, row) for row, scheme in enumerate(schemes)],
-        fixed=program.fixed_file_bytes,
-        ends_with_weight=bool(program.weights.last_in_file.any()),
-    )
-
-
-def stored_weight(program: Program, scheme: Scheme, row: int) -> storage.Stored:
-    """Count the bytes of the weight in one row of `program.weights` under a scheme; counted once and kept."""
-    found = program.stored_bytes.get((row, scheme))
-    if found is None:
-        found = program.stored_bytes[row, scheme] = _stored_weight(program, scheme, row)
-    return found
-
-
-def _stored_weight(program: Program, scheme: Scheme, row: int) -> storage.Stored:
-    weights = program.weights
-    packed = weights.packed.get(row)
-    if packed is not None:  # no other scheme is legal, and these bytes were read, not predicted
-        return storage.Stored((), packed.data_bytes, packed.overhead_bytes, 0, packed.tables, packed.file_bytes)
-    value = int(weights.value[row])
-    return storage.stored(
-        scheme,
-        subject(program, row),
-        weights.dtype[row],
-        name=weights.name[row],
-        parameters=[
-            parameter for op in weights.readers[row] for parameter, read in program.ops.inputs[op] if read == value
-        ],
-    )
-
-
-def _legality(
-    program: Program, menu: tuple[Scheme, ...], loaded: tuple[Scheme, ...]
-) -> tuple[NDArray[np.int16], tuple[str, ...]]:
-    """Ask the rules about shapes once for every distinct kind of weight and scheme, and those about values for each."""
-    sentences: dict[str, int] = {}
-    reason = np.full((len(loaded), len(menu)), -1, dtype=np.int16)
-    subjects = [subject(program, row) for row in range(len(loaded))]
-    rows_of: dict[Subject, list[int]] = {}
-    for row, found in enumerate(subjects):
-        rows_of.setdefault(found, []).append(row)
-    for kind, rows in rows_of.items():
-        for column, scheme in enumerate(menu):
-            answer = refused_by_shape(scheme, kind)
-            answers = [answer or refused_by_values(scheme, subjects[row]) for row in rows]
-            reason[rows, column] = [
-                -1 if said is None else sentences.setdefault(said, len(sentences)) for said in answers
-            ]
-    return reason, tuple(sentences)

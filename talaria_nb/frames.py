@@ -193,8 +193,9 @@ COLUMNS: dict[str, Column] = {
         "time at stake",
         "ms",
         "estimated",
-        "Time of the finding's ops as the device is priced, the most that the remedy could save. Ops that leave the "
-        "Neural Engine cost more than this says. Empty for findings about size alone.",
+        "Time of all of the finding's ops where they run: an upper bound of what removing them could save, and the "
+        "remedy may save less. The way back to the Neural Engine is part of the op after them. Empty for findings "
+        "about size alone.",
         numeric=True,
     ),
     "remedy": Column("remedy", "", "text", "What to change in the model."),

@@ -7,13 +7,15 @@ old targets, and skips most of the rest without one.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from talaria_nb.schemes import AsStored, Float16, Joint, LinearQuantize, Palettize, Prune, Scheme, part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from talaria_nb.contents import Contents
     from talaria_nb.program import Program, Shape
@@ -110,7 +112,7 @@ def ios_version(deployment_target: str) -> int:
 def starting_schemes(program: Program) -> tuple[Scheme, ...]:
     """Return how each weight of a program is stored as it was loaded, in file order."""
     packed = program.weights.packed
-    return tuple(packed[row].scheme if row in packed else Float16() for row in range(len(program.weights)))
+    return tuple(packed[row].scheme if row in packed else _DENSE for row in range(len(program.weights)))
 
 
 def grouped_axis(scheme: Palettize, weight: Subject) -> int:
@@ -233,6 +235,30 @@ def unique_nbits(scheme: Scheme, weight: Subject) -> int:
     """Return the width of the indices of a palette of mode "unique"; needs the contents."""
     count = distinct_values(scheme, weight)
     return next((nbits for nbits in (1, 2, 3, 4, 6) if count <= 2**nbits), 8)
+
+
+def value_facts(scheme: Scheme, weight: Subject) -> tuple[Hashable, ...]:
+    """Return all that legality and bytes under a scheme depend on among the values of a weight; needs the contents.
+
+    Of two weights that are alike in everything else and have the same facts, both are refused or both are stored in as
+    many bytes.
+    """
+    if weight.contents is None:
+        return ()
+    facts: list[Hashable] = []
+    for found in dict.fromkeys((scheme, *scheme.parts)):
+        if isinstance(found, LinearQuantize):
+            facts.append(weight.contents.has_infinity)
+        if isinstance(found, Prune):
+            facts.append(weight.contents.pruned(found).nonzeros)
+        if _is_unique(found):
+            facts.append(distinct_values(found, weight))
+    return tuple(facts)
+
+
+def depends_on_values(scheme: Scheme) -> bool:
+    """Say whether a scheme has `value_facts`."""
+    return any(isinstance(found, (LinearQuantize, Prune)) or _is_unique(found) for found in scheme.parts)
 
 
 def _is_unique(scheme: Scheme) -> bool:
@@ -426,12 +452,17 @@ def refused_by_values(scheme: Scheme, weight: Subject) -> str | None:
 
 
 def _first_broken(rules: tuple[Rule, ...], scheme: Scheme, weight: Subject) -> str | None:
-    about = dict.fromkeys((scheme, *scheme.parts))
-    for rule in rules:
-        for found in about:
-            if isinstance(found, rule.kind) and rule.broken(found, weight):
-                return rule.sentence(found, weight)
+    for rule, found in _concerning(rules, scheme):
+        if rule.broken(found, weight):
+            return rule.sentence(found, weight)
     return None
+
+
+@lru_cache(maxsize=256)
+def _concerning(rules: tuple[Rule, ...], scheme: Scheme) -> tuple[tuple[Rule, Scheme], ...]:
+    """List the rules about a scheme or its parts, each with what it is about."""
+    about = dict.fromkeys((scheme, *scheme.parts))
+    return tuple((rule, found) for rule in rules for found in about if isinstance(found, rule.kind))
 
 
 def subject(program: Program, row: int) -> Subject:
@@ -442,23 +473,33 @@ def subject(program: Program, row: int) -> Subject:
         shape=weights.shape[row],
         channel_axes=weights.channel_axes[row],
         deployment_target=program.deployment_target,
-        uses=_uses(program, row),
-        start=Float16() if packed is None else packed.scheme,
+        uses=tuple(dict.fromkeys(uses(program)[row])),
+        start=_DENSE if packed is None else packed.scheme,
         contents=weights.contents[row] if packed is None and weights.contents else None,
     )
 
 
-def _uses(program: Program, row: int) -> tuple[Use, ...]:
-    value = int(program.weights.value[row])
-    uses = []
-    for op in program.weights.readers[row]:
-        groups = program.ops.attributes[op].get("groups", 1)
-        uses += [
-            Use(program.ops.op_type[op], parameter, groups if isinstance(groups, int) else 1)
-            for parameter, read in program.ops.inputs[op]
-            if read == value
-        ]
-    return tuple(dict.fromkeys(uses))
+def uses(program: Program) -> tuple[tuple[Use, ...], ...]:
+    """List every place where each weight is read, in execution order; found once a program."""
+    if program not in _USES:
+        _USES[program] = _uses(program)
+    return _USES[program]
+
+
+_USES: WeakKeyDictionary[Program, tuple[tuple[Use, ...], ...]] = WeakKeyDictionary()
+
+
+def _uses(program: Program) -> tuple[tuple[Use, ...], ...]:
+    ops = program.ops
+    found: list[list[Use]] = [[] for _ in program.weights.name]
+    weight = program.values.weight.tolist()
+    for op in sorted({op for readers in program.weights.readers for op in readers}):
+        groups = ops.attributes[op].get("groups", 1)
+        for parameter, value in ops.inputs[op]:
+            if weight[value] >= 0:
+                use = Use(ops.op_type[op], parameter, groups if isinstance(groups, int) else 1)
+                found[weight[value]].append(use)
+    return tuple(map(tuple, found))
 
 
 def activation_refusal(program: Program, op: int) -> str | None:

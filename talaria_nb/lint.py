@@ -392,7 +392,7 @@ RULES: tuple[Rule, ...] = (
     Rule("rank over 5", "high", _leaving(placement.high_ranks), "Merge axes: Core ML runs tensors of rank 5 at most."),
     Rule(
         "integer arithmetic",
-        "medium",
+        "low",
         _leaving(placement.integer_arithmetic),
         "Compute index tensors once and pass them in, or compute in float16 where values stay below 2,048.",
         placement.TYPED_EXECUTION,

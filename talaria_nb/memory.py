@@ -68,41 +68,35 @@ def liveness(program: Program) -> Liveness:
     buffer = _buffers(program)
     born = np.full(len(values.name), count, dtype=np.int64)
     dies = np.full(len(values.name), -1, dtype=np.int64)
-    for value in program.inputs:
-        born[value] = 0
-    for row in range(count):
-        for value in ops.outputs[row]:
-            born[buffer[value]] = min(born[buffer[value]], row)
-            dies[buffer[value]] = max(dies[buffer[value]], row)
-        for _, value in ops.inputs[row]:
-            dies[buffer[value]] = row
-    for value in (*program.outputs, *_states(program)):
-        dies[buffer[value]] = count - 1
+    born[list(program.inputs)] = 0
+    np.minimum.at(born, buffer[ops.writes.value], ops.writes.op)
+    for pairs in (ops.writes, ops.reads):
+        np.maximum.at(dies, buffer[pairs.value], pairs.op)
+    dies[buffer[[*program.outputs, *_states(program)]]] = count - 1
+    alive = (born <= dies) & (born < count)
     change = np.zeros(count + 1, dtype=np.int64)
-    for value in np.flatnonzero((born <= dies) & (born < count)).tolist():
-        size = values.bytes_of(value)
-        change[born[value]] += size
-        change[dies[value] + 1] -= size
+    np.add.at(change, born[alive], values.nbytes[alive])
+    np.subtract.at(change, dies[alive] + 1, values.nbytes[alive])
     return Liveness(np.cumsum(change[:-1]))
 
 
 def _states(program: Program) -> set[int]:
+    ops = program.ops
     return {
         value
-        for op_type, inputs in zip(program.ops.op_type, program.ops.inputs, strict=True)
-        for parameter, value in inputs
-        if op_type in STATE_PARAMETERS and parameter == STATE_PARAMETERS[op_type]
+        for row in ops.rows_of(STATE_PARAMETERS)
+        for parameter, value in ops.inputs[row]
+        if parameter == STATE_PARAMETERS[ops.op_type[row]]
     }
 
 
 def _buffers(program: Program) -> NDArray[np.int64]:
     """Return for every value the one whose buffer it uses: its own, or that of what a layout-only op was given."""
-    buffer = np.arange(len(program.values.name), dtype=np.int64)
-    for row, op_type in enumerate(program.ops.op_type):
-        given = program.ops.inputs[row]
-        if op_type in FREE and given:
-            source = given[0][1]
-            for value in program.ops.outputs[row]:
-                if program.values.bytes_of(value) == program.values.bytes_of(source):
+    ops, nbytes = program.ops, program.values.nbytes.tolist()
+    buffer = list(range(len(nbytes)))
+    for row in ops.rows_of(FREE):
+        for _, source in ops.inputs[row][:1]:
+            for value in ops.outputs[row]:
+                if nbytes[value] == nbytes[source]:
                     buffer[value] = buffer[source]
-    return buffer
+    return np.array(buffer, dtype=np.int64)

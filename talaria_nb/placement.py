@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from talaria_nb.devices import Device
-    from talaria_nb.program import Program
+    from talaria_nb.program import Program, Shape
     from talaria_nb.work import Work
 
 MAX_RANK = 5
@@ -161,12 +161,12 @@ def placement(program: Program, work: Work, device: Device, compute_unit: str = 
         for op, why, reference in leaving(program, work, device.chip):
             unit[op] = UNITS.index("cpu")
             reason[op] = reason[op] or f"{why} ({reference})"
-        priced = work.kind < Kind.FREE
-        if compute_unit == "all" and "gpu" in device.units and _all_float32(program, priced):
-            unit[:] = UNITS.index("gpu")
-        else:
-            _merge_islands(program, work, device, unit, reason)
-        _let_free_ops_follow(program, work, unit, reason)
+        if any(reason):
+            if compute_unit == "all" and "gpu" in device.units and _all_float32(program, work):
+                unit[:] = UNITS.index("gpu")
+            else:
+                _merge_islands(program, work, device, unit, reason)
+            _let_free_ops_follow(program, work, unit, reason)
     return Placement(unit, tuple(reason), _transfers(program, work, device, unit))
 
 
@@ -189,16 +189,16 @@ def is_tiny(program: Program, work: Work) -> bool:
 
 def known_to_leave(program: Program) -> Iterator[Leaving]:
     """Yield ops of the types in `OFF_NEURAL_ENGINE`."""
-    for op, op_type in enumerate(program.ops.op_type):
-        if op_type in OFF_NEURAL_ENGINE:
-            why, reference = OFF_NEURAL_ENGINE[op_type]
-            yield Leaving(op, f"{op_type}: {why}", reference)
+    for op in program.ops.rows_of(OFF_NEURAL_ENGINE):
+        op_type = program.ops.op_type[op]
+        why, reference = OFF_NEURAL_ENGINE[op_type]
+        yield Leaving(op, f"{op_type}: {why}", reference)
 
 
 def reflecting_pads(program: Program) -> Iterator[Leaving]:
     """Yield pads that repeat the image instead of a constant."""
-    for op, op_type in enumerate(program.ops.op_type):
-        mode = program.ops.attributes[op].get("mode", "constant") if op_type == "pad" else "constant"
+    for op in program.ops.rows_of(["pad"]):
+        mode = program.ops.attributes[op].get("mode", "constant")
         if mode != "constant":
             yield Leaving(op, f"pad by {mode} is planned on the CPU", MEL_PLAN)
 
@@ -206,36 +206,42 @@ def reflecting_pads(program: Program) -> Iterator[Leaving]:
 def volumetric_convs(program: Program) -> Iterator[Leaving]:
     """Yield convolutions over three dimensions."""
     ops, shapes = program.ops, program.values.shape
-    for op, op_type in enumerate(ops.op_type):
-        if op_type in ("conv", "conv_transpose") and len(shapes[ops.outputs[op][0]]) == MAX_RANK:
-            yield Leaving(op, f"{op_type} over three dimensions", CAPABILITY)
+    for op in ops.rows_of(["conv", "conv_transpose"]):
+        if len(shapes[ops.outputs[op][0]]) == MAX_RANK:
+            yield Leaving(op, f"{ops.op_type[op]} over three dimensions", CAPABILITY)
 
 
 def high_ranks(program: Program) -> Iterator[Leaving]:
     """Yield ops that read or write a tensor of more than `MAX_RANK` dimensions."""
-    ops, shapes = program.ops, program.values.shape
-    for op, inputs in enumerate(ops.inputs):
-        rank = max((len(shapes[value]) for value in (*(v for _, v in inputs), *ops.outputs[op])), default=0)
-        if rank > MAX_RANK:
-            yield Leaving(op, f"a tensor of rank {rank}", RANK)
+    ops = program.ops
+    rank = program.values.measured(lambda shape, _: len(shape))
+    largest = np.maximum(*(ops.largest(pairs, rank[pairs.value]) for pairs in (ops.reads, ops.writes)))
+    for op in np.flatnonzero(largest > MAX_RANK).tolist():
+        yield Leaving(op, f"a tensor of rank {largest[op]}", RANK)
 
 
 def integer_arithmetic(program: Program) -> Iterator[Leaving]:
     """Yield element-wise ops on tensors of wide integers."""
-    ops, values = program.ops, program.values
-    for op, op_type in enumerate(ops.op_type):
+    dtype = program.values.dtype
+    for op, value in _first_written(program, lambda shape, dtype: dtype in _WIDE_INTEGERS and shape != ()):
+        op_type = program.ops.op_type[op]
         if op_type in ELEMENTWISE and op_type != "cast":
-            wide = [value for value in ops.outputs[op] if values.dtype[value] in _WIDE_INTEGERS and values.shape[value]]
-            if wide:
-                yield Leaving(op, f"{op_type} in {values.dtype[wide[0]]}", TYPED_EXECUTION)
+            yield Leaving(op, f"{op_type} in {dtype[value]}", TYPED_EXECUTION)
 
 
 def in_float32(program: Program) -> Iterator[Leaving]:
     """Yield ops that compute in float32."""
-    ops, dtype = program.ops, program.values.dtype
-    for op, op_type in enumerate(ops.op_type):
-        if op_type != "cast" and any(dtype[value] == "fp32" for value in ops.outputs[op]):
+    for op, _ in _first_written(program, lambda _, dtype: dtype == "fp32"):
+        if program.ops.op_type[op] != "cast":
             yield Leaving(op, "computes in float32", TYPED_EXECUTION)
+
+
+def _first_written(program: Program, concerned: Callable[[Shape, str], bool]) -> Iterator[tuple[int, int]]:
+    """Yield the ops that write values of some shapes and dtypes, each with the first of them."""
+    written = program.ops.writes
+    found = written.where(program.values.measured(concerned)[written.value] > 0)
+    ops, first = np.unique(found.op, return_index=True)
+    yield from zip(ops.tolist(), found.value[first].tolist(), strict=True)
 
 
 def off_default_shapes(program: Program) -> Iterator[Leaving]:
@@ -272,22 +278,22 @@ def too_wide(program: Program, chip: str) -> Iterator[Leaving]:
     """Yield ops with an activation wider or higher than the chip's Neural Engine can address."""
     ops, values = program.ops, program.values
     limit = _NARROW if chip.split(maxsplit=1)[0] in _NARROW_FAMILIES else _WIDE
-    for op, inputs in enumerate(ops.inputs):
-        read = [value for _, value in inputs if values.producer[value] != NO_OP]
-        widest = max((max(values.shape[value][-2:], default=0) for value in (*read, *ops.outputs[op])), default=0)
-        if widest > limit:
-            yield Leaving(op, f"a tensor {widest:,} wide, over {limit:,}", CAPABILITY)
+    width = values.measured(lambda shape, _: max(shape[-2:], default=0))
+    computed = ops.reads.where(values.producer[ops.reads.value] != NO_OP)
+    widest = np.maximum(*(ops.largest(pairs, width[pairs.value]) for pairs in (computed, ops.writes)))
+    for op in np.flatnonzero(widest > limit).tolist():
+        yield Leaving(op, f"a tensor {widest[op]:,} wide, over {limit:,}", CAPABILITY)
 
 
 def not_yet(program: Program, chip: str) -> Iterator[Leaving]:
     """Yield ops of types that came with a later chip."""
     family = chip.split(maxsplit=1)[0]
-    for op, op_type in enumerate(program.ops.op_type):
-        if family in _LATER.get(op_type, ()):
-            yield Leaving(op, f"{op_type} runs there on later chips only", CAPABILITY)
+    for op in program.ops.rows_of([op_type for op_type, families in _LATER.items() if family in families]):
+        yield Leaving(op, f"{program.ops.op_type[op]} runs there on later chips only", CAPABILITY)
 
 
-def _all_float32(program: Program, priced: NDArray[np.bool_]) -> bool:
+def _all_float32(program: Program, work: Work) -> bool:
+    priced = work.kind < Kind.FREE
     floats = {found.op for found in in_float32(program)}
     return any(priced) and all(
         op in floats or program.ops.op_type[op] == "cast" for op in np.flatnonzero(priced).tolist()
@@ -296,14 +302,10 @@ def _all_float32(program: Program, priced: NDArray[np.bool_]) -> bool:
 
 def _phases(program: Program, unit: NDArray[np.int8]) -> NDArray[np.int64]:
     """Return how many times what each op reads has gone from unit to unit, starting with the CPU; its own unit last."""
-    cpu = UNITS.index("cpu")
-    units, producer = unit.tolist(), program.values.producer.tolist()
-    phase = [0] * len(units)
-    for op, inputs in enumerate(program.ops.inputs):
-        makers = [producer[value] for _, value in inputs if producer[value] != NO_OP]
-        phase[op] = max((phase[maker] + (units[maker] != units[op]) for maker in makers), default=0)
-        if units[op] != cpu:
-            phase[op] = max(phase[op], 1)
+    phase = [int(code != UNITS.index("cpu")) for code in unit.tolist()]
+    hops = (unit[program.edges[:, 0]] != unit[program.edges[:, 1]]).tolist()
+    for (maker, op), hop in zip(program.edges.tolist(), hops, strict=True):
+        phase[op] = max(phase[op], phase[maker] + hop)
     return np.array(phase, dtype=np.int64)
 
 
@@ -334,9 +336,9 @@ def _busy_ms(device: Device, name: str, work: Work) -> NDArray[np.float64]:
 
 def _let_free_ops_follow(program: Program, work: Work, unit: NDArray[np.int8], reason: list[str]) -> None:
     """Run ops that only change how a tensor is addressed where their input was made; they cost nothing anywhere."""
+    producer = program.values.producer.tolist()
     for op in np.flatnonzero(work.kind == Kind.FREE).tolist():
-        makers = [int(program.values.producer[value]) for _, value in program.ops.inputs[op]]
-        made = [maker for maker in makers if maker != NO_OP]
+        made = [producer[value] for _, value in program.ops.inputs[op] if producer[value] != NO_OP]
         if made:
             unit[op] = unit[made[0]]
             reason[op] = reason[made[0]]
@@ -353,12 +355,11 @@ def _transfers(program: Program, work: Work, device: Device, unit: NDArray[np.in
     later = first[entered > min(phase[phase > 0], default=0)]
     transfer[later] = [device.units[UNITS[unit[op]]].dispatch_ms for op in later.tolist()]
     a_byte = 2 / (device.units["cpu"].activation_gbps * 1e6)
-    units, producer = unit.tolist(), program.values.producer.tolist()
+    reads, producer = program.ops.reads, program.values.producer
+    crossing = reads.where((producer[reads.value] != NO_OP) & (unit[producer[reads.value]] != unit[reads.op]))
     copied: set[tuple[int, int]] = set()
-    for op, inputs in enumerate(program.ops.inputs):
-        for _, value in inputs:
-            maker = producer[value]
-            if maker != NO_OP and units[maker] != units[op] and (value, units[op]) not in copied:
-                copied.add((value, units[op]))
-                transfer[op] += program.values.bytes_of(value) * a_byte
+    for op, value in zip(crossing.op.tolist(), crossing.value.tolist(), strict=True):
+        if (value, int(unit[op])) not in copied:
+            copied.add((value, int(unit[op])))
+            transfer[op] += program.values.bytes_of(value) * a_byte
     return transfer

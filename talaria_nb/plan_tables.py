@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from talaria_nb.costs import stored_weight
 from talaria_nb.devices import UNITS
 from talaria_nb.estimate import price_ops
 from talaria_nb.frames import shape_text
 from talaria_nb.lint import COSTS_TIME, SEVERITIES
 from talaria_nb.sqnr import op_sqnr_db, weight_sqnr_db
+from talaria_nb.weight_bytes import stored_weight
 
 if TYPE_CHECKING:
     from talaria_nb.costs import CostTable
@@ -89,8 +89,9 @@ def findings(plan: Plan, device: str | Device, compute_unit: str = "all") -> pd.
     Returns
     -------
     pandas.DataFrame
-        `Model.findings` with one more column, at_stake_ms: the estimated time of the finding's ops, NaN for
-        findings about size alone. The gravest first; among those, the most time first.
+        `Model.findings` with one more column, at_stake_ms: the estimated time of all of the finding's ops, an upper
+        bound of what removing them could save; NaN for findings about size alone. The gravest first; among those, the
+        most time first.
     """
     table = plan.cost_table(device, compute_unit)
     op_ms = price_ops(table, table.columns_of(plan.scheme_of_weight)).op_ms

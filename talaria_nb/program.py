@@ -10,20 +10,21 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeAlias
+from itertools import chain
+from math import prod
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
 from talaria_nb.blocks import Blocks, find_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from talaria_nb.contents import Contents
     from talaria_nb.schemes import Scheme
-    from talaria_nb.storage import Stored
 
 Shape: TypeAlias = tuple[int, ...]
 Attribute: TypeAlias = bool | int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[bool, ...]
@@ -54,7 +55,31 @@ DTYPE_BYTES: Mapping[str, float] = {
 """Bytes of one element of each MIL dtype, by MIL's own name for it."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+class Pairs(NamedTuple):
+    """Distinct pairs of an op and a value, in the order of the ops: rows in `Ops` and in `Values`, int64."""
+
+    op: NDArray[np.int64]
+    value: NDArray[np.int64]
+
+    @classmethod
+    def from_lists(cls, values: Sequence[Sequence[int]]) -> Pairs:
+        """Pair every op with its values, given one list an op; what a list repeats is counted once."""
+        op = np.repeat(np.arange(len(values)), [len(each) for each in values])
+        value = np.fromiter(chain.from_iterable(values), np.int64, len(op))
+        return cls(op, value).where(_first_of_each(op, value))
+
+    def where(self, chosen: NDArray[np.integer] | NDArray[np.bool_]) -> Pairs:
+        """Return some of the pairs."""
+        return Pairs(self.op[chosen], self.value[chosen])
+
+
+def _first_of_each(left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where each distinct pair of numbers comes first, in order."""
+    _, first = np.unique(left * (right.max(initial=0) + 1) + right, return_index=True)
+    return np.sort(first)
+
+
+@dataclass(frozen=True, eq=False)
 class Values:
     """Every tensor of the program: model inputs, constants and op outputs.
 
@@ -80,10 +105,35 @@ class Values:
 
     def bytes_of(self, row: int) -> int:
         """Return the bytes of one value held dense in memory."""
-        return int(np.prod(self.shape[row], dtype=np.int64) * DTYPE_BYTES[self.dtype[row]])
+        return int(self.nbytes[row])
+
+    @cached_property
+    def nbytes(self) -> NDArray[np.int64]:
+        """Bytes of each value held dense in memory; two an element where the dtype is unknown. int64."""
+        return self.measured(lambda shape, dtype: int(prod(shape) * DTYPE_BYTES.get(dtype, 2)))
+
+    @cached_property
+    def elements(self) -> NDArray[np.int64]:
+        """Number of elements of each value. int64."""
+        return self.measured(lambda shape, _: prod(shape))
+
+    @cached_property
+    def kind(self) -> NDArray[np.int64]:
+        """A number for each value, the same for values of one shape and dtype: a row in `kinds`. int64."""
+        row_of = {kind: row for row, kind in enumerate(self.kinds)}
+        return np.array([row_of[kind] for kind in zip(self.shape, self.dtype, strict=True)], dtype=np.int64)
+
+    @cached_property
+    def kinds(self) -> tuple[tuple[Shape, str], ...]:
+        """The distinct pairs of a shape and a dtype."""
+        return tuple(dict.fromkeys(zip(self.shape, self.dtype, strict=True)))
+
+    def measured(self, measure: Callable[[Shape, str], int]) -> NDArray[np.int64]:
+        """Measure each value by its shape and dtype, asking once for each distinct pair. int64, shape (values,)."""
+        return np.array([measure(*kind) for kind in self.kinds], dtype=np.int64)[self.kind]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Ops:
     """Every MIL operation that runs, in execution order.
 
@@ -112,6 +162,41 @@ class Ops:
 
     def __len__(self) -> int:
         return len(self.name)
+
+    @cached_property
+    def reads(self) -> Pairs:
+        """What each op reads."""
+        return Pairs.from_lists([[value for _, value in inputs] for inputs in self.inputs])
+
+    @cached_property
+    def writes(self) -> Pairs:
+        """What each op writes."""
+        return Pairs.from_lists(self.outputs)
+
+    @cached_property
+    def rows_of_type(self) -> Mapping[str, NDArray[np.int64]]:
+        """Rows of the ops of each type that occurs, in execution order."""
+        rows: dict[str, list[int]] = {}
+        for row, op_type in enumerate(self.op_type):
+            rows.setdefault(op_type, []).append(row)
+        return {op_type: np.array(found, dtype=np.int64) for op_type, found in rows.items()}
+
+    def rows_of(self, op_types: Collection[str]) -> list[int]:
+        """Return the rows of the ops of some types, in execution order."""
+        found = [rows for op_type, rows in self.rows_of_type.items() if op_type in op_types]
+        return sorted(np.concatenate(found).tolist()) if found else []
+
+    def sums(self, pairs: Pairs, amounts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Add up an amount a pair for every op. int64, shape (ops,)."""
+        total = np.zeros(len(self), dtype=np.int64)
+        np.add.at(total, pairs.op, amounts)
+        return total
+
+    def largest(self, pairs: Pairs, amounts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the largest amount among the pairs of every op, 0 where it has none. int64, shape (ops,)."""
+        found = np.zeros(len(self), dtype=np.int64)
+        np.maximum.at(found, pairs.op, amounts)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +229,7 @@ class Packed:
         return self.data_bytes + self.overhead_bytes
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Weights:
     """Every float constant of rank 2 or more that lies in `weight.bin`: the tensors that a plan may compress.
 
@@ -182,10 +267,10 @@ class Weights:
     def __len__(self) -> int:
         return len(self.name)
 
-    @property
+    @cached_property
     def elements(self) -> NDArray[np.int64]:
         """Number of elements of each weight. int64, shape (weights,)."""
-        return np.array([int(np.prod(shape, dtype=np.int64)) for shape in self.shape], dtype=np.int64)
+        return np.array([prod(shape) for shape in self.shape], dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -275,29 +360,19 @@ class Program:
     @cached_property
     def edges(self) -> NDArray[np.int32]:
         """Pairs (producer op, consumer op), one a distinct pair, in execution order. int32, shape (edges, 2)."""
-        seen: dict[tuple[int, int], None] = {}
-        for consumer, inputs in enumerate(self.ops.inputs):
-            for _, value in inputs:
-                producer = int(self.values.producer[value])
-                if producer != NO_OP:
-                    seen.setdefault((producer, consumer))
-        return np.array(list(seen), dtype=np.int32).reshape(-1, 2)
+        reads = self.ops.reads
+        producer = self.values.producer[reads.value].astype(np.int64)
+        computed = producer != NO_OP
+        edges = np.stack([producer[computed], reads.op[computed]], axis=1)
+        return edges[_first_of_each(edges[:, 1], edges[:, 0])].astype(np.int32)
 
     @cached_property
     def op_weights(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Weights read by each op in CSR form: `weights[start[op]:start[op + 1]]`. Two int32 arrays."""
-        rows: list[int] = []
-        start = [0]
-        for inputs in self.ops.inputs:
-            read = {int(self.values.weight[value]): None for _, value in inputs}
-            rows.extend(weight for weight in read if weight >= 0)
-            start.append(len(rows))
-        return np.array(start, dtype=np.int32), np.array(rows, dtype=np.int32)
-
-    @cached_property
-    def stored_bytes(self) -> dict[tuple[int, Scheme], Stored]:
-        """What weights were found to take on disk, by row and scheme; filled by `costs.stored_weight`."""
-        return {}
+        weight = self.values.weight[self.ops.reads.value]
+        counts = np.bincount(self.ops.reads.op[weight >= 0], minlength=len(self.ops))
+        start = np.concatenate(([0], np.cumsum(counts)))
+        return start.astype(np.int32), weight[weight >= 0].astype(np.int32)
 
     @cached_property
     def op_row(self) -> Mapping[str, int]:

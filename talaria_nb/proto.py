@@ -1,12 +1,13 @@
-"""Bytes of the program text (`model.mlmodel`): built as coremltools would write it, and counted.
+"""Bytes of the program text (`model.mlmodel`), counted as coremltools would write it.
 
-The messages are made with coremltools' own helpers, as `MILProtoExporter` does (`converters/mil/backend/mil/load.py`,
-coremltools 9).
+What `MILProtoExporter` writes (`converters/mil/backend/mil/load.py`, coremltools 9) is added up by the rules of
+protobuf's wire format: a model has thousands of weights, and messages are slow to make. Lengths of names are those of
+their UTF-8. `tests/test_proto.py` compares with the messages.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,6 @@ from coremltools.converters.mil.backend.mil.helper import (
     create_file_value_tensor,
     create_scalar_value,
     create_tensor_value,
-    create_valuetype_tensor,
     types_to_proto_primitive,
 )
 from coremltools.converters.mil.mil import types
@@ -34,70 +34,55 @@ _INLINE_OPSETS_BEFORE = 18
 """Until iOS17 the operands of constexpr ops are attributes, since then inputs."""
 
 
-def dense_op_bytes(name: str, shape: Shape, dtype: str) -> int:
+def dense_op_bytes(name_bytes: int, shape: Shape, dtype: str) -> int:
     """Count the bytes of a dense weight's const op in a block, its offset in `weight.bin` taken as one byte.
 
     Parameters
     ----------
-    name, shape, dtype
+    name_bytes
+        Length of the weight's name.
+    shape, dtype
         The weight's.
     """
-    value = create_file_value_tensor(_FILE, _SHORT_OFFSET, shape, _primitive(dtype))
-    return _in_block(
-        MIL_pb2.Operation(
-            type="const",
-            attributes={"name": create_scalar_value(name), "val": value},
-            outputs=[MIL_pb2.NamedValueType(name=name, type=_type(dtype, shape))],
-        )
-    )
+    return _op_bytes("const", name_bytes, _entry("val", _file_value_bytes(dtype, shape)), [(name_bytes, dtype, shape)])
 
 
-def step_bytes(step: Step, name: str, ios: int) -> int:
+def step_bytes(step: Step, name_bytes: int, ios: int) -> int:
     """Count the bytes of a constexpr op in a block, all offsets in `weight.bin` taken as one byte.
 
     Parameters
     ----------
     step
         The op.
-    name
-        Of the weight.
+    name_bytes
+        Length of the weight's name.
     ios
         iOS version of the deployment target.
     """
-    op = MIL_pb2.Operation(
-        type=step.op_type,
-        attributes={"name": create_scalar_value(name + step.suffix)},
-        outputs=[
-            MIL_pb2.NamedValueType(name=name + suffix, type=_type(dtype, shape))
-            for suffix, dtype, shape in step.outputs
-        ],
-    )
+    operands = 0
     for parameter, operand in step.operands:
         if isinstance(operand, str):
-            op.inputs[parameter].arguments.add(name=name + operand)
+            operands += _bound(parameter, _field(name_bytes + len(operand)))
             continue
-        if operand.in_file:
-            value = create_file_value_tensor(_FILE, _SHORT_OFFSET, operand.shape, _primitive(operand.dtype))
-        else:
-            value = _immediate(operand)
-        if ios < _INLINE_OPSETS_BEFORE:
-            op.attributes[parameter].CopyFrom(value)
-        else:
-            op.inputs[parameter].arguments.add(value=value)
-    return _in_block(op)
+        value = _file_value_bytes(operand.dtype, operand.shape) if operand.in_file else _immediate_bytes(operand)
+        operands += _entry(parameter, value) if ios < _INLINE_OPSETS_BEFORE else _bound(parameter, _field(value))
+    outputs = [(name_bytes + len(suffix), dtype, shape) for suffix, dtype, shape in step.outputs]
+    return _op_bytes(step.op_type, name_bytes + len(step.suffix), operands, outputs)
 
 
-def renaming_bytes(name: str, new_name: str, parameters: Iterable[str]) -> int:
+def renaming_bytes(name_bytes: int, new_name_bytes: int, parameters: Iterable[str]) -> int:
     """Count by how much the ops that read a weight grow when it is renamed.
 
     Parameters
     ----------
-    name, new_name
-        Of the weight's value.
+    name_bytes, new_name_bytes
+        Lengths of the name of the weight's value.
     parameters
         As what it is read, once for every place.
     """
-    return sum(_binding_bytes(parameter, new_name) - _binding_bytes(parameter, name) for parameter in parameters)
+    return sum(
+        _bound(parameter, _field(new_name_bytes)) - _bound(parameter, _field(name_bytes)) for parameter in parameters
+    )
 
 
 def attributes_bytes(program: MIL_pb2.Program) -> int:
@@ -110,21 +95,54 @@ def varint_bytes(number: int) -> int:
     return max(1, -(-number.bit_length() // 7))
 
 
-def _binding_bytes(parameter: str, name: str) -> int:
-    op = MIL_pb2.Operation()
-    op.inputs[parameter].arguments.add(name=name)
-    return int(op.ByteSize())
+def _op_bytes(op_type: str, name_bytes: int, operands: int, outputs: Iterable[tuple[int, str, Shape]]) -> int:
+    """Count the bytes of an op in a block: with its tag and length, its operands given in bytes."""
+    named = sum(_field(_field(length) + _field(_type_bytes(dtype, shape))) for length, dtype, shape in outputs)
+    return _field(_field(len(op_type)) + _entry("name", _text_value_bytes(name_bytes)) + operands + named)
 
 
-def _in_block(op: MIL_pb2.Operation) -> int:
-    """Count the bytes of an op with its tag and length."""
-    size = int(op.ByteSize())
-    return 1 + varint_bytes(size) + size
+def _bound(parameter: str, binding: int) -> int:
+    """Count the bytes of an operand that is bound to a name or a value."""
+    return _entry(parameter, _field(binding))
+
+
+def _entry(key: str, nbytes: int) -> int:
+    """Count the bytes of an entry of a map from texts to messages."""
+    return _field(_field(len(key)) + _field(nbytes))
 
 
 @lru_cache(maxsize=4096)
-def _type(dtype: str, shape: Shape) -> MIL_pb2.ValueType:
-    return create_valuetype_tensor(shape, _primitive(dtype))
+def _field(nbytes: int) -> int:
+    """Count the bytes of a text or message with its tag and length; all tags here take one byte."""
+    return 1 + varint_bytes(nbytes) + nbytes
+
+
+def _file_value_bytes(dtype: str, shape: Shape) -> int:
+    """Count the bytes of a value that lies in `weight.bin`: its type, and where it is."""
+    return _field(_type_bytes(dtype, shape)) + _place_bytes()
+
+
+@cache
+def _place_bytes() -> int:
+    value = create_file_value_tensor(_FILE, _SHORT_OFFSET, (), _primitive("fp16"))
+    return int(value.ByteSize()) - _field(_type_bytes("fp16", ()))
+
+
+@lru_cache(maxsize=4096)
+def _type_bytes(dtype: str, shape: Shape) -> int:
+    """Count the bytes of a tensor's type: what it is of, its rank if it has one, and each size in two messages."""
+    sizes = sum(_field(_field(1 + varint_bytes(size) if size else 0)) for size in shape)
+    return _field(1 + _dtype_bytes(dtype) + (1 + varint_bytes(len(shape)) if shape else 0) + sizes)
+
+
+@cache
+def _dtype_bytes(dtype: str) -> int:
+    return varint_bytes(_primitive(dtype))
+
+
+@lru_cache(maxsize=4096)
+def _text_value_bytes(nbytes: int) -> int:
+    return int(create_scalar_value("x" * nbytes).ByteSize())
 
 
 def _primitive(dtype: str) -> int:
@@ -132,7 +150,7 @@ def _primitive(dtype: str) -> int:
 
 
 @lru_cache(maxsize=4096)
-def _immediate(tensor: Tensor) -> MIL_pb2.Value:
-    """Write a small tensor out; its values are taken to be as long as most: only numbers of 32 bits vary in length."""
+def _immediate_bytes(tensor: Tensor) -> int:
+    """Count a small tensor; its values are taken to be as long as most: only numbers of 32 bits vary in length."""
     filler = np.ones(tensor.shape, dtype=types.nptype_from_builtin(types.string_to_builtin(tensor.dtype)))
-    return create_tensor_value(filler)
+    return int(create_tensor_value(filler).ByteSize())

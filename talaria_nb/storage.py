@@ -14,15 +14,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import prod
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from talaria_nb import proto
+from talaria_nb.contents import Question
 from talaria_nb.legality import MIN_FILE_ELEMENTS, Subject, grouped_axis, scale_counts, table_counts, unique_nbits
 from talaria_nb.schemes import Float16, LinearQuantize, Palettize, Prune, Scheme, part
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Hashable, Iterable, Sequence
 
+    from talaria_nb.contents import Contents
     from talaria_nb.program import Shape
 
 FILE_HEADER_BYTES = 64
@@ -35,6 +37,27 @@ _IOS18 = 18
 _BITS = {"fp16": 16, "fp32": 32, "int8": 8, "uint8": 8, "int32": 32, "uint32": 32}
 
 
+class Origin(NamedTuple):
+    """What a tensor is made from, and how: two that are made alike are equal where the weights answer alike.
+
+    Attributes
+    ----------
+    how
+        How it is made.
+    question
+        From what of the weight's values; None if from none.
+    """
+
+    how: Hashable
+    question: Question | None = None
+
+
+_AS_ANSWERED = "as answered"
+"""How integers, scales, zero points, masks and what they leave are made: the answers are the tensors themselves."""
+_MIDDLE = Origin("middle")
+"""A symmetric unsigned range has one middle for all, so the zero points of all weights are equal."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """One constant that a compressed weight is made of.
@@ -45,16 +68,15 @@ class Tensor:
         MIL dtype name: "fp16", "uint4", …
     shape
         Its shape.
-    content
-        What is in it, or what that is made from, where it can be known: tensors of one dtype, shape and content are
-        equal, and stored once if they are large. None otherwise.
+    origin
+        What it is made from, where equal tensors can be foreseen: they are stored once if they are large.
     is_data
         False for operands that only say how to read the others (shapes, axes).
     """
 
     dtype: str
     shape: Shape
-    content: Hashable = None
+    origin: Origin | None = None
     is_data: bool = True
 
     @property
@@ -74,14 +96,31 @@ class Tensor:
         return self.elements >= MIN_FILE_ELEMENTS
 
     @property
-    def shared_as(self) -> SharedTensor | None:
-        """What other tensors it would be merged with, or None."""
-        known = self.content is not None and self.elements >= MIN_SHARED_ELEMENTS
-        return (self.dtype, self.shape, self.content) if known else None
+    def shareable(self) -> Shareable | None:
+        """What others it would be merged with, or None."""
+        if self.origin is None or self.elements < MIN_SHARED_ELEMENTS:
+            return None
+        return Shareable(self.dtype, self.shape, self.origin)
 
 
-SharedTensor: TypeAlias = "tuple[str, Shape, Hashable]"
-"""dtype, shape and content of a tensor that is stored once for all weights that need it."""
+class Shareable(NamedTuple):
+    """A tensor that is stored once for all weights that have one like it and answer its question alike."""
+
+    dtype: str
+    shape: Shape
+    origin: Origin
+
+    @property
+    def likeness(self) -> tuple[str, Shape, Hashable]:
+        """What two of them must have in common to be equal, whatever the question."""
+        return self.dtype, self.shape, self.origin.how
+
+    def answered(self, contents: Contents | None) -> Hashable:
+        """Return what tells it from those of other weights; None where that cannot be known."""
+        question = self.origin.question
+        if question is None:
+            return self.likeness, None
+        return None if contents is None else (self.likeness, contents.answer(question))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +152,7 @@ class Stored:
     Attributes
     ----------
     tensors
-        Its tensors in `weight.bin`, in file order, as (bytes of data, what it may be shared as).
+        Its tensors in `weight.bin`, in file order, as (bytes of data, as what it may be shared).
     data_bytes
         The elements themselves: values, indices, integers.
     overhead_bytes
@@ -127,7 +166,7 @@ class Stored:
         weight that was loaded compressed, which has no `tensors`.
     """
 
-    tensors: tuple[tuple[int, SharedTensor | None], ...]
+    tensors: tuple[tuple[int, Shareable | None], ...]
     data_bytes: int
     overhead_bytes: int
     proto_bytes: int
@@ -150,23 +189,24 @@ def recorded(nbytes: int) -> int:
     return RECORD_BYTES + padded(nbytes)
 
 
-def file_bytes(stored: Sequence[Stored], *, fixed: int, ends_with_weight: bool) -> int:
+def file_bytes(stored: Iterable[tuple[Stored, Contents | None]], *, fixed: int, ends_with_weight: bool) -> int:
     """Add up `weight.bin`.
 
     Parameters
     ----------
     stored
-        One a weight, in file order.
+        One a weight, in file order, with its values where they are at hand.
     fixed
         Bytes of the header and of everything that is no weight.
     ends_with_weight
         Whether the last weight ends the file: the last tensor is not padded.
     """
     total, last = fixed, 0
-    seen: set[SharedTensor] = set()
-    for weight in stored:
+    seen: set[Hashable] = set()
+    for weight, contents in stored:
         total += weight.read_bytes
-        for nbytes, shared in weight.tensors:
+        for nbytes, shareable in weight.tensors:
+            shared = None if shareable is None else shareable.answered(contents)
             if shared is None or shared not in seen:
                 total += recorded(nbytes)
                 last = nbytes
@@ -233,8 +273,8 @@ def _palettized(
     nbits = _nbits(scheme, palette, weight)
     name = "_palettized"
     output = ((name, dtype, weight.shape),)
-    table = _table_content(palette, weight)
-    indexed = (palette, weight.contents.proportions) if weight.contents is not None else None
+    table = _table_origin(palette)
+    indexed = Origin(palette, Question("proportions"))
     if weight.ios < _IOS18:
         packed = Tensor("uint8", (-(-weight.elements * nbits // 8),), indexed)
         operands: Operands = (("indices", packed), ("lut", Tensor(dtype, (2**nbits,), table)), _shape_operand(weight))
@@ -242,58 +282,71 @@ def _palettized(
     before, lut = _lut(tables, _table(palette, nbits, weight), dtype, f"{name}_lut_0", table)
     axis = Tensor("int32", (), is_data=False)
     vector = (("vector_axis", axis),) if palette.cluster_dim > 1 else ()
-    indices = replace(_indices(palette, nbits, weight), content=indexed)
+    indices = replace(_indices(palette, nbits, weight), origin=indexed)
     return (*before, Step("constexpr_lut_to_dense", name, (("indices", indices), ("lut", lut), *vector), output))
 
 
-def _table_content(palette: Palettize, weight: Subject, before: Prune | None = None) -> Hashable:
+def _table_origin(palette: Palettize, before: Prune | None = None) -> Origin | None:
     """Say what a table is made from: the copies of a tied weight that lie another way round share one of 8 bits."""
-    if palette.group_size is not None or palette.cluster_dim > 1 or weight.contents is None:
+    if palette.group_size is not None or palette.cluster_dim > 1:
         return None
     if palette.mode == "uniform":
-        return None if before is not None else ("even", weight.contents.extent)
-    return (palette.mode, weight.contents.population, before)
+        return None if before is not None else Origin("even", Question("extent"))
+    return Origin((palette.mode, before), Question("population"))
 
 
 def _lut(
-    linear: LinearQuantize | None, shape: Shape, dtype: str, name: str, content: Hashable
+    linear: LinearQuantize | None, shape: Shape, dtype: str, name: str, origin: Origin | None
 ) -> tuple[tuple[Step, ...], Tensor | str]:
     """Return a table as a constant, or the step that makes it from integers and that step's output."""
     if linear is None:
-        return (), Tensor(dtype, shape, content)
-    step = _shift_scale(linear, shape, (1,) * len(shape), dtype, f"{name}_quantized", content)
+        return (), Tensor(dtype, shape, origin)
+    step = _shift_scale(linear, shape, (1,) * len(shape), dtype, f"{name}_quantized", origin)
     return (step,), step.outputs[0][0]
 
 
 def _shift_scale(
-    linear: LinearQuantize, shape: Shape, scales: Shape, dtype: str, name: str, content: Hashable, *others: Hashable
+    linear: LinearQuantize,
+    shape: Shape,
+    scales: Shape,
+    dtype: str,
+    name: str,
+    origin: Origin | None,
+    *others: Origin,
 ) -> Step:
     operands: Operands = (
-        ("data", Tensor(linear.dtype, shape, content)),
+        ("data", Tensor(linear.dtype, shape, origin)),
         *_scales(linear, scales, dtype, *others),
     )
     return Step("constexpr_blockwise_shift_scale", name, operands, ((name, dtype, shape),))
 
 
 def _scales(
-    linear: LinearQuantize, shape: Shape, dtype: str, content: Hashable = None, zero_points: Hashable = None
+    linear: LinearQuantize, shape: Shape, dtype: str, origin: Origin | None = None, zero_points: Origin | None = None
 ) -> tuple[tuple[str, Tensor], ...]:
-    scale = ("scale", Tensor(dtype, shape, content))
-    # A symmetric unsigned range has one middle for all, so the zero points of all weights are equal.
-    middle = "middle" if linear.mode == "linear_symmetric" else zero_points
+    scale = ("scale", Tensor(dtype, shape, origin))
+    middle = _MIDDLE if linear.mode == "linear_symmetric" else zero_points
     return (scale, ("offset", Tensor(linear.dtype, shape, middle))) if linear.has_zero_point else (scale,)
+
+
+def _integer_origins(linear: LinearQuantize, scales: Shape) -> tuple[Origin, Origin, Origin]:
+    """Return the origins of data, scale and zero point."""
+    return (
+        Origin(_AS_ANSWERED, Question("data", linear, scales)),
+        Origin(_AS_ANSWERED, Question("scale", linear, scales)),
+        Origin(_AS_ANSWERED, Question("zero_point", linear, scales)),
+    )
 
 
 def _quantized(linear: LinearQuantize, weight: Subject, dtype: str) -> tuple[Step, ...]:
     scales = scale_counts(linear, weight)
-    found = weight.contents.integers(linear, scales) if weight.contents is not None else None
-    data, scale, offset = (found.data, found.scale, found.zero_point) if found is not None else (None, None, None)
+    data, scale, offset = _integer_origins(linear, scales)
     if weight.ios >= _IOS18:
         return (_shift_scale(linear, weight.shape, scales, dtype, "_quantized", data, scale, offset),)
     squeezed = tuple(count for count in scales if count > 1)
     operands: Operands = (
         ("quantized_data", Tensor(linear.dtype, weight.shape, data)),
-        ("zero_point", Tensor(linear.dtype, squeezed, "middle" if linear.mode == "linear_symmetric" else offset)),
+        ("zero_point", Tensor(linear.dtype, squeezed, _MIDDLE if linear.mode == "linear_symmetric" else offset)),
         ("scale", Tensor(dtype, squeezed, scale)),
         ("axis", Tensor("int32", (), is_data=False)),
     )
@@ -308,34 +361,39 @@ def _palettized_integers(
     scales = scale_counts(linear, weight)
     counts = _tables_of_integers(table_counts(palette, weight), scales)
     name = "_quantized_data_0_palettized"
-    found = weight.contents.integers(linear, scales) if weight.contents is not None else None
-    even = found is not None and palette.mode == "uniform" and palette.group_size is None
-    table = ("even", found.extent) if found is not None and even else None
-    others = (found.scale, found.zero_point) if found is not None else ()
+    even = palette.mode == "uniform" and palette.group_size is None
+    table = Origin("even", Question("extent", linear, scales)) if even else None
+    _, *others = _integer_origins(linear, scales)
     tables = _shift_scale(linear, (*counts, 2**nbits, 1), (*scales, 1, 1), dtype, name, table, *others)
-    indexed = (palette, found.data) if found is not None else None
-    indices = replace(_indices(palette, nbits, weight), content=indexed)
+    indexed = Origin(palette, Question("data", linear, scales))
+    indices = replace(_indices(palette, nbits, weight), origin=indexed)
     operands: Operands = (("indices", indices), ("lut", name))
     return (tables, Step("constexpr_lut_to_dense", "_quantized", operands, (("_quantized", dtype, weight.shape),)))
 
 
+def _nonzeros(prune: Prune, weight: Subject) -> int:
+    if weight.contents is not None:
+        return weight.contents.pruned(prune).nonzeros
+    return round(weight.elements * prune.kept)
+
+
 def _sparse(scheme: Scheme, prune: Prune, weight: Subject, dtype: str) -> tuple[Step, ...]:
-    left = weight.contents.pruned(prune) if weight.contents is not None else None
-    nonzeros = left.nonzeros if left is not None else round(weight.elements * prune.kept)
-    content, values = (left.mask, left.values) if left is not None else (None, None)
+    nonzeros = _nonzeros(prune, weight)
+    where = Origin(_AS_ANSWERED, Question("mask", prune))
+    values = Origin(_AS_ANSWERED, Question("values", prune))
     name = "_sparsified"
     output = ((name, dtype, weight.shape),)
     if weight.ios < _IOS18:
-        mask = Tensor("uint8", (-(-weight.elements // 8),), content)
+        mask = Tensor("uint8", (-(-weight.elements // 8),), where)
         kept = ("nonzero_data", Tensor(dtype, (nonzeros,), values))
         operands: Operands = (kept, ("mask", mask), _shape_operand(weight))
         return (Step("constexpr_sparse_to_dense", name, operands, output),)
-    mask = Tensor("uint1", weight.shape, content)
+    mask = Tensor("uint1", weight.shape, where)
     palette, linear = part(scheme, Palettize), part(scheme, LinearQuantize)
     if palette is not None:
         nbits = _nbits(scheme, palette, weight)
         inner = f"{name}_nonzero_data_0_palettized"
-        table = _table_content(palette, weight, prune)
+        table = _table_origin(palette, prune)
         before, lut = _lut(linear, _table(palette, nbits, weight), dtype, f"{inner}_lut_0", table)
         indices = Tensor(f"uint{nbits}", (nonzeros,))
         operands = (("indices_mask", mask), ("indices_nonzero_data", indices), ("lut", lut))
@@ -379,15 +437,17 @@ def _tensors(made: Sequence[Step], weight: Subject, dtype: str) -> list[Tensor]:
     return [tensor for at, tensor in enumerate(found) if not any(tensor is other for other in found[:at])]
 
 
-def stored(scheme: Scheme, weight: Subject, dtype: str, *, name: str = "", parameters: Sequence[str] = ()) -> Stored:
+def stored(
+    scheme: Scheme, weight: Subject, dtype: str, *, name_bytes: int = 0, parameters: Sequence[str] = ()
+) -> Stored:
     """Count the bytes of one weight under one scheme.
 
     Parameters
     ----------
     scheme, weight, dtype
         As in `steps`.
-    name
-        Of the weight.
+    name_bytes
+        Length of its name.
     parameters
         As what the ops read it, once for every place.
     """
@@ -396,10 +456,10 @@ def stored(scheme: Scheme, weight: Subject, dtype: str, *, name: str = "", param
     total = sum(tensor.nbytes for tensor in found)
     data = _data_bytes(made, weight, dtype)
     return Stored(
-        tensors=tuple((tensor.nbytes, tensor.shared_as) for tensor in found if tensor.in_file),
+        tensors=tuple((tensor.nbytes, tensor.shareable) for tensor in found if tensor.in_file),
         data_bytes=data,
         overhead_bytes=total - data,
-        proto_bytes=_proto_growth(made, weight, dtype, name, parameters),
+        proto_bytes=_proto_growth(made, weight, dtype, name_bytes, parameters),
         tables=_tables(scheme, weight),
     )
 
@@ -427,10 +487,11 @@ def _data_bytes(made: Sequence[Step], weight: Subject, dtype: str) -> int:
     return Tensor(dtype, weight.shape).nbytes
 
 
-def _proto_growth(made: Sequence[Step], weight: Subject, dtype: str, name: str, parameters: Sequence[str]) -> int:
+def _proto_growth(made: Sequence[Step], weight: Subject, dtype: str, name_bytes: int, parameters: Sequence[str]) -> int:
     """Count by how much the program text grows when a weight is no longer dense; see `Stored.proto_bytes`."""
     if not made:
         return 0
-    written = sum(proto.step_bytes(step, name, weight.ios) for step in made)
-    dense = proto.dense_op_bytes(name, weight.shape, dtype)
-    return written - dense + proto.renaming_bytes(name, name + made[-1].outputs[0][0], parameters)
+    written = sum(proto.step_bytes(step, name_bytes, weight.ios) for step in made)
+    dense = proto.dense_op_bytes(name_bytes, weight.shape, dtype)
+    renamed = proto.renaming_bytes(name_bytes, name_bytes + len(made[-1].outputs[0][0]), parameters)
+    return written - dense + renamed

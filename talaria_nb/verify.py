@@ -10,13 +10,13 @@ import pandas as pd
 
 from talaria_nb.activations import reads_int8
 from talaria_nb.compressed import dense_value, payload_bytes
-from talaria_nb.costs import stored_weight, weight_file_bytes
 from talaria_nb.devices import devices
 from talaria_nb.distortion import dequantized, squared_errors
 from talaria_nb.export import compress, constexprs
 from talaria_nb.legality import Subject, grouped_axis, table_counts
 from talaria_nb.read import mil_function
 from talaria_nb.schemes import Float16, Palettize, Scheme, is_determined
+from talaria_nb.weight_bytes import stored_weight, weight_file_bytes
 
 if TYPE_CHECKING:
     import coremltools as ct

@@ -10,14 +10,14 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from talaria_nb.program import DTYPE_BYTES, NO_OP
+from talaria_nb.program import NO_OP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from talaria_nb.program import Attribute, Program, Shape
+    from talaria_nb.program import Attribute, Pairs, Program, Shape
 
 
 class Kind(IntEnum):
@@ -330,119 +330,150 @@ _COUNTED: WeakKeyDictionary[Program, Work] = WeakKeyDictionary()
 
 
 def _count_work(program: Program) -> Work:
-    values, ops = program.values, program.ops
-    nbytes = [
-        int(prod(shape) * DTYPE_BYTES.get(dtype, 2)) for shape, dtype in zip(values.shape, values.dtype, strict=True)
-    ]
-    producer, weight = values.producer.tolist(), values.weight.tolist()  # lists are read faster one by one
-    activation = [row != NO_OP for row in producer]
-    for value in program.inputs:
-        activation[value] = True
-    columns: list[tuple[int, ...]] = []
-    held = _state_values(program)
-    for row, op_type in enumerate(ops.op_type):
-        operands = ops.inputs[row]
-        read = dict.fromkeys(value for _, value in operands)
-        op = _Op(
-            op_type,
-            {parameter: values.shape[value] for parameter, value in operands},
-            tuple(values.shape[value] for _, value in operands),
-            frozenset(parameter for parameter, value in operands if not activation[value]),
-            tuple(values.shape[value] for value in ops.outputs[row]),
-            ops.attributes[row],
-        )
-        product = _product(op)
-        written = sum(nbytes[value] for value in ops.outputs[row])
-        moved = [value for value in read if activation[value]]
-        kind = product.kind
-        in_part = op_type in CHOOSING or op_type == "slice_update" or kind >= Kind.FUSED
-        states = 0 if in_part else sum(nbytes[value] for value in held.intersection(moved))
-        traffic = sum(nbytes[value] for value in moved) + written - states
-        if op_type in CHOOSING:
-            traffic = 2 * written + sum(nbytes[value] for name, value in operands if name in _INDICES)
-        elif op_type == "slice_update" and "update" in op.inputs:
-            traffic = 2 * sum(nbytes[value] for name, value in operands if name == "update")  # in place
-        if kind is Kind.FUSED:
-            producers = [value for value in moved if producer[value] != NO_OP]
-            if producers:
-                # It runs with the producer that ends last, for only then all its operands exist. Where that is the
-                # smaller, broadcast operand (a squeeze-excite gate, a mean), the larger one has to be read again.
-                ridden = max(producers, key=lambda value: (producer[value], nbytes[value]))
-                traffic = sum(nbytes[value] for value in moved if value != ridden)
-                if 2 * nbytes[ridden] < written:
-                    kind, traffic = Kind.PASS, traffic + written
-            elif not moved:
-                kind, traffic = Kind.FREE, 0
-            else:
-                kind = Kind.PASS
-        elif kind is Kind.FREE:
-            traffic = 0
-        columns.append(
-            (
-                int(product.flops),
-                sum(nbytes[value] for value in moved) + written,
-                0 if op_type == "gather" else sum(nbytes[value] for value in read if not activation[value]),
-                traffic,
-                sum(
-                    min(nbytes[value], written) if op_type.startswith("gather") else nbytes[value]
-                    for value in read
-                    if weight[value] >= 0
-                ),
-                states,
-                int(kind),
-                product.reduction,
-                product.channels_in,
-                product.channels_out,
-                product.positions,
-                product.width,
-                int(product.unknown),
-            )
-        )
-    table = np.array(columns, dtype=np.int64).reshape(-1, 13)
+    ops, values = program.ops, program.values
+    nbytes = values.nbytes
+    producer = values.producer.astype(np.int64)
+    activation = producer != NO_OP
+    activation[list(program.inputs)] = True
+    moved = ops.reads.where(activation[ops.reads.value])
+    constant = ops.reads.where(~activation[ops.reads.value])
+    brought = ops.reads.where(values.weight[ops.reads.value] >= 0)
+    written = ops.sums(ops.writes, nbytes[ops.writes.value])
+    moved_bytes = ops.sums(moved, nbytes[moved.value])
+    constant_bytes = ops.sums(constant, nbytes[constant.value])
+    streamed = nbytes[brought.value]
+    looked_up = np.zeros(len(ops), dtype=np.bool_)
+    looked_up[ops.rows_of([op_type for op_type in ops.rows_of_type if op_type.startswith("gather")])] = True
+    streamed = np.where(looked_up[brought.op], np.minimum(streamed, written[brought.op]), streamed)
+    constant_bytes[ops.rows_of(["gather"])] = 0
+
+    products = _products(program, activation)
+    kind = products[:, 0]
+    states = _state_bytes(program, moved)
+    in_part = kind >= Kind.FUSED
+    in_part[ops.rows_of([*CHOOSING, "slice_update"])] = True
+    states[in_part] = 0
+    traffic = moved_bytes + written - states
+    for row in ops.rows_of(CHOOSING):
+        indices = sum(int(nbytes[value]) for name, value in ops.inputs[row] if name in _INDICES)
+        traffic[row] = 2 * written[row] + indices
+    for row in ops.rows_of(["slice_update"]):
+        updates = [int(nbytes[value]) for name, value in ops.inputs[row] if name == "update"]
+        if updates:
+            traffic[row] = 2 * sum(updates)  # in place
+    _ride(program, moved, written, kind, traffic)
+    traffic[kind == Kind.FREE] = 0
     return Work(
-        flops=table[:, 0],
-        activation_bytes=table[:, 1],
-        constant_bytes=table[:, 2],
-        traffic_bytes=table[:, 3],
-        stream_bytes=table[:, 4],
-        state_bytes=table[:, 5],
-        kind=table[:, 6].astype(np.int8),
-        reduction=table[:, 7],
-        channels_in=table[:, 8],
-        channels_out=table[:, 9],
-        positions=table[:, 10],
-        width=table[:, 11],
-        unknown=table[:, 12].astype(np.bool_),
+        flops=products[:, 1],
+        activation_bytes=moved_bytes + written,
+        constant_bytes=constant_bytes,
+        traffic_bytes=traffic,
+        stream_bytes=ops.sums(brought, streamed),
+        state_bytes=states,
+        kind=kind.astype(np.int8),
+        reduction=products[:, 2],
+        channels_in=products[:, 3],
+        channels_out=products[:, 4],
+        positions=products[:, 5],
+        width=products[:, 6],
+        unknown=products[:, 7].astype(np.bool_),
     )
 
 
-def _state_values(program: Program) -> set[int]:
-    """Values that are a state: as read, as filled in part, and as written."""
-    held: set[int] = set()
-    for op_type, inputs, outputs in zip(program.ops.op_type, program.ops.inputs, program.ops.outputs, strict=True):
-        if op_type in _STATE_OPS or (op_type == "slice_update" and inputs[0][1] in held):
-            held.update(outputs)
-    return held
+def _ride(
+    program: Program,
+    moved: Pairs,
+    written: NDArray[np.int64],
+    kind: NDArray[np.int64],
+    traffic: NDArray[np.int64],
+) -> None:
+    """Let element-wise ops run with the producer that ends last, for only then all their operands exist.
+
+    Where that is the smaller, broadcast operand (a squeeze-excite gate, a mean), the larger one has to be read again.
+    """
+    nbytes, producer = program.values.nbytes, program.values.producer
+    fused = kind == Kind.FUSED
+    computed = moved.where(fused[moved.op] & (producer[moved.value] != NO_OP))
+    ridden = np.zeros(len(kind), dtype=np.int64)
+    order = np.lexsort((nbytes[computed.value], producer[computed.value]))
+    ridden[computed.op[order]] = nbytes[computed.value[order]]  # the last assignment holds
+    rides = np.zeros(len(kind), dtype=np.bool_)
+    rides[computed.op] = True
+    broadcast = rides & (2 * ridden < written)
+    reads = np.zeros(len(kind), dtype=np.bool_)
+    reads[moved.op] = True
+    traffic[rides] -= ridden[rides] + np.where(broadcast, 0, written)[rides]
+    kind[broadcast | (fused & ~rides & reads)] = Kind.PASS
+    kind[fused & ~reads] = Kind.FREE
+
+
+def _state_bytes(program: Program, moved: Pairs) -> NDArray[np.int64]:
+    """Count the bytes of the states among what each op reads: as read, as filled in part, and as written."""
+    ops, held = program.ops, np.zeros(len(program.values.name), dtype=np.bool_)
+    for row in ops.rows_of([*_STATE_OPS, "slice_update"]):
+        if ops.op_type[row] in _STATE_OPS or held[ops.inputs[row][0][1]]:
+            held[list(ops.outputs[row])] = True
+    return ops.sums(moved, np.where(held[moved.value], program.values.nbytes[moved.value], 0))
 
 
 _INDICES = frozenset(["indices"])
 _STATE_OPS = frozenset(["read_state", "coreml_update_state"])
 
 
-def _product(op: _Op) -> _Product:
-    """Count one op's FLOPs and describe the product it computes."""
-    elements = sum(prod(shape) for shape in op.outputs)
-    if op.type in ELEMENTWISE:
-        return _Product(Kind.FUSED, 2 * elements if op.type == "batch_norm" else elements)
-    if op.type in FREE:
-        return _Product(Kind.FREE, 0)
-    counter = _COUNTERS.get(op.type)
-    if counter is not None:
-        return counter(op)
-    if op.type in PASS_FLOPS:
-        read = max((prod(shape) for shape in op.inputs.values()), default=0)
-        return _Product(Kind.PASS, PASS_FLOPS[op.type] * read)
-    return _Product(Kind.PASS, 0, unknown=op.type not in MOVEMENT)
+def _products(program: Program, activation: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Count every op's FLOPs and describe the product it computes: the fields of `_Product`, int64, shape (ops, 8)."""
+    ops, values = program.ops, program.values
+    products = np.tile(np.array(_Product(Kind.PASS, 0), dtype=np.int64), (len(ops), 1))
+    kind, flops, unknown = products[:, 0], products[:, 1], products[:, 7]
+    out = ops.sums(ops.writes, values.elements[ops.writes.value])
+    largest = ops.largest(ops.reads, values.elements[ops.reads.value])
+    for op_type, rows in ops.rows_of_type.items():
+        if op_type in ELEMENTWISE:
+            kind[rows] = Kind.FUSED
+            flops[rows] = out[rows] * (2 if op_type == "batch_norm" else 1)
+        elif op_type in FREE:
+            kind[rows] = Kind.FREE
+        elif op_type in _COUNTERS:
+            products[rows] = _counted(program, op_type, rows, activation)
+        elif op_type in PASS_FLOPS:
+            flops[rows] = PASS_FLOPS[op_type] * largest[rows]
+        else:
+            unknown[rows] = op_type not in MOVEMENT
+    return products
+
+
+def _counted(
+    program: Program, op_type: str, rows: NDArray[np.int64], activation: NDArray[np.bool_]
+) -> list[tuple[int, ...]]:
+    """Count ops of one type that `_COUNTERS` knows: once for each distinct set of operands, outputs and attributes."""
+    ops, values = program.ops, program.values
+    kind, varies = values.kind.tolist(), activation.tolist()  # lists are read faster one by one
+    counted: dict[tuple[object, ...], tuple[int, ...]] = {}
+    found = []
+    for row in rows.tolist():
+        operands, attributes = ops.inputs[row], ops.attributes[row]
+        alike = (
+            tuple([(parameter, kind[value], varies[value]) for parameter, value in operands]),
+            tuple([kind[value] for value in ops.outputs[row]]),
+            tuple([attributes.get(name) for name in _COUNTED_ATTRIBUTES]),
+        )
+        product = counted.get(alike)
+        if product is None:
+            op = _Op(
+                op_type,
+                {parameter: values.shape[value] for parameter, value in operands},
+                tuple(values.shape[value] for _, value in operands),
+                frozenset(parameter for parameter, value in operands if not varies[value]),
+                tuple(values.shape[value] for value in ops.outputs[row]),
+                attributes,
+            )
+            product = counted[alike] = tuple(map(int, _COUNTERS[op_type](op)))
+        found.append(product)
+    return found
+
+
+_COUNTED_ATTRIBUTES = ("groups", "transpose_x", "transpose_y", "equation", "kernel_sizes")
+"""What the functions in `_COUNTERS` look at beside shapes."""
 
 
 def _conv(op: _Op) -> _Product:

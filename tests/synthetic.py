@@ -114,16 +114,16 @@ class Builder:
         )
 
 
-def transformer(layers: int) -> Program:
-    """Build a stack of equal layers with attention and an MLP, without heads."""
+def transformer(layers: int, *, hidden_widths: int = 1) -> Program:
+    """Build a stack of layers with attention and an MLP, without heads; the MLPs have so many different widths."""
     build = Builder()
     x = build.input((1, TOKENS, WIDTH))
     for layer in range(layers):
-        x = _layer(build, x, f"layers.{layer}", str(layer))
+        x = _layer(build, x, f"layers.{layer}", str(layer), 4 * WIDTH + 16 * (layer % hidden_widths))
     return build.program([x])
 
 
-def _layer(build: Builder, x: int, path: str, tag: str) -> int:
+def _layer(build: Builder, x: int, path: str, tag: str, hidden_width: int) -> int:
     state = (1, TOKENS, WIDTH)
 
     def linear(value: int, into: int, out: int, name: str) -> int:
@@ -139,10 +139,9 @@ def _layer(build: Builder, x: int, path: str, tag: str) -> int:
     projected = linear(mixed, WIDTH, WIDTH, "attention.out")
     scaled = build.op("tanh", {"x": projected}, state, module=path, name=f"{tag}.tanh")
     x = build.op("add", {"x": scaled, "y": x}, state, module=path, name=f"{tag}.add")
-    hidden = build.op(
-        "gelu", {"x": linear(x, WIDTH, 4 * WIDTH, "mlp.up")}, (1, TOKENS, 4 * WIDTH), module=f"{path}.mlp"
-    )
-    return build.op("add", {"x": linear(hidden, 4 * WIDTH, WIDTH, "mlp.down"), "y": x}, state, module=path)
+    wide = linear(x, WIDTH, hidden_width, "mlp.up")
+    hidden = build.op("gelu", {"x": wide}, (1, TOKENS, hidden_width), module=f"{path}.mlp")
+    return build.op("add", {"x": linear(hidden, hidden_width, WIDTH, "mlp.down"), "y": x}, state, module=path)
 
 
 OPS_A_LAYER = len(transformer(1).ops)

@@ -15,12 +15,13 @@ from torch import nn
 import models
 import talaria_nb as tnb
 from talaria_nb import storage
-from talaria_nb.costs import cost_table, weight_file_bytes
+from talaria_nb.costs import cost_table
 from talaria_nb.errors import LoadError
 from talaria_nb.legality import subject
 from talaria_nb.menu import DEFAULT_MENU
 from talaria_nb.quiet import quiet
 from talaria_nb.schemes import AsStored
+from talaria_nb.weight_bytes import weight_file_bytes
 
 if TYPE_CHECKING:
     import coremltools as ct

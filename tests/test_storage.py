@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import models
 import talaria_nb as tnb
-from talaria_nb.costs import weight_file_bytes
 from talaria_nb.legality import refused, subject
 from talaria_nb.menu import DEFAULT_MENU
+from talaria_nb.weight_bytes import weight_file_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
