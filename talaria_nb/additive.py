@@ -37,7 +37,13 @@ class Additive:
     by_weight: NDArray[np.float64]
 
 
-def cost(table: CostTable, metric: Metric, columns: NDArray[np.integer], counted: NDArray[np.bool_]) -> float:
+def cost(
+    table: CostTable,
+    metric: Metric,
+    columns: NDArray[np.integer],
+    counted: NDArray[np.bool_],
+    int8: NDArray[np.bool_] | None = None,
+) -> float:
     """Return what a plan really costs.
 
     Parameters
@@ -46,7 +52,7 @@ def cost(table: CostTable, metric: Metric, columns: NDArray[np.integer], counted
         The prices.
     metric
         What is counted.
-    columns
+    columns, int8
         As in `estimate.price`.
     counted
         Of "bits" only: which weights count. bool, shape (weights,).
@@ -54,7 +60,7 @@ def cost(table: CostTable, metric: Metric, columns: NDArray[np.integer], counted
     if metric == "bits":
         stored = float(table.payload_bytes[np.arange(len(columns)), columns][counted].sum())
         return 8 * stored / max(float(table.elements[counted].sum()), 1.0)
-    return float(getattr(price(table, columns), _PRICED[metric]))
+    return float(getattr(price(table, columns, int8), _PRICED[metric]))
 
 
 def additive(
@@ -63,12 +69,13 @@ def additive(
     allowed: NDArray[np.bool_],
     counted: NDArray[np.bool_],
     at: NDArray[np.integer],
+    int8: NDArray[np.bool_] | None = None,
 ) -> Additive:
     """Write a cost as a sum that is at most the cost of every plan that is allowed.
 
     Parameters
     ----------
-    table, metric, counted
+    table, metric, counted, int8
         As in `cost`.
     allowed
         The schemes that each weight may have, one at least. bool, shape (weights, schemes).
@@ -80,7 +87,7 @@ def additive(
         return Additive(0.0, bits / max(float(table.elements[counted].sum()), 1.0))
     if metric == "size":
         return _size(table, allowed)
-    return _by_ops(table, metric, allowed, at)
+    return _by_ops(table, metric, allowed, at, int8)
 
 
 def _size(table: CostTable, allowed: NDArray[np.bool_]) -> Additive:
@@ -116,7 +123,13 @@ def _shares(table: CostTable, allowed: NDArray[np.bool_]) -> NDArray[np.float64]
     return shares
 
 
-def _by_ops(table: CostTable, metric: Metric, allowed: NDArray[np.bool_], at: NDArray[np.integer]) -> Additive:
+def _by_ops(
+    table: CostTable,
+    metric: Metric,
+    allowed: NDArray[np.bool_],
+    at: NDArray[np.integer],
+    int8: NDArray[np.bool_] | None,
+) -> Additive:
     """Add up over ops: an op that reads one weight with a choice costs exactly what it costs under each scheme."""
     read, ops = table.op_weights, np.repeat(np.arange(len(table.launch_ms)), np.diff(table.op_weights_start))
     chooses = allowed.sum(axis=1) > 1
@@ -124,10 +137,10 @@ def _by_ops(table: CostTable, metric: Metric, allowed: NDArray[np.bool_], at: ND
     by_weight = np.zeros(allowed.shape)
     one = (choices[ops] == 1) & chooses[read]
     for column in range(allowed.shape[1]):
-        priced = price_ops(table, np.where(allowed[:, column], column, at))
+        priced = price_ops(table, np.where(allowed[:, column], column, at), int8)
         spent = priced.op_ms if metric == "latency" else priced.op_mj
         by_weight[:, column] += np.bincount(read[one], weights=spent[ops[one]], minlength=len(allowed))
-    priced = price_ops(table, at)
+    priced = price_ops(table, at, int8)
     spent = priced.op_ms if metric == "latency" else priced.op_mj
     several = choices > 1
     fixed = float(spent[choices == 0].sum())
@@ -135,8 +148,9 @@ def _by_ops(table: CostTable, metric: Metric, allowed: NDArray[np.bool_], at: ND
     stream = table.op_weights_share[:, None] * table.stream_ms[read]
     moved = table.op_weights_share[:, None] * table.resident_bytes[read]
     compute, activation = table.compute_ms.copy(), table.activation_ms.copy()
+    eights = np.zeros(len(table.int8_ops), dtype=np.bool_) if int8 is None else int8[table.int8_ops]
     for part, eight in ((compute, table.int8_ms[0]), (activation, table.int8_ms[1])):
-        part[table.int8_ops] = np.minimum(part[table.int8_ops], eight)
+        part[table.int8_ops[eights]] = np.minimum(part[table.int8_ops[eights]], eight[eights])
     streamed = np.bincount(ops, weights=stream[np.arange(len(read)), at[read]], minlength=len(compute))
     waits = several & (activation + streamed >= compute)  # for its weights, not for its products
     least_ms = np.where(several, table.launch_ms + np.where(waits, activation, compute), 0.0)

@@ -130,9 +130,9 @@ class Allocator:
                 found,
                 compute_unit=compute_unit,
                 schemes=wanted,
-                int8_activations=self._plan.int8_ops,
             )
         self._table = table
+        self._int8 = self._plan.int8_mask if self._plan.int8_ops else None
         self._errors = error_table(self._plan.model, wanted, error, progress=progress)
         self._error = self._errors.of(self._plan.model, table.schemes)
         self._choices = self._choices_with(self._pins)
@@ -230,7 +230,7 @@ class Allocator:
         budget = Budget(metric, 1.0)
         least = self._least(budget)
         best = self._find((), polished=False).choice
-        return least, cost(self._table, metric, self._columns_of(best), self._counted(budget))
+        return least, cost(self._table, metric, self._columns_of(best), self._counted(budget), self._int8)
 
     def _find(self, wanted: tuple[Budget, ...], *, polished: bool) -> _Found:
         if not wanted:
@@ -356,7 +356,7 @@ class Allocator:
     def _least(self, budget: Budget, given: Choices | None = None) -> float:
         """Return the least of something that a plan really takes, where costs are sums, and else the least found."""
         picked, counted = given or self._choices, self._counted(budget)
-        terms = additive(self._table, budget.metric, picked.allowed, counted, self._first)
+        terms = additive(self._table, budget.metric, picked.allowed, counted, self._first, self._int8)
         groups = int(picked.group.max(initial=-1)) + 1
         possible = np.ones((groups, len(self._table.schemes)), dtype=np.bool_)
         np.logical_and.at(possible, picked.group, picked.allowed)
@@ -364,7 +364,7 @@ class Allocator:
         np.add.at(summed, picked.group, terms.by_weight)
 
         def score(choice: NDArray[np.int64]) -> tuple[float]:
-            return (cost(self._table, budget.metric, choice[picked.group], counted),)
+            return (cost(self._table, budget.metric, choice[picked.group], counted, self._int8),)
 
         cheapest = np.where(possible, summed, np.inf).argmin(axis=1)
         return (descend(cheapest, possible, score)[1] if self._is_coupled(budget.metric) else score(cheapest))[0]
@@ -388,7 +388,7 @@ class Allocator:
         key = (budget.metric, budget.of)
         if keep and key in self._costs:
             return self._costs[key]
-        terms = additive(self._table, budget.metric, self._choices.allowed, self._counted(budget), at)
+        terms = additive(self._table, budget.metric, self._choices.allowed, self._counted(budget), at, self._int8)
         rows = np.arange(len(self._first))
         fixed = terms.fixed + float(terms.by_weight[rows, self._first][self._member < 0].sum())
         by_group = self._by_group(terms.by_weight)
@@ -412,7 +412,7 @@ class Allocator:
 
     def _spent(self, wanted: tuple[Budget, ...], choice: NDArray[np.integer]) -> NDArray[np.float64]:
         columns = self._columns_of(choice)
-        return np.array([cost(self._table, each.metric, columns, self._counted(each)) for each in wanted])
+        return np.array([cost(self._table, each.metric, columns, self._counted(each), self._int8) for each in wanted])
 
     @property
     def _one_member(self) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ from talaria_nb import latency
 from talaria_nb.devices import UNITS
 from talaria_nb.energy import op_energy
 from talaria_nb.errors import SchemeError
-from talaria_nb.legality import starting_schemes
+from talaria_nb.legality import activation_ops, starting_schemes
 from talaria_nb.memory import liveness
 from talaria_nb.menu import DEFAULT_MENU
 from talaria_nb.placement import placement
@@ -29,7 +29,7 @@ from talaria_nb.weight_bytes import weight_bytes
 from talaria_nb.work import count_work
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -113,8 +113,8 @@ class CostTable:
     launch_ms, compute_ms, activation_ms, products_ms, traffic_ms
         Parts of each op's time, as in `latency.OpTimes`. float64, shape (ops,).
     int8_ops
-        Ops whose activations are int8 under the plan that was priced, and that run faster with int8 weights; in
-        ascending order. int32.
+        Ops that run faster once their activations and all of their weights are int8, which need not be chosen for
+        any; in ascending order. int32.
     int8_ms
         `compute_ms`, `activation_ms`, `products_ms` and `traffic_ms` of these ops when all of their weights are int8.
         float64, shape (4, int8 ops).
@@ -220,7 +220,6 @@ def cost_table(
     schemes: Iterable[Scheme] = DEFAULT_MENU,
     batch: int | None = None,
     context: int | None = None,
-    int8_activations: Collection[int] = (),
 ) -> CostTable:
     """Price every weight of a program under every scheme, and every op, on a device.
 
@@ -238,8 +237,6 @@ def cost_table(
     batch, context
         Items of one prediction, and tokens in the key-value caches: what `resize.at_batch` and `resize.at_context`
         make of the program; None for what it was loaded at.
-    int8_activations
-        Rows of the ops that read their activations in int8.
 
     Returns
     -------
@@ -267,7 +264,7 @@ def cost_table(
     brought_to, read_on = _units_of_weights(timed, placed, share, device.unit_name(compute_unit))
     stream, resident = _arrival(device, menu, stored, dense, brought_to, read_on)
     times = latency.op_times(timed, work, device, compute_unit, units=placed.unit, transfer_ms=placed.transfer_ms)
-    int8_ops, int8_ms = _int8_times(timed, work, device, compute_unit, placed, int8_activations)
+    int8_ops, int8_ms = _int8_times(timed, work, device, compute_unit, placed)
     energy = op_energy(work, device, placed.unit)
     unit_reasons = tuple(dict.fromkeys(filter(None, placed.reason)))
     return CostTable(
@@ -371,12 +368,15 @@ def _int8_times(
     device: Device,
     compute_unit: str,
     placed: Placement,
-    int8_activations: Collection[int],
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """Price the ops that int8 activations make faster as if all weights of such ops were int8 too."""
+    """Price the ops that int8 activations make faster as if all weights of such ops were int8 too.
+
+    How far weights run ahead of them is taken from the program in which all of them are, as for the others from the
+    dense one.
+    """
     reads = np.diff(program.op_weights[0]) > 0
     faster = [name in device.units and device.units[name].int8_speedup > 1 for name in UNITS]
-    ops = [op for op in sorted(int8_activations) if reads[op] and faster[placed.unit[op]]]
+    ops = [op for op in activation_ops(program) if reads[op] and faster[placed.unit[op]]] if any(faster) else []
     if not ops:
         return np.zeros(0, dtype=np.int32), np.zeros((4, 0))
     bits = np.full(len(work), 2 * _INT8)

@@ -137,7 +137,7 @@ class Comparison:
     difference_bytes: int
 
 
-def price(table: CostTable, columns: NDArray[np.integer]) -> Estimate:
+def price(table: CostTable, columns: NDArray[np.integer], int8: NDArray[np.bool_] | None = None) -> Estimate:
     """Price a plan from a cost table: look up and sum.
 
     Parameters
@@ -146,6 +146,8 @@ def price(table: CostTable, columns: NDArray[np.integer]) -> Estimate:
         The prices.
     columns
         Column of each weight's scheme; int64, shape (weights,). Not checked for legality.
+    int8
+        Whether each op reads int8 activations, shape (ops,). None if none does.
     """
     rows = np.arange(len(columns))
     needed = table.shared[rows, columns]
@@ -161,7 +163,7 @@ def price(table: CostTable, columns: NDArray[np.integer]) -> Estimate:
         proto_bytes += offset_bytes(table, columns) - offset_bytes(table, table.start) - table.build_info_bytes
     elements = float(table.elements.sum())
     payload = float(table.payload_bytes[rows, columns].sum())
-    ops = price_ops(table, columns)
+    ops = price_ops(table, columns, int8)
     latency_ms = table.dispatch_ms + float(ops.op_ms.sum())
     before_ms = start_ms(table)
     low, high = plan_interval(table.main_unit, table.interval, latency_ms / before_ms if before_ms else 1.0)
@@ -242,10 +244,10 @@ def start_ms(table: CostTable) -> float:
     return table.dispatch_ms + float(price_ops(table, table.start).op_ms.sum())
 
 
-def price_ops(table: CostTable, columns: NDArray[np.integer]) -> OpCosts:
+def price_ops(table: CostTable, columns: NDArray[np.integer], int8: NDArray[np.bool_] | None = None) -> OpCosts:
     """Price every op under a plan; parameters as in `price`."""
     read = table.op_weights
-    times = _times(table, columns)
+    times = _times(table, columns, int8)
     memory_ms = times.activation_ms + sum_by_op(table, table.op_weights_share * table.stream_ms[read, columns[read]])
     op_ms = times.launch_ms + np.maximum(times.compute_ms, memory_ms)
     moved_bytes = sum_by_op(table, table.op_weights_share * table.resident_bytes[read, columns[read]])
@@ -268,12 +270,12 @@ class _Times(NamedTuple):
     traffic_ms: NDArray[np.float64]
 
 
-def _times(table: CostTable, columns: NDArray[np.integer]) -> _Times:
+def _times(table: CostTable, columns: NDArray[np.integer], int8: NDArray[np.bool_] | None) -> _Times:
     """Look up the parts of each op's time: those of W8A8 where an op's activations and all of its weights are int8."""
     parts = [table.compute_ms, table.activation_ms, table.products_ms, table.traffic_ms]
-    if table.int8_ops.size:
+    if int8 is not None and int8[table.int8_ops].any():
         others = sum_by_op(table, ~table.int8_schemes[columns[table.op_weights]])
-        both = others[table.int8_ops] == 0
+        both = int8[table.int8_ops] & (others[table.int8_ops] == 0)
         parts = [part.copy() for part in parts]
         for part, eight in zip(parts, table.int8_ms, strict=True):
             part[table.int8_ops[both]] = eight[both]

@@ -6,7 +6,7 @@ The browser folds the same edits in `js/src/history.ts`, so that it stays live w
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +22,7 @@ MAX_ENTRIES = 100
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry:
-    """One step: some weights changed their scheme.
+    """One step: some weights changed their scheme, some ops what they read.
 
     Attributes
     ----------
@@ -34,6 +34,8 @@ class Entry:
         Rows of the changed weights, ascending. int32.
     before, after
         Their columns in the cost table. uint16.
+    toggled
+        Rows of the ops whose activations went from float to int8 or back, ascending. int32.
     """
 
     label: str
@@ -41,16 +43,19 @@ class Entry:
     weights: NDArray[np.int32]
     before: NDArray[np.uint16]
     after: NDArray[np.uint16]
+    toggled: NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class History:
-    """The current scheme of every weight and the steps that led there; every edit returns a new history.
+    """The current plan, as columns, and the steps that led there; every edit returns a new history.
 
     Attributes
     ----------
     columns
         Column of each weight's scheme in the cost table. uint16, shape (weights,).
+    int8
+        Whether each op reads int8 activations. bool, shape (ops,).
     entries
         Steps, oldest first.
     cursor
@@ -58,47 +63,59 @@ class History:
     """
 
     columns: NDArray[np.uint16]
+    int8: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
     entries: tuple[Entry, ...] = ()
     cursor: int = 0
 
-    def set(self, weights: Sequence[int], columns: Sequence[int], *, label: str = "", gesture: str = "") -> History:
-        """Give some weights other schemes; nothing happens if all have them already."""
+    def set(
+        self,
+        weights: Sequence[int],
+        columns: Sequence[int],
+        *,
+        ops: Sequence[int] = (),
+        int8: Sequence[bool] = (),
+        label: str = "",
+        gesture: str = "",
+    ) -> History:
+        """Give some weights other schemes, and some ops other activations; nothing happens if all have them already."""
         merged = dict(zip(weights, columns, strict=True))
         rows = np.array(sorted(merged), dtype=np.int32)
         after = np.array([merged[row] for row in rows.tolist()], dtype=np.uint16)
         before = self.columns[rows]
         changed = before != after
-        if not changed.any():
+        wanted = dict(zip(ops, int8, strict=True))
+        toggled = np.array([op for op in sorted(wanted) if self.int8[op] != wanted[op]], dtype=np.int32)
+        if not changed.any() and not toggled.size:
             return self
-        entry = Entry(label, gesture, rows[changed], before[changed], after[changed])
-        current = self.columns.copy()
-        current[entry.weights] = entry.after
+        entry = Entry(label, gesture, rows[changed], before[changed], after[changed], toggled)
+        current = self._with(entry.weights, entry.after, toggled)
         entries = self.entries[: self.cursor]
         if gesture and entries and entries[-1].gesture == gesture:
             entry = _merge(entries[-1], entry)
             entries = entries[:-1]
-        if entry.weights.size:
+        if entry.weights.size or entry.toggled.size:
             entries = (*entries, entry)[-MAX_ENTRIES:]
-        return History(current, entries, len(entries))
+        return replace(current, entries=entries, cursor=len(entries))
 
     def undo(self) -> History:
         """Take the last step back, if there is one."""
         if self.cursor == 0:
             return self
         entry = self.entries[self.cursor - 1]
-        return replace(self, columns=self._with(entry.weights, entry.before), cursor=self.cursor - 1)
+        return replace(self._with(entry.weights, entry.before, entry.toggled), cursor=self.cursor - 1)
 
     def redo(self) -> History:
         """Take the next undone step again, if there is one."""
         if self.cursor == len(self.entries):
             return self
         entry = self.entries[self.cursor]
-        return replace(self, columns=self._with(entry.weights, entry.after), cursor=self.cursor + 1)
+        return replace(self._with(entry.weights, entry.after, entry.toggled), cursor=self.cursor + 1)
 
-    def _with(self, weights: NDArray[np.int32], columns: NDArray[np.uint16]) -> NDArray[np.uint16]:
-        current = self.columns.copy()
+    def _with(self, weights: NDArray[np.int32], columns: NDArray[np.uint16], toggled: NDArray[np.int32]) -> History:
+        current, int8 = self.columns.copy(), self.int8.copy()
         current[weights] = columns
-        return current
+        int8[toggled] = ~int8[toggled]
+        return replace(self, columns=current, int8=int8)
 
 
 def _merge(old: Entry, new: Entry) -> Entry:
@@ -116,4 +133,5 @@ def _merge(old: Entry, new: Entry) -> Entry:
         np.array(rows, dtype=np.int32),
         np.array([before[row] for row in rows], dtype=np.uint16),
         np.array([after[row] for row in rows], dtype=np.uint16),
+        np.setxor1d(old.toggled, new.toggled),
     )

@@ -502,6 +502,11 @@ def _uses(program: Program) -> tuple[tuple[Use, ...], ...]:
     return tuple(map(tuple, found))
 
 
+def activation_ops(program: Program) -> list[int]:
+    """List the rows of the ops whose activations coremltools can quantize to 8 bits."""
+    return [op for op in range(len(program.ops)) if activation_refusal(program, op) is None]
+
+
 def activation_refusal(program: Program, op: int) -> str | None:
     """Say why coremltools cannot quantize the activations that an op reads to 8 bits.
 

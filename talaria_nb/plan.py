@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from talaria_nb.costs import CostTable, cost_table
 from talaria_nb.devices import Device
 from talaria_nb.devices import device as find_device
@@ -137,9 +139,9 @@ class Plan:
             raise SchemeError(message)
         return self.with_schemes(changed)
 
-    def with_schemes(self, schemes: Sequence[Scheme]) -> Plan:
-        """Return the plan with the given scheme for every weight, in file order, unchecked."""
-        return self._with(tuple(schemes), self._activations)
+    def with_schemes(self, schemes: Sequence[Scheme], int8_ops: Iterable[int] | None = None) -> Plan:
+        """Return the plan with the given scheme for every weight, in file order, and int8 ops if given, unchecked."""
+        return self._with(tuple(schemes), self._activations if int8_ops is None else frozenset(int8_ops))
 
     def _with(self, schemes: tuple[Scheme, ...], activations: frozenset[int]) -> Plan:
         plan = Plan.__new__(Plan)
@@ -152,6 +154,11 @@ class Plan:
     def int8_ops(self) -> frozenset[int]:
         """Rows of the ops that read their activations in int8."""
         return self._activations
+
+    @property
+    def int8_mask(self) -> NDArray[np.bool_]:
+        """Whether each op reads its activations in int8, shape (ops,)."""
+        return np.isin(np.arange(len(self._model.program.ops)), [*self._activations])
 
     @property
     def activations(self) -> Mapping[str, str]:
@@ -225,7 +232,7 @@ class Plan:
             If the model cannot have that batch or context length.
         """
         table = self.cost_table(device, compute_unit, batch=batch, context=context)
-        return price(table, table.columns_of(self._schemes))
+        return price(table, table.columns_of(self._schemes), self.int8_mask)
 
     def compare(
         self,
@@ -256,7 +263,7 @@ class Plan:
             message = f"This plan is for {self._model.program.name}, the other for another {other.model.program.name}."
             raise PlanError(message)
         table = self.cost_table(device, compute_unit, batch=batch, context=context)
-        mine = price(table, table.columns_of(self._schemes))
+        mine = price(table, table.columns_of(self._schemes), self.int8_mask)
         return compared(table, mine, other.estimate(device, compute_unit, batch=batch, context=context))
 
     def table(
@@ -335,7 +342,6 @@ class Plan:
             schemes=self._schemes,
             batch=batch,
             context=context,
-            int8_activations=self._activations,
         )
 
     def optimization_configs(self, *, explicit: bool = False) -> list[ConfiguredPass]:

@@ -49,7 +49,7 @@ def op_table(
         ops without weights and where it is not known; with `measured`, measured_ms and measured_unit, empty for ops
         that Core ML says nothing about.
     """
-    costs = price_ops(table, table.columns_of(plan.scheme_of_weight))
+    costs = price_ops(table, table.columns_of(plan.scheme_of_weight), plan.int8_mask)
     dense = price_ops(table, table.start)
     program = plan.model.program
     start, rows = program.op_weights
@@ -94,7 +94,7 @@ def findings(plan: Plan, device: str | Device, compute_unit: str = "all") -> pd.
         most time first.
     """
     table = plan.cost_table(device, compute_unit)
-    op_ms = price_ops(table, table.columns_of(plan.scheme_of_weight)).op_ms
+    op_ms = price_ops(table, table.columns_of(plan.scheme_of_weight), plan.int8_mask).op_ms
     found = plan.model.findings
     row = plan.model.program.op_row
     at_stake = [

@@ -20,6 +20,7 @@ from talaria_nb.devices import devices
 from talaria_nb.errors import PlanError, SchemeError
 from talaria_nb.estimate import Estimate, price
 from talaria_nb.history import History
+from talaria_nb.legality import activation_ops
 from talaria_nb.measured import Measured, check_unit, measured_ops
 from talaria_nb.menu import Menu
 from talaria_nb.plan import Plan
@@ -77,7 +78,8 @@ class Session(anywidget.AnyWidget):
         self._model = plan.model
         self._menu = Menu.default()
         self._table = _cost_table(plan, device, self._menu)
-        self._history = History(self._columns_of(plan))
+        self._history = History(self._columns_of(plan), plan.int8_mask)
+        self._can_read_int8 = frozenset(activation_ops(self._model.program))
         self._acknowledged: dict[str, int] = {}
         self._measured: Measured | None = None
         self._signal = np.full(len(self._table.elements), np.nan)
@@ -125,7 +127,7 @@ class Session(anywidget.AnyWidget):
     @property
     def estimate(self) -> Estimate:
         """Totals of the current plan on the current device."""
-        return price(self._table, self._history.columns)
+        return price(self._table, self._history.columns, self._history.int8)
 
     @property
     def ops(self) -> pd.DataFrame:
@@ -248,13 +250,12 @@ class Session(anywidget.AnyWidget):
     def _on_plan(self, change: t.Bunch) -> None:
         if change["old"] is t.Undefined or change["old"] is None:
             return
-        if change["new"].int8_ops != change["old"].int8_ops:
-            self._reprice(self._table.device, self._table.schemes)
-            self._publish_measured()
-        columns = self._columns_of(change["new"])
-        if not np.array_equal(columns, self._history.columns):
-            rows = np.arange(len(columns))
-            self._adopt(self._history.set(rows.tolist(), columns.tolist(), label="set in Python"))
+        columns, int8 = self._columns_of(change["new"]), change["new"].int8_mask
+        history = self._history.set(
+            range(len(columns)), columns.tolist(), ops=range(len(int8)), int8=int8.tolist(), label="set in Python"
+        )
+        if history is not self._history:
+            self._adopt(history)
 
     @t.observe("selection")
     def _on_selection(self, change: t.Bunch) -> None:
@@ -305,15 +306,25 @@ class Session(anywidget.AnyWidget):
         known = (rows >= 0) & (rows < len(self._table.reason))
         known &= (columns >= 0) & (columns < len(self._table.schemes))
         legal = known & (self._table.reason[np.where(known, rows, 0), np.where(known, columns, 0)] < 0)
+        chosen = zip(edit.get("ops", ()), edit.get("int8", ()), strict=True)
+        int8 = {int(op): bool(wanted) for op, wanted in chosen if int(op) in self._can_read_int8}
         return history.set(
-            rows[legal].tolist(), columns[legal].tolist(), label=edit.get("label", ""), gesture=edit.get("gesture", "")
+            rows[legal].tolist(),
+            columns[legal].tolist(),
+            ops=[*int8],
+            int8=[*int8.values()],
+            label=edit.get("label", ""),
+            gesture=edit.get("gesture", ""),
         )
 
     def _adopt(self, history: History) -> None:
         """Make a history the current one, here and in every browser."""
+        toggled = not np.array_equal(history.int8, self._history.int8)
         self._history = history
         schemes = [self._table.schemes[column] for column in history.columns]
-        self.plan = self.plan.with_schemes(schemes)
+        self.plan = self.plan.with_schemes(schemes, np.flatnonzero(history.int8).tolist())
+        if toggled:
+            self._publish_measured()
         self._publish_history()
 
     def _columns_of(self, plan: Plan) -> NDArray[np.uint16]:
@@ -369,7 +380,6 @@ def _cost_table(plan: Plan, device: str, menu: Iterable[Scheme]) -> CostTable:
         plan.model.program,
         find_device(device),
         schemes=(*menu, *plan.scheme_of_weight),
-        int8_activations=plan.int8_ops,
     )
 
 

@@ -14,6 +14,7 @@ from talaria_nb.energy import ENERGY_FACTOR
 from talaria_nb.estimate import start_ms
 from talaria_nb.frames import COLUMNS, TABLE_COLUMNS, UNIT_TITLES, shape_text, source_text
 from talaria_nb.latency import LARGE_CHANGE, ROUNDING
+from talaria_nb.legality import activation_ops
 from talaria_nb.schemes import is_determined
 from talaria_nb.work import count_work
 
@@ -63,6 +64,7 @@ def pack_program(model: Model) -> Wire:
             "output": [shape_text(values.shape[outputs[0]]) if outputs else "" for outputs in ops.outputs],
             "flops": _pack(work.flops, "<f8"),
             "activation_bytes": _pack(work.activation_bytes, "<f8"),
+            "can_read_int8": _pack(np.isin(np.arange(len(ops)), activation_ops(program)), "u1"),
         },
         "edges": _pack(program.edges, "<i4"),
         "modules": {
@@ -178,6 +180,7 @@ def pack_history(history: History, *, revision: int, acknowledged: dict[str, int
     return {
         "revision": revision,
         "scheme": _pack(history.columns, "<u2"),
+        "int8": _pack(history.int8, "u1"),
         "cursor": history.cursor,
         "history": [
             {
@@ -186,6 +189,7 @@ def pack_history(history: History, *, revision: int, acknowledged: dict[str, int
                 "weights": _pack(entry.weights, "<i4"),
                 "before": _pack(entry.before, "<u2"),
                 "after": _pack(entry.after, "<u2"),
+                "toggled": _pack(entry.toggled, "<i4"),
             }
             for entry in history.entries
         ],

@@ -21,6 +21,8 @@ from talaria_nb.schemes import Float16, Palettize
 from talaria_nb.wire import pack_costs
 
 INT8_SHARE = 0.4
+OPS = 4
+"""Of a history; none of its edits looks at what they are."""
 FIXTURES = Path(__file__).parent / "fixtures"
 _DTYPES = {
     "unit": "u1",
@@ -40,6 +42,8 @@ _DTYPES = {
     "weights": "<i4",
     "before": "<u2",
     "after": "<u2",
+    "toggled": "<i4",
+    "int8": "u1",
 }
 
 
@@ -127,16 +131,18 @@ def random_table(rng: np.random.Generator, *, ops: int, weights: int) -> CostTab
 
 
 def estimate_case(name: str, table: CostTable, rng: np.random.Generator) -> dict[str, Any]:
-    """Price the float16 plan and five random legal plans of one table."""
+    """Price the float16 plan and five random legal plans of one table, in which some ops read int8."""
     plans = []
     for trial in range(6):
         columns = np.zeros(len(table.elements), dtype=np.int64)
         if trial:
             columns = np.array([rng.choice(np.flatnonzero(row < 0)) for row in table.reason], dtype=np.int64)
-        total, ops = price(table, columns), price_ops(table, columns)
+        int8 = rng.random(len(table.launch_ms)) < (INT8_SHARE if trial else 0)
+        total, ops = price(table, columns, int8), price_ops(table, columns, int8)
         plans.append(
             {
                 "scheme": columns.tolist(),
+                "int8": int8.astype(int).tolist(),
                 "weight_file_bytes": total.weight_file_bytes,
                 "size_bytes": total.size_bytes,
                 "bits_per_weight": total.bits_per_weight,
@@ -157,7 +163,8 @@ def estimate_case(name: str, table: CostTable, rng: np.random.Generator) -> dict
 def history_case(name: str, rng: np.random.Generator, *, weights: int, steps: int) -> dict[str, Any]:
     """Fold random edits: sets with and without a gesture, empty sets, undos and redos, past both ends."""
     start = rng.integers(0, 3, weights).astype(np.uint16)
-    history = History(start)
+    history = History(start, rng.random(OPS) < INT8_SHARE)
+    int8 = history.int8.astype(int).tolist()
     edits = []
     for sequence in range(1, steps + 1):
         kind = str(rng.choice(["set", "set", "set", "undo", "redo"]))
@@ -169,16 +176,28 @@ def history_case(name: str, rng: np.random.Generator, *, weights: int, steps: in
             "label": "",
             "weights": [],
             "schemes": [],
+            "ops": [],
+            "int8": [],
         }
         if kind == "set":
             rows = rng.permutation(weights)[: int(rng.integers(0, weights + 1))].tolist()
+            ops = rng.integers(0, OPS, int(rng.choice([0, 0, 1, 4]))).tolist()
             edit |= {
                 "gesture": str(rng.choice(["", "drag 1", "drag 2"])),
                 "label": f"step {sequence}",
                 "weights": rows,
                 "schemes": rng.integers(0, 3, len(rows)).tolist(),
+                "ops": ops,
+                "int8": rng.integers(0, 2, len(ops)).tolist(),
             }
-            history = history.set(rows, edit["schemes"], label=edit["label"], gesture=edit["gesture"])
+            history = history.set(
+                rows,
+                edit["schemes"],
+                ops=ops,
+                int8=[wanted == 1 for wanted in edit["int8"]],
+                label=edit["label"],
+                gesture=edit["gesture"],
+            )
         else:
             history = history.undo() if kind == "undo" else history.redo()
         edits.append(edit)
@@ -189,11 +208,17 @@ def history_case(name: str, rng: np.random.Generator, *, weights: int, steps: in
             "weights": entry.weights.tolist(),
             "before": entry.before.tolist(),
             "after": entry.after.tolist(),
+            "toggled": entry.toggled.tolist(),
         }
         for entry in history.entries
     ]
-    expected = {"scheme": history.columns.tolist(), "cursor": history.cursor, "history": entries}
-    return {"name": name, "scheme": start.tolist(), "steps": edits, "expected": expected}
+    expected = {
+        "scheme": history.columns.tolist(),
+        "int8": history.int8.astype(int).tolist(),
+        "cursor": history.cursor,
+        "history": entries,
+    }
+    return {"name": name, "scheme": start.tolist(), "int8": int8, "steps": edits, "expected": expected}
 
 
 def build() -> dict[str, dict[str, Any]]:

@@ -60,11 +60,12 @@ def test_sums_are_never_more_than_what_a_plan_costs(seed: int, metric: Metric) -
     table = make_fixtures.random_table(rng, ops=int(rng.integers(1, 12)), weights=int(rng.integers(1, 10)))
     allowed = table.reason < 0
     counted = np.ones(len(allowed), dtype=np.bool_)
-    terms = additive(table, metric, allowed, counted, random_columns(rng, allowed))
+    int8 = rng.random(len(table.launch_ms)) < make_fixtures.INT8_SHARE
+    terms = additive(table, metric, allowed, counted, random_columns(rng, allowed), int8)
     rows = np.arange(len(allowed))
     for _ in range(10):
         columns = random_columns(rng, allowed)
-        real = cost(table, metric, columns, counted)
+        real = cost(table, metric, columns, counted, int8)
         summed = terms.fixed + float(terms.by_weight[rows, columns].sum())
         assert summed <= real * (1 + 1e-12) + (1 if metric == "size" else 0)  # sizes are whole bytes, cut off
         if metric == "bits":

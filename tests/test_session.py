@@ -174,14 +174,26 @@ def test_a_removed_scheme_stays_with_the_weights_that_have_it_and_is_offered_to_
     assert gone.key in offered()
 
 
-def test_int8_activations_are_priced_and_sent_anew() -> None:
+def test_int8_activations_are_steps_from_python_and_the_browser() -> None:
     session = tnb.Session(models.unet(), DEVICE)
-    session.plan = session.plan.set("middle", tnb.LinearQuantize("int8"))
+    session.plan = start = session.plan.set("middle", tnb.LinearQuantize("int8"))
     before = session.estimate.latency_ms
-    assert session.costs["int8_ops"] == b""
-    session.plan = session.plan.set_activations("middle", "int8")
-    assert session.costs["int8_ops"] != b""
-    assert session.estimate == session.plan.estimate(DEVICE)
+    session.plan = eight = start.set_activations("middle", "int8")
     assert session.estimate.latency_ms < before
+    assert session.plan == eight
+    assert np.flatnonzero(np.frombuffer(session.plan_state["int8"], dtype="u1")).tolist() == sorted(eight.int8_ops)
+    assert session.estimate == eight.estimate(DEVICE)
     session.undo()
-    assert session.plan.activations, "steps are about weights"
+    assert session.plan == start
+    session.redo()
+    [op] = eight.int8_ops
+    session.edits = [edit(1, [], [], ops=[op], int8=[0])]
+    assert session.plan == start
+    session.undo()
+    assert session.plan == eight
+
+
+def test_int8_activations_that_are_illegal_are_not_taken_from_the_browser(session: tnb.Session) -> None:
+    [relu, *_] = np.flatnonzero(session.model.ops["op_type"] == "relu").tolist()
+    session.edits = [edit(1, [], [], ops=[relu, 10**6, -1], int8=[1, 1, 1])]
+    assert session.plan == tnb.Plan(session.model)

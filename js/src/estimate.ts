@@ -88,8 +88,8 @@ function markShared(shared: Int16Array, at: number, stored: Uint8Array): void {
     if (shared[slot]! >= 0) stored[shared[slot]!] = 1;
 }
 
-/** Price the plan `scheme` (one scheme index a weight) into `out`. */
-export function price(costs: Costs, scheme: Uint16Array, out: Priced): void {
+/** Price a plan into `out`: one scheme index a weight, and whether each op reads int8 activations (none by default). */
+export function price(costs: Costs, scheme: Uint16Array, out: Priced, int8?: Uint8Array): void {
   const {
     payloadBytes,
     fileBytes,
@@ -165,7 +165,7 @@ export function price(costs: Costs, scheme: Uint16Array, out: Priced): void {
     let products = costs.productsMs[o]!;
     let traffic = costs.trafficMs[o]!;
     if (int8Ops[eight] === o) {
-      if (others === 0) {
+      if (int8?.[o] && others === 0) {
         compute = int8Ms[eight]!;
         memory = int8Ms[int8Ops.length + eight]!;
         products = int8Ms[2 * int8Ops.length + eight]!;

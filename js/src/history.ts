@@ -7,12 +7,14 @@ import type { Edit, Entry } from "./protocol";
 
 export interface HistoryState {
   scheme: Uint16Array;
+  /** whether each op reads int8 activations */
+  int8: Uint8Array;
   entries: Entry[];
   /** entries[0:cursor] are applied, entries[cursor:] can be redone */
   cursor: number;
 }
 
-export type EditStep = Pick<Edit, "kind"> & Partial<Pick<Edit, "gesture" | "label" | "weights" | "schemes">>;
+export type EditStep = Pick<Edit, "kind"> & Partial<Omit<Edit, "kind" | "client" | "sequence">>;
 
 /** Older entries are dropped beyond this, on both sides of the wire. */
 export const HISTORY_LIMIT = 100;
@@ -33,7 +35,15 @@ function step(state: HistoryState, direction: 1 | -1): HistoryState {
   const scheme = state.scheme.slice();
   const values = direction > 0 ? entry.after : entry.before;
   for (let i = 0; i < entry.weights.length; i++) scheme[entry.weights[i]!] = values[i]!;
-  return { scheme, entries: state.entries, cursor: state.cursor + direction };
+  const int8 = flipped(state.int8, entry.toggled);
+  return { scheme, int8, entries: state.entries, cursor: state.cursor + direction };
+}
+
+function flipped(int8: Uint8Array, toggled: readonly number[]): Uint8Array {
+  if (toggled.length === 0) return int8;
+  const flags = int8.slice();
+  for (const op of toggled) flags[op] = flags[op] ? 0 : 1;
+  return flags;
 }
 
 function set(state: HistoryState, edit: EditStep): HistoryState {
@@ -43,9 +53,10 @@ function set(state: HistoryState, edit: EditStep): HistoryState {
     weights: [],
     before: [],
     after: [],
+    toggled: [],
   };
   const scheme = state.scheme.slice();
-  const { weights, schemes } = ascending(edit.weights ?? [], edit.schemes ?? []);
+  const { rows: weights, values: schemes } = ascending(edit.weights ?? [], edit.schemes ?? []);
   for (let i = 0; i < weights.length; i++) {
     const w = weights[i]!;
     const before = scheme[w]!;
@@ -56,31 +67,40 @@ function set(state: HistoryState, edit: EditStep): HistoryState {
     changed.after.push(after);
     scheme[w] = after;
   }
-  if (changed.weights.length === 0) return state;
+  const ops = ascending(edit.ops ?? [], edit.int8 ?? []);
+  changed.toggled = ops.rows.filter((op, i) => Boolean(state.int8[op]) !== Boolean(ops.values[i]));
+  if (changed.weights.length === 0 && changed.toggled.length === 0) return state;
+  const int8 = flipped(state.int8, changed.toggled);
   const entries = state.entries.slice(0, state.cursor);
   const last = entries[entries.length - 1];
   if (last && changed.gesture !== "" && last.gesture === changed.gesture) {
     entries.pop();
     const merged = merge(last, changed);
-    if (merged.weights.length > 0) entries.push(merged);
+    if (merged.weights.length > 0 || merged.toggled.length > 0) entries.push(merged);
   } else {
     entries.push(changed);
   }
   if (entries.length > HISTORY_LIMIT) entries.splice(0, entries.length - HISTORY_LIMIT);
-  return { scheme, entries, cursor: entries.length };
+  return { scheme, int8, entries, cursor: entries.length };
 }
 
 interface Targets {
-  weights: readonly number[];
-  schemes: readonly number[];
+  rows: readonly number[];
+  values: readonly number[];
 }
 
-/** Each weight once, in order, the last word on it winning. Model-wide edits come in order and pass through. */
-function ascending(weights: readonly number[], schemes: readonly number[]): Targets {
-  if (weights.every((w, i) => i === 0 || weights[i - 1]! < w)) return { weights, schemes };
-  const target = new Map(weights.map((w, i) => [w, schemes[i] ?? 0]));
+/** Each row once, in order, the last word on it winning. Model-wide edits come in order and pass through. */
+function ascending(rows: readonly number[], values: readonly number[]): Targets {
+  if (rows.every((row, i) => i === 0 || rows[i - 1]! < row)) return { rows, values };
+  const target = new Map(rows.map((row, i) => [row, values[i] ?? 0]));
   const sorted = [...target.keys()].sort((a, b) => a - b);
-  return { weights: sorted, schemes: sorted.map((w) => target.get(w)!) };
+  return { rows: sorted, values: sorted.map((row) => target.get(row)!) };
+}
+
+/** What is in one of two lists and not in the other, in order. */
+function inOne(a: readonly number[], b: readonly number[]): number[] {
+  const [inA, inB] = [new Set(a), new Set(b)];
+  return [...a.filter((n) => !inB.has(n)), ...b.filter((n) => !inA.has(n))].sort((x, y) => x - y);
 }
 
 /** Union of the weights, oldest before, newest after and label. */
@@ -100,5 +120,6 @@ function merge(older: Entry, newer: Entry): Entry {
     weights,
     before: weights.map((w) => before.get(w)!),
     after: weights.map((w) => after.get(w)!),
+    toggled: inOne(older.toggled, newer.toggled),
   };
 }

@@ -37,6 +37,8 @@ export interface Program {
     output: string[];
     flops: Float64Array;
     activationBytes: Float64Array;
+    /** whether coremltools can give the op int8 activations */
+    canReadInt8: Uint8Array;
   };
   /** producer, consumer, producer, consumer, … */
   edges: Int32Array;
@@ -115,9 +117,9 @@ export interface Costs {
   activationMs: Float64Array;
   productsMs: Float64Array;
   trafficMs: Float64Array;
-  /** ops whose activations are int8, ascending */
+  /** ops that run faster once their activations and all of their weights are int8, ascending */
   int8Ops: Int32Array;
-  /** compute, activation, products and traffic of those ops when all of their weights are int8, one after the other */
+  /** compute, activation, products and traffic of those ops then, one after the other */
   int8Ms: Float64Array;
   /** which schemes store int8 weights */
   int8Schemes: Uint8Array;
@@ -147,11 +149,15 @@ export interface Entry {
   weights: number[];
   before: number[];
   after: number[];
+  /** ops whose activations went from float to int8 or back */
+  toggled: number[];
 }
 
 export interface PlanMessage {
   revision: number;
   scheme: Uint16Array;
+  /** whether each op reads int8 activations */
+  int8: Uint8Array;
   cursor: number;
   history: Entry[];
   acknowledged: Record<string, number>;
@@ -165,6 +171,9 @@ export interface Edit {
   label: string;
   weights: number[];
   schemes: number[];
+  /** ops that get int8 activations (1) or float (0) */
+  ops: number[];
+  int8: number[];
 }
 
 interface TypedArrayOf<T> {
@@ -227,6 +236,7 @@ export function decodeProgram(value: unknown): Program {
       output: texts(ops.output),
       flops: f64(ops.flops),
       activationBytes: f64(ops.activation_bytes),
+      canReadInt8: u8(ops.can_read_int8),
     },
     edges: i32(raw.edges),
     modules: {
@@ -321,6 +331,7 @@ export function decodeEntry(value: unknown): Entry {
     weights: Array.from(i32(raw.weights)),
     before: Array.from(u16(raw.before)),
     after: Array.from(u16(raw.after)),
+    toggled: Array.from(i32(raw.toggled)),
   };
 }
 
@@ -329,6 +340,7 @@ export function decodePlan(value: unknown): PlanMessage {
   return {
     revision: number(raw.revision),
     scheme: u16(raw.scheme),
+    int8: u8(raw.int8),
     cursor: number(raw.cursor),
     history: wires(raw.history).map(decodeEntry),
     acknowledged: wire(raw.acknowledged) as Record<string, number>,

@@ -16,6 +16,7 @@ import {
   type Edit,
   type HostModel,
   i32,
+  type PlanMessage,
   type Program,
   type Wire,
 } from "./protocol";
@@ -62,6 +63,13 @@ const totalsOf = (p: Priced): Totals => ({
   energyMj: p.energyMj,
   lowMj: p.lowMj,
   highMj: p.highMj,
+});
+
+const historyOf = (plan: PlanMessage): HistoryState => ({
+  scheme: plan.scheme,
+  int8: plan.int8,
+  entries: plan.history,
+  cursor: plan.cursor,
 });
 
 export class Store {
@@ -111,7 +119,7 @@ export class Store {
     this.device = signal(String(model.get("device") ?? ""));
     this.preferredFamily = signal(this.costs.value.families[1]?.key ?? "");
     const plan = decodePlan(model.get("plan_state"));
-    this.authority = { scheme: plan.scheme, entries: plan.history, cursor: plan.cursor };
+    this.authority = historyOf(plan);
     this.settled = this.authority;
     this.history = signal(this.authority);
     this.selection = signal(this.readSelection());
@@ -194,6 +202,19 @@ export class Store {
   }
 
   assign(assignment: Assignment, label: string, gesture: string): void {
+    const { weights, schemes, skipped } = assignment;
+    this.edit({ gesture, label, weights, schemes, ops: [], int8: [] }, skipped);
+  }
+
+  /** Give ops int8 activations, or float: one step. */
+  setActivations(ops: readonly number[], int8: boolean, label: string): void {
+    this.endGesture();
+    const flags = ops.map(() => (int8 ? 1 : 0));
+    this.edit({ gesture: "", label, weights: [], schemes: [], ops: [...ops], int8: flags }, 0);
+  }
+
+  private edit(change: Omit<Edit, "client" | "sequence" | "kind">, skipped: number): void {
+    const { gesture } = change;
     const last = this.pending[this.pending.length - 1];
     const replace =
       last?.kind === "set" && last.gesture === gesture && gesture !== "" && last.sequence > this.sent;
@@ -203,14 +224,11 @@ export class Store {
       client: this.client,
       sequence: replace ? last.sequence : ++this.sequence,
       kind: "set",
-      gesture,
-      label,
-      weights: assignment.weights,
-      schemes: assignment.schemes,
+      ...change,
     };
     this.pending.push(edit);
     batch(() => {
-      this.skipped.value = assignment.skipped;
+      this.skipped.value = skipped;
       this.show(applyEdit(this.settled, edit));
     });
     this.sendSoon();
@@ -236,6 +254,8 @@ export class Store {
       label: "",
       weights: [],
       schemes: [],
+      ops: [],
+      int8: [],
     };
     this.pending.push(edit);
     batch(() => {
@@ -247,7 +267,8 @@ export class Store {
 
   private show(state: HistoryState): void {
     batch(() => {
-      const changed = state.scheme !== this.history.peek().scheme;
+      const before = this.history.peek();
+      const changed = state.scheme !== before.scheme || state.int8 !== before.int8;
       this.history.value = state;
       if (changed) this.reprice();
     });
@@ -255,7 +276,7 @@ export class Store {
 
   private receivePlan(): void {
     const plan = decodePlan(this.model.get("plan_state"));
-    this.authority = { scheme: plan.scheme, entries: plan.history, cursor: plan.cursor };
+    this.authority = historyOf(plan);
     const done = plan.acknowledged[this.client] ?? 0;
     this.pending = this.pending.filter((edit) => edit.sequence > done);
     this.settled = fold(this.authority, this.pending.slice(0, -1));
@@ -263,7 +284,8 @@ export class Store {
   }
 
   private reprice(): void {
-    price(this.costs.peek(), this.history.peek().scheme, this.live);
+    const { scheme, int8 } = this.history.peek();
+    price(this.costs.peek(), scheme, this.live, int8);
     this.totals.value = totalsOf(this.live);
   }
 

@@ -1,4 +1,4 @@
-/** Parity with plan.py on the fixtures that Python writes and both sides read. */
+/** Parity with estimate.py on the fixtures that Python writes and both sides read. */
 
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
@@ -7,6 +7,7 @@ import { decodeCosts, type Wire } from "../src/protocol";
 
 interface PlanCase {
   scheme: number[];
+  int8: number[];
   weight_file_bytes: number;
   size_bytes: number;
   bits_per_weight: number;
@@ -41,7 +42,7 @@ describe.each(cases)("$name", ({ costs: raw, plans }) => {
   // One result object for all plans, as in the store: nothing of one plan may leak into the next.
   const out = createPriced(costs);
   test.each(plans.map((plan, i) => [i, plan] as const))("plan %i", (_, plan) => {
-    price(costs, Uint16Array.from(plan.scheme), out);
+    price(costs, Uint16Array.from(plan.scheme), out, Uint8Array.from(plan.int8));
     near(out.weightFileBytes, plan.weight_file_bytes, "weight.bin");
     near(out.sizeBytes, plan.size_bytes, "size");
     near(out.bitsPerWeight, plan.bits_per_weight, "bits");

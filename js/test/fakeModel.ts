@@ -69,7 +69,8 @@ export class FakeModel implements HostModel {
   /** Apply what was sent, as session.py does, and publish the plan. */
   answer(): void {
     const plan = decodePlan(this.traits.get("plan_state"));
-    let state: HistoryState = { scheme: plan.scheme, entries: plan.history, cursor: plan.cursor };
+    const { scheme, int8, history: entries, cursor } = plan;
+    let state: HistoryState = { scheme, int8, entries, cursor };
     for (const edit of this.edits) {
       if (edit.sequence <= (this.acknowledged[edit.client] ?? 0)) continue;
       state = applyEdit(state, edit);
@@ -83,6 +84,7 @@ export function planWire(state: HistoryState, revision: number, acknowledged: Re
   return {
     revision,
     scheme: view(state.scheme),
+    int8: view(state.int8),
     cursor: state.cursor,
     history: state.entries.map((e) => ({
       label: e.label,
@@ -90,6 +92,7 @@ export function planWire(state: HistoryState, revision: number, acknowledged: Re
       weights: view(Int32Array.from(e.weights)),
       before: view(Uint16Array.from(e.before)),
       after: view(Uint16Array.from(e.after)),
+      toggled: view(Int32Array.from(e.toggled)),
     })),
     acknowledged: { ...acknowledged },
   };

@@ -8,15 +8,17 @@ import { decodeEntry, type Wire } from "../src/protocol";
 interface Case {
   name: string;
   scheme: number[];
+  int8: number[];
   steps: EditStep[];
-  expected: { scheme: number[]; cursor: number; history: Wire[] };
+  expected: { scheme: number[]; int8: number[]; cursor: number; history: Wire[] };
 }
 
 const file = new URL("../../tests/fixtures/history.json", import.meta.url);
 const { cases } = JSON.parse(readFileSync(file, "utf8")) as { cases: Case[] };
 
-const start = (scheme: number[]): HistoryState => ({
+const start = (scheme: number[], int8: number[] = []): HistoryState => ({
   scheme: Uint16Array.from(scheme),
+  int8: Uint8Array.from(int8),
   entries: [],
   cursor: 0,
 });
@@ -25,9 +27,10 @@ test("the fixture has steps", () => {
   expect(cases.flatMap((c) => c.steps).length).toBeGreaterThan(10);
 });
 
-test.each(cases)("$name", ({ scheme, steps, expected }) => {
-  const state = fold(start(scheme), steps);
+test.each(cases)("$name", ({ scheme, int8, steps, expected }) => {
+  const state = fold(start(scheme, int8), steps);
   expect(Array.from(state.scheme)).toEqual(expected.scheme);
+  expect(Array.from(state.int8)).toEqual(expected.int8);
   expect(state.cursor).toBe(expected.cursor);
   expect(state.entries).toEqual(expected.history.map(decodeEntry));
 });

@@ -159,6 +159,7 @@ export function synthetic(options: SyntheticOptions = {}): Synthetic {
     plan: {
       revision: 0,
       scheme: view(new Uint16Array(weights.length)),
+      int8: view(new Uint8Array(ops.length)),
       cursor: 0,
       history: [],
       acknowledged: {},
@@ -218,6 +219,7 @@ function programWire(
       output: ops.map((o) => o.output),
       flops: view(Float64Array.from(ops, (o) => o.flops)),
       activation_bytes: view(Float64Array.from(ops, (o) => o.activation)),
+      can_read_int8: view(Uint8Array.from(ops, (o) => (o.type === "linear" || o.type === "add" ? 1 : 0))),
     },
     edges: view(Int32Array.from(edges)),
     modules: { path: paths, class_name: classes, parent: view(Int32Array.from(parents)) },

@@ -69,6 +69,23 @@ export function chooseFamily(store: Store, weights: ArrayLike<number>, what: str
   store.endGesture();
 }
 
+export interface Activations {
+  /** of the ops asked for, those that coremltools can give int8 activations */
+  ops: readonly number[];
+  /** how many of those have them */
+  on: number;
+}
+
+/** Which activations can be int8 and are: of the selection, or of all ops when nothing is selected. */
+export function activationsOf(store: Store): Activations {
+  const { canReadInt8 } = store.program.value.ops;
+  const { int8 } = store.history.value;
+  const selected = store.selection.value.ops;
+  const all = selected.length > 0 ? selected : Array.from(canReadInt8, (_, op) => op);
+  const ops = all.filter((op) => canReadInt8[op]);
+  return { ops, on: ops.filter((op) => int8[op]).length };
+}
+
 export function resetToFloat16(store: Store, weights: ArrayLike<number>, what: string): void {
   const gesture = store.beginGesture();
   const costs = store.costs.peek();

@@ -84,7 +84,16 @@ function Cell({ store, op, active, most, column }: RowProps & { column: ColumnKe
     case "source":
       return <Text value={ops.source[op]!} tail={10} />;
     case "scheme":
-      return <SchemeCell store={store} op={op} tabIndex={tabIndex} />;
+      return (
+        <>
+          <SchemeCell store={store} op={op} tabIndex={tabIndex} />
+          {store.history.value.int8[op] ? (
+            <span class="tlr-int8" title="int8 activations">
+              A8
+            </span>
+          ) : null}
+        </>
+      );
     case "bits":
       return <BitsCell store={store} op={op} tabIndex={tabIndex} />;
     case "size":

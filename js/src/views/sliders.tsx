@@ -3,7 +3,7 @@ import type { VNode } from "preact";
 import * as format from "../format";
 import type { Store } from "../store";
 import { Bits } from "./bits";
-import { chooseFamily, chooseStop, controlFor, resetToFloat16 } from "./control";
+import { activationsOf, chooseFamily, chooseStop, controlFor, resetToFloat16 } from "./control";
 import { SchemeSelect } from "./scheme";
 
 const MODULES_NAMED = 2;
@@ -53,6 +53,7 @@ export function Sliders({ store }: { store: Store }): VNode {
           <span class="tlr-muted">{control.short === "1" ? "bit" : "bits"}</span>
         )}
       </span>
+      <ActivationsToggle store={store} what={selected === 0 ? "all ops" : what} />
       <span class="tlr-note" role="status">
         {message(store, nothing)}
       </span>
@@ -65,6 +66,28 @@ export function Sliders({ store }: { store: Store }): VNode {
         Reset
       </button>
     </div>
+  );
+}
+
+/** int8 activations for the selection or for all ops: what is not pressed throughout is pressed next. */
+function ActivationsToggle({ store, what }: { store: Store; what: string }): VNode | null {
+  const { ops, on } = useComputed(() => activationsOf(store)).value;
+  if (ops.length === 0) return null;
+  const all = on === ops.length;
+  const counted = `${format.grouped(on)} of ${format.plural(ops.length, "op")}`;
+  return (
+    <button
+      type="button"
+      class={`tlr-button is-toggle${on > 0 ? " is-on" : ""}`}
+      aria-label={`int8 activations of ${what}`}
+      aria-pressed={all ? "true" : on > 0 ? "mixed" : "false"}
+      title={`int8 activations: ${counted}. Ops whose weights are int8 too run faster from A17 Pro and M4 on.`}
+      onClick={() =>
+        store.setActivations(ops, !all, `${what}: ${all ? "float16 activations" : "int8 activations"}`)
+      }
+    >
+      A8
+    </button>
   );
 }
 

@@ -297,3 +297,28 @@ test("10,000 ops: every step of a drag is on screen in its frame", async () => {
     `10,000 ops, all weights dragged: work p95 ${p95(work)} ms, event to frame p95 ${p95(wholes)} ms`,
   );
 });
+
+test("int8 activations of all ops, then float for the selection, are steps that undo takes back", async () => {
+  const { el, model } = mount();
+  await settled();
+  const toggle = (): HTMLElement => get(el, '[aria-label^="int8 activations of"]');
+  const marked = (name = NAME): boolean => cell(row(el, name), "scheme").includes("A8");
+  expect(toggle().ariaPressed).toBe("false");
+  toggle().click();
+  await settled();
+  expect(toggle().ariaPressed).toBe("true");
+  expect(marked()).toBe(true);
+  model.blocked = false;
+  row(el, NAME).click();
+  await settled();
+  toggle().click();
+  await settled();
+  expect(marked()).toBe(false);
+  expect(toggle().ariaPressed).toBe("false");
+  button(el, "Undo").click();
+  await settled();
+  expect(marked()).toBe(true);
+  button(el, "Undo").click();
+  await settled();
+  expect(marked()).toBe(false);
+});

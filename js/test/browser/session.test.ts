@@ -391,7 +391,10 @@ test("a model that was loaded compressed has not changed yet, also in the sums o
   const width = costs.schemes.length;
   const start = Uint16Array.from(costs.start, (_, w) => (costs.legal[w * width + FOUR_BITS] ? FOUR_BITS : 0));
   expect(start.some((column) => column === FOUR_BITS)).toBe(true);
-  model.push("plan_state", planWire({ scheme: start, entries: [], cursor: 0 }, 2, {}));
+  model.push(
+    "plan_state",
+    planWire({ scheme: start, int8: new Uint8Array(), entries: [], cursor: 0 }, 2, {}),
+  );
   await settled();
   const size = () => get(el, ".tlr-total .tlr-cell-size").textContent;
   expect(size()).toContain("→");
