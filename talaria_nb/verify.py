@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import pairwise_distances_argmin_min
 
 from talaria_nb.activations import reads_int8
 from talaria_nb.compressed import dense_value, payload_bytes
+from talaria_nb.contents import prune
 from talaria_nb.devices import devices
 from talaria_nb.distortion import dequantized, squared_errors
 from talaria_nb.export import compress, constexprs
 from talaria_nb.legality import Subject, grouped_axis, table_counts
 from talaria_nb.read import mil_function
-from talaria_nb.schemes import Float16, Palettize, Scheme, is_determined
+from talaria_nb.schemes import Float16, Palettize, Prune, Scheme, is_determined, part
 from talaria_nb.weight_bytes import stored_weight, weight_file_bytes
 
 if TYPE_CHECKING:
@@ -30,6 +32,12 @@ _COLUMNS = ("scheme", "predicted_bytes", "actual_bytes", "sqnr_db", "expected_sq
 
 _SQNR_TOLERANCE_DB = 1.0
 """How much worse than expected a palette may be: coremltools' own clustering is up to 7 % (0.3 dB) worse than ours."""
+
+_SYMMETRIC_STEPS = 127
+"""Steps from 0 to the largest entry in a table of 8-bit integers."""
+
+_PACKAGE_TOLERANCE, _PACKAGE_TOLERANCE_BYTES = 1e-4, 5
+"""How far the size of a package may be off, as a part of it, or for small ones in bytes; see `tests/test_sizes.py`."""
 
 _EXACT_TOLERANCE = 1e-3
 """How far values that are known beforehand may be off, over the largest of them: one step of float16 arithmetic."""
@@ -145,37 +153,64 @@ def _judged(
             wrong = not off <= _EXACT_TOLERANCE * largest
             return _sqnr_db(original, exact), f"A value is off by {off:g}." if wrong else ""
     actual = _sqnr_db(original, stored)
+    misplaced = _misplaced(original, stored, scheme, channel_axes)
     if isinstance(scheme, Palettize) and scheme.cluster_dim == 1:
         [error] = squared_errors(original, [scheme], channel_axes=channel_axes)
         expected = _ratio_db(float(np.sum(original.astype(np.float64) ** 2)), float(error))
-        misplaced = _misplaced(original, stored, scheme, channel_axes)
-        if misplaced:
-            return expected, f"{misplaced:,} of its values are not stored as the nearest entry of their table."
         wrong = not actual >= expected - _SQNR_TOLERANCE_DB
     else:
         expected = np.nan
         wrong = not actual >= 0  # worse than no weight at all
+    if misplaced:
+        return expected, f"{misplaced:,} of its values are not stored as the nearest entry of their table."
     return expected, f"Its SQNR is {actual:.1f} dB, far worse than the scheme's own." if wrong else ""
 
 
 def _misplaced(
     original: NDArray[np.floating],
     stored: NDArray[np.floating],
-    scheme: Palettize,
+    scheme: Scheme,
     channel_axes: tuple[int, int] | None,
 ) -> int:
-    """Count the values that another entry of their own table would be nearer to, by more than float16 rounds."""
+    """Count the values, or vectors, that another entry of their own table would be nearer to, by more than rounding.
+
+    What pruning sets to zero is known beforehand and in no table. Tables of integers move their entries after each
+    value got its own, by half a step at most; palettes of integers are not looked at.
+    """
+    palette, pruned = part(scheme, Palettize), part(scheme, Prune)
+    if palette is None or scheme.parts[0] not in (palette, pruned):
+        return 0
+    kept = np.ones(original.shape, dtype=bool) if pruned is None else prune(original, pruned) != 0
+    steps = _SYMMETRIC_STEPS if scheme.parts[-1] is not palette else np.inf
     weight = Subject(original.shape, channel_axes, "iOS18")
-    axis = grouped_axis(scheme, weight)
-    tables = table_counts(scheme, weight)[axis]
-    count = 0
-    for values, kept in zip(np.split(original, tables, axis), np.split(stored, tables, axis), strict=True):
-        entries = np.unique(kept).astype(np.float64)
-        nearest = entries[np.searchsorted((entries[1:] + entries[:-1]) / 2, values.astype(np.float64))]
-        rounding = np.spacing(np.abs(kept).astype(np.float16)) + np.spacing(np.abs(nearest).astype(np.float16))
-        off = np.abs(values - kept.astype(np.float64)) - np.abs(values - nearest)
-        count += int(np.count_nonzero(off > rounding.astype(np.float64)))
+    axis = grouped_axis(palette, weight)
+    tables = table_counts(palette, weight)[axis]
+    count = int(np.count_nonzero(stored[~kept]))
+    for values, entries, chosen in zip(
+        *(np.split(each, tables, axis) for each in (original, stored, kept)), strict=True
+    ):
+        in_vectors = [np.moveaxis(each, axis, -1).reshape(-1, palette.cluster_dim) for each in (values, entries)]
+        chosen_vectors = np.moveaxis(chosen, axis, -1).reshape(-1, palette.cluster_dim).all(axis=1)
+        wanted, found = (each[chosen_vectors].astype(np.float64) for each in in_vectors)
+        count += _not_nearest(wanted, found, steps)
     return count
+
+
+def _not_nearest(wanted: NDArray[np.float64], found: NDArray[np.float64], steps: float) -> int:
+    """Count the vectors that are nearer to what stands for others than to what stands for them; (vectors, size)."""
+    if not len(wanted):
+        return 0
+    table = np.unique(found, axis=0)
+    if table.shape[1] == 1:
+        entries = table[:, 0]
+        nearest = entries[np.searchsorted((entries[1:] + entries[:-1]) / 2, wanted[:, 0])]
+        least = np.abs(wanted[:, 0] - nearest)
+    else:
+        _, least = pairwise_distances_argmin_min(wanted, table)
+    off = np.linalg.norm(wanted - found, axis=1) - least
+    largest = np.abs(table).max()
+    rounding = 2 * np.spacing(np.abs(found).max(axis=1).astype(np.float16)).astype(np.float64) * np.sqrt(table.shape[1])
+    return int(np.count_nonzero(off > rounding + largest / steps))
 
 
 def _sqnr_db(original: NDArray[np.floating], stored: NDArray[np.floating]) -> float:
@@ -206,9 +241,11 @@ def _verdict(table: pd.DataFrame) -> str:
         eight = f", {ops} ops with int8 activations" if ops else ""
         total = table["actual_bytes"].iloc[-1]
         package, predicted = table.attrs["package_bytes"], table.attrs["predicted_package_bytes"]
+        near = abs(package - predicted) <= max(_PACKAGE_TOLERANCE * predicted, _PACKAGE_TOLERANCE_BYTES)
+        judged = "as predicted within 0.01 %" if near else f"not the {predicted:,} that were predicted"
         return (
             f"All {weights} weights{eight} and weight.bin are exactly as predicted: {total:,} bytes. "
-            f"The package takes {package:,} bytes, {predicted:,} were predicted."
+            f"The package takes {package:,} bytes, {judged}."
         )
     first, finding = wrong.index[0], wrong["finding"].iloc[0]
     return f"{len(wrong)} of {len(table)} differ from the prediction, first {first!r}: {finding}"

@@ -160,6 +160,39 @@ def test_verify_finds_a_single_index_that_changed(scheme: tnb.Scheme, *, own_tab
     assert finding == "1 of its values are not stored as the nearest entry of their table."
 
 
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        tnb.Palettize(4, cluster_dim=2),
+        tnb.Palettize(3, "per_grouped_channel", 16, channel_axis=1, cluster_dim=4),
+        tnb.Palettize(4) + tnb.LinearQuantize("int8", "per_tensor"),
+        tnb.Prune(0.5) + tnb.Palettize(4),
+    ],
+)
+def test_verify_finds_a_changed_index_of_vectors_and_joints(scheme: tnb.Scheme) -> None:
+    plan = tnb.Plan(models.unet()).set("middle", scheme)
+    mlmodel = plan.compress()
+    assert "exactly as predicted" in plan.verify(mlmodel).attrs["verdict"]
+    for op in mil_function(mlmodel).operations:
+        for name in ("indices", "indices_nonzero_data"):
+            if name in op.inputs and op.op_type.startswith("constexpr_lut"):
+                indices = op.inputs[name].val
+                indices[tuple(np.argwhere(indices)[0])] = 0
+    finding = plan.verify(mlmodel)["finding"]["p_middle_weight_to_fp16"]
+    assert finding == "1 of its values are not stored as the nearest entry of their table."
+
+
+def test_the_verdict_judges_the_package() -> None:
+    plan = tnb.Plan(models.unet()).set("middle", tnb.Palettize(4))
+    mlmodel = plan.compress()
+    assert plan.verify(mlmodel).attrs["verdict"].endswith("as predicted within 0.01 %.")
+    (Path(mlmodel.package_path) / "more").write_bytes(bytes(1000))
+    found = plan.verify(mlmodel)
+    assert found.attrs["verdict"].endswith(
+        f"not the {found.attrs['predicted_package_bytes']:,.0f} that were predicted."
+    )
+
+
 def test_a_package_is_saved_whole(mixed: tnb.Plan, tmp_path: Path) -> None:
     target = tmp_path / "small.mlpackage"
     mixed.compress(target)
