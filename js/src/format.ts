@@ -6,7 +6,7 @@ export const MINUS = "−";
 export const ARROW = "→";
 export const ABOUT = "≈";
 /** Before what was measured, in the place of ABOUT. */
-export const MEASURED = `●${THIN}`;
+export const MEASURED = `•${THIN}`;
 
 const BYTE_UNITS = ["B", "KB", "MB", "GB", "TB"] as const;
 

@@ -227,11 +227,11 @@ test("what was measured stands with a dot in place of the estimate, until the pl
   model.push("measured_state", measuredWire(synthetic()));
   await settled();
   const total = get(el, "[data-testid=total-latency]");
-  expect([total.textContent, total.dataset.value]).toEqual(["●\u202f2.50\u202fms", "2.5"]);
+  expect([total.textContent, total.dataset.value]).toEqual(["•\u202f2.50\u202fms", "2.5"]);
   expect(get(el, ".tlr-summary").textContent).toContain("on this Mac · estimated ≈");
   const first = (): HTMLElement => get(el, "[data-testid=op-row][data-op='0']");
-  expect(get(first(), ".tlr-cell-latency").textContent).toBe("●\u202f0.500");
-  expect(get(first(), ".tlr-cell-unit").textContent).toBe("●\u202fGPU");
+  expect(get(first(), ".tlr-cell-latency").textContent).toBe("•\u202f0.500");
+  expect(get(first(), ".tlr-cell-unit").textContent).toBe("•\u202fGPU");
   drag(get(first(), "[role=slider]"), 3);
   await settled();
   expect(get(el, "[data-testid=total-latency]").textContent).toContain("≈");
