@@ -10,6 +10,7 @@ from talaria_nb.devices import device, devices
 from talaria_nb.error_table import ErrorTable
 from talaria_nb.errors import BudgetError, TalariaError
 from talaria_nb.estimate import Estimate
+from talaria_nb.evaluation import Evaluation, evaluate
 from talaria_nb.generation import Generation, estimate_generation
 from talaria_nb.hardware import Measurement, measure
 from talaria_nb.load import Model, load
@@ -17,6 +18,7 @@ from talaria_nb.menu import Menu
 from talaria_nb.plan import Plan
 from talaria_nb.recipes import Preset, preset, presets
 from talaria_nb.schemes import Float16, Joint, LinearQuantize, Palettize, Prune, Scheme
+from talaria_nb.sensitivity import Sensitivity, sensitivity
 from talaria_nb.session import Session, explore
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "BudgetError",
     "ErrorTable",
     "Estimate",
+    "Evaluation",
     "Float16",
     "Generation",
     "Joint",
@@ -38,6 +41,7 @@ __all__ = [
     "Preset",
     "Prune",
     "Scheme",
+    "Sensitivity",
     "Session",
     "TalariaError",
     "allocate",
@@ -45,10 +49,12 @@ __all__ = [
     "device",
     "devices",
     "estimate_generation",
+    "evaluate",
     "explore",
     "load",
     "measure",
     "preset",
     "presets",
+    "sensitivity",
 ]
 __version__ = "0.1.0"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import re
 import traceback
-from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +18,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.nn.modules import transformer
 
 from talaria_nb import coreml
+from talaria_nb.calls import HALF, as_call, describe, tensors_in, to_float32
 from talaria_nb.errors import ConversionError, LoadError
 from talaria_nb.lineage import exported_lineage, link, number_nodes
 from talaria_nb.progress import stage
@@ -32,7 +32,7 @@ from talaria_nb.states import check_states, drop_unread, follow_buffers
 from talaria_nb.trace import convert_traced, own_buffers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import coremltools as ct
     from torch.fx import Node
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 _TORCH = str(Path(torch.__file__).parent)
 _FRAME = re.compile(r'File "([^\n]+)", line (\d+)')
-_HALF = (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,24 +95,22 @@ def convert(
     ConversionError
         If the module runs, but cannot be copied, exported or converted.
     """
-    args, kwargs = _as_call(example_inputs)
+    args, kwargs = as_call(example_inputs)
     name = type(module).__name__
-    twin = _eval_twin(module)
-    if any(parameter.dtype in _HALF for parameter in module.parameters()):
-        args, kwargs = _to_float32(args), _to_float32(kwargs)
+    twin = eval_twin(module)
+    if any(parameter.dtype in HALF for parameter in module.parameters()):
+        args, kwargs = to_float32(args), to_float32(kwargs)
     _plain_outputs(twin)
     chosen = _experts_apart(twin)
     follow_buffers(twin)
     with quiet(progress=progress):
         try:
             conversion = convert_exported(_export(twin, args, kwargs), deployment_target, name, states)
-            return dataclasses.replace(conversion, repairs=(*chosen, *conversion.repairs))
+            return replace(conversion, repairs=(*chosen, *conversion.repairs))
         except ConversionError as by_export:
             stage("Tracing")
             try:
-                mlmodel, origins = convert_traced(
-                    twin, args, kwargs, deployment_target, lambda out: _tensors(out, set()), states
-                )
+                mlmodel, origins = convert_traced(twin, args, kwargs, deployment_target, tensors_in, states)
             except LoadError:
                 raise
             except Exception:  # noqa: BLE001 - whatever it is, the first road's error says more
@@ -223,7 +220,7 @@ def _plain_outputs(twin: torch.nn.Module) -> None:
 
     def flatten(_module: object, _args: object, output: Any) -> Any:
         if not pytree.tree_all_only(object, _exportable, output) or not isinstance(output, _CONTAINERS):
-            return tuple(_tensors(output, set()))
+            return tuple(tensors_in(output))
         return output
 
     if not isinstance(twin, torch.jit.ScriptModule):  # they take no hooks, and return containers of tensors only
@@ -249,44 +246,10 @@ def _exportable(leaf: object) -> bool:
     return leaf is None or isinstance(leaf, torch.Tensor)
 
 
-def _tensors(value: Any, seen: set[int]) -> list[torch.Tensor]:
-    """List the tensors in any nest of containers, dataclasses and plain objects, in order."""
-    if isinstance(value, torch.Tensor):
-        return [value]
-    if id(value) in seen:
-        return []
-    seen.add(id(value))
-    if isinstance(value, Mapping):
-        parts = list(value.values())
-    elif isinstance(value, (tuple, list)):
-        parts = list(value)
-    elif hasattr(value, "__dict__") and not isinstance(value, (type, torch.nn.Module)):
-        parts = list(vars(value).values())
-    else:
-        slots = getattr(type(value), "__slots__", ())
-        parts = (
-            [getattr(value, slot) for slot in slots if hasattr(value, slot)] if dataclasses.is_dataclass(value) else []
-        )
-    return [tensor for part in parts for tensor in _tensors(part, seen)]
-
-
-def _as_call(example_inputs: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if isinstance(example_inputs, torch.Tensor):
-        return (example_inputs,), {}
-    if isinstance(example_inputs, Mapping):
-        return (), dict(example_inputs)
-    if isinstance(example_inputs, (tuple, list)):
-        return tuple(example_inputs), {}
-    if example_inputs is None:
-        message = "A torch module needs example_inputs: a tensor, a tuple of them, or a dict of keyword inputs."
-    else:
-        kind = type(example_inputs).__name__
-        message = f"example_inputs is of type {kind}; give a tensor, a tuple of them, or a dict of keyword inputs."
-    raise LoadError(message)
-
-
-def _eval_twin(module: torch.nn.Module) -> torch.nn.Module:
+def eval_twin(module: torch.nn.Module, replaced: Mapping[int, torch.Tensor] = MappingProxyType({})) -> torch.nn.Module:
     """Copy the structure of a module, but share its tensors, so that eval mode does not touch the user's object.
+
+    Tensors in `replaced`, by the id of the original, take its place wherever that stands.
 
     Half-precision tensors are replaced by float32 ones: Core ML stores float16 whatever the module held, and
     coremltools converts only single precision.
@@ -296,10 +259,12 @@ def _eval_twin(module: torch.nn.Module) -> torch.nn.Module:
         # vars() too: some modules keep plain tensors, which deepcopy would copy or, with a gradient, refuse.
         own = (*submodule.parameters(recurse=False), *submodule.buffers(recurse=False), *vars(submodule).values())
         for value in own:
-            if isinstance(value, torch.nn.Parameter) and value.dtype in _HALF:
+            if id(value) in replaced:
+                shared[id(value)] = replaced[id(value)]
+            elif isinstance(value, torch.nn.Parameter) and value.dtype in HALF:
                 shared[id(value)] = torch.nn.Parameter(value.detach().float(), requires_grad=False)
             elif isinstance(value, torch.Tensor):
-                shared[id(value)] = value.detach().float() if value.dtype in _HALF else value
+                shared[id(value)] = value.detach().float() if value.dtype in HALF else value
     try:
         return copy.deepcopy(module, shared).eval()
     except Exception as error:
@@ -308,10 +273,6 @@ def _eval_twin(module: torch.nn.Module) -> torch.nn.Module:
             "change your module. Keep what cannot be copied (locks, open files) outside of it."
         )
         raise ConversionError(message) from error
-
-
-def _to_float32(value: Any) -> Any:
-    return pytree.tree_map_only(torch.Tensor, lambda tensor: tensor.float() if tensor.dtype in _HALF else tensor, value)
 
 
 def _export(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
@@ -327,7 +288,7 @@ def _export(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
                 module(*copy.deepcopy(args), **copy.deepcopy(kwargs))
         except Exception as run_error:
             message = (
-                f"{name} does not run on these example_inputs ({_describe(args, kwargs)}): {_first_line(run_error)}. "
+                f"{name} does not run on these example_inputs ({describe(args, kwargs)}): {_first_line(run_error)}. "
                 "Give inputs that model(*inputs) accepts."
             )
             raise LoadError(message) from run_error
@@ -365,16 +326,6 @@ def _flat(exported: torch.export.ExportedProgram) -> torch.export.ExportedProgra
     stage("Decomposing")
     flat: torch.export.ExportedProgram = inline_regions(exported).run_decompositions({})
     return flat
-
-
-def _describe(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    named = [("", value) for value in args] + [(f"{key}=", value) for key, value in kwargs.items()]
-    return ", ".join(
-        f"{name}{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
-        if isinstance(value, torch.Tensor)
-        else f"{name}{type(value).__name__}"
-        for name, value in named
-    )
 
 
 def _first_line(error: Exception) -> str:

@@ -41,6 +41,10 @@ class ExportError(TalariaError):
     """coremltools did not do what the plan asked for."""
 
 
+class EvaluationError(TalariaError):
+    """A plan's accuracy cannot be measured: nothing to run, data that does not fit, outputs that say nothing."""
+
+
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """Return the name that a mistyped one is most like, or None if none is like it."""
     near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)

@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from coremltools.converters.mil.mil.scope import ScopeSource
 
+from talaria_nb.read import walk
 from talaria_nb.source import Origin, SourceMap, parse_stack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
-    from coremltools.converters.mil.mil import Block, Function, Operation
+    from coremltools.converters.mil.mil import Function, Operation
     from numpy.typing import NDArray
     from torch.export import ExportedProgram
     from torch.fx import Node
@@ -159,7 +160,7 @@ class _Graph:
 
     def __init__(self, lineage: Lineage, function: Function) -> None:
         self.lineage = lineage
-        operations = list(_walk(function))
+        operations = list(walk(function))
         self.runs = [op for op in operations if op.op_type != "const"]
         self.constants = [op for op in operations if op.op_type == "const"]
         self.kept = {self.step(op) for op in self.runs}
@@ -181,13 +182,6 @@ class _Graph:
                     found[before] = None
                     waiting.append(before)
         return list(found)
-
-
-def _walk(block: Block) -> Iterator[Operation]:
-    for op in block.operations:
-        for nested in op.blocks:
-            yield from _walk(nested)
-        yield op
 
 
 def _first_reader(op: Operation, graph: _Graph) -> list[Step]:

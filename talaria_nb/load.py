@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,17 +17,18 @@ from talaria_nb.convert import Conversion, convert, convert_program
 from talaria_nb.errors import LoadError
 from talaria_nb.legality import ios_version
 from talaria_nb.progress import bar, stage
-from talaria_nb.read import mil_function, read_program
+from talaria_nb.read import mil_function, read_program, walk
 from talaria_nb.source import SourceMap, Stack, package_source_map
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
     import numpy as np
     import pandas as pd
     from coremltools.converters.mil.mil import Operation
     from numpy.typing import NDArray
 
+    from talaria_nb.evaluation import Evaluation
     from talaria_nb.functions import FunctionBytes
     from talaria_nb.program import Program, Shape
     from talaria_nb.states import States
@@ -55,6 +56,8 @@ class Model:
         What the weights of every function of the package take; see `functions`.
     function
         Which function of the package was loaded; "" for what came from torch.
+    evaluations
+        What `evaluate` measured, by `Plan.key`.
     """
 
     program: Program
@@ -64,6 +67,7 @@ class Model:
     conversion: Conversion | None = None
     function_bytes: tuple[FunctionBytes, ...] = ()
     function: str = ""
+    evaluations: dict[Hashable, Evaluation] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
         program = self.program
@@ -173,7 +177,7 @@ class Model:
     @cached_property
     def _weight_ops(self) -> dict[str, Operation]:
         wanted = self.program.weight_row
-        return {op.name: op for op in mil_function(self.mlmodel).operations if op.name in wanted}
+        return {op.name: op for op in walk(mil_function(self.mlmodel)) if op.name in wanted}
 
 
 def load(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from talaria_nb.configs import ConfiguredPass, Pass
+    from talaria_nb.evaluation import Evaluation
     from talaria_nb.hardware import Measurement
     from talaria_nb.torch_configs import TorchConfigs
 
@@ -80,14 +81,20 @@ class Plan:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Plan):
             return NotImplemented
-        return self._value == other._value
+        return self.key == other.key
 
     def __hash__(self) -> int:
-        return hash(self._value)
+        return hash(self.key)
 
     @property
-    def _value(self) -> tuple[str, tuple[Scheme, ...], frozenset[int]]:
+    def key(self) -> tuple[str, tuple[Scheme, ...], frozenset[int]]:
+        """What makes two plans equal: the model's fingerprint, the schemes, the ops with int8 activations."""
         return self._fingerprint, self._schemes, self._activations
+
+    @property
+    def evaluation(self) -> Evaluation | None:
+        """What `tnb.evaluate` measured of this plan last, or None."""
+        return self._model.evaluations.get(self.key)
 
     def __repr__(self) -> str:
         counts = Counter(scheme.label for scheme in self._schemes)

@@ -102,7 +102,7 @@ def read_program(
     """
     columns = _Columns([], [], [], [], {})
     inputs = tuple(columns.add(var, NO_OP) for var in function.inputs.values())
-    operations = list(_walk(function))
+    operations = list(walk(function))
     runs = [op for op in operations if op.op_type != "const" and not op.op_type.startswith(compressed.PREFIX)]
     in_file = [
         op
@@ -157,11 +157,11 @@ def read_program(
     )
 
 
-def _walk(block: Block) -> Iterator[Operation]:
+def walk(block: Block) -> Iterator[Operation]:
     """Yield the ops of a block and of the blocks nested in it (`cond`, `while_loop`), in order."""
     for op in block.operations:
         for nested in op.blocks:
-            yield from _walk(nested)
+            yield from walk(nested)
         yield op
 
 

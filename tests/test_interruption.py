@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STAGES = {
-    "copy": ("talaria_nb.convert", "_eval_twin"),
+    "copy": ("talaria_nb.convert", "eval_twin"),
     "export": ("torch.export", "export"),
     "repair": ("talaria_nb.convert", "repair"),
     "translation": ("coremltools.converters.mil.frontend.torch.converter", "convert_nodes"),

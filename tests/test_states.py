@@ -15,7 +15,8 @@ from torch.nn import functional
 import talaria_nb as tnb
 import zoo
 from reference import Run
-from talaria_nb.convert import _eval_twin, _tensors
+from talaria_nb.calls import tensors_in
+from talaria_nb.convert import eval_twin
 from talaria_nb.errors import LoadError
 from talaria_nb.frames import COLUMNS
 from talaria_nb.quiet import quiet
@@ -120,8 +121,8 @@ def test_a_trace_keeps_the_states_too() -> None:
 
     def trace(states: list[str] | None, target: str = "iOS18") -> ct.models.MLModel:
         with quiet(progress=False):
-            twin = _eval_twin(module)
-            return convert_traced(twin, (TOKEN + 1,), {}, target, lambda out: _tensors(out, set()), states)[0]
+            twin = eval_twin(module)
+            return convert_traced(twin, (TOKEN + 1,), {}, target, tensors_in, states)[0]
 
     names = [state.name for state in trace(None)._spec.description.state]
     assert names == [f"module_{name.replace('.', '_')}" for name in CACHES]

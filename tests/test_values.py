@@ -13,7 +13,7 @@ from torch import nn
 import talaria_nb as tnb
 import zoo
 from reference import Run
-from talaria_nb.convert import _eval_twin, convert
+from talaria_nb.convert import convert, eval_twin
 from talaria_nb.errors import ConversionError
 from talaria_nb.quiet import quiet
 from talaria_nb.trace import convert_traced
@@ -127,7 +127,7 @@ def test_a_change_in_place_is_right_or_refused(change: Callable[[torch.Tensor], 
     module, x = InPlace(change), torch.randn(2, 4)
     check(Run(convert(module, x, "iOS18", progress=False).mlmodel)(x), module, x)
     with quiet(progress=False), nullcontext() if traces else pytest.raises(ConversionError, match="would lose"):
-        traced, _ = convert_traced(_eval_twin(module), (x,), {}, "iOS18", lambda out: [out])
+        traced, _ = convert_traced(eval_twin(module), (x,), {}, "iOS18", lambda out: [out])
         check(Run(traced)(x), module, x)
 
 
@@ -135,4 +135,4 @@ def test_a_change_in_place_is_right_or_refused(change: Callable[[torch.Tensor], 
 def test_a_trace_that_would_lose_a_state_is_refused() -> None:
     module, inputs = zoo.CachedDecoder().eval(), (torch.tensor([[5]]), torch.tensor([3]))
     with quiet(progress=False), pytest.raises(ConversionError, match="would lose"):
-        convert_traced(_eval_twin(module), inputs, {}, "iOS18", lambda out: [out])
+        convert_traced(eval_twin(module), inputs, {}, "iOS18", lambda out: [out])

@@ -1,0 +1,285 @@
+"""How much the outputs of a model change with each weight and scheme, on calibration data.
+
+Three ways, from quick to thorough: second derivatives of the loss ("fisher"), every weight by itself at one width
+("one_width"), every weight by itself under every scheme ("full"). Errors of weights are added up, which holds within
+some 10 % while they are small and falls short when they are large; `evaluate` measures a whole plan.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from talaria_nb.calls import to_float32
+from talaria_nb.convert import eval_twin
+from talaria_nb.distortion import dequantized
+from talaria_nb.error_table import ErrorTable, weight_errors
+from talaria_nb.errors import EvaluationError
+from talaria_nb.legality import refused, subject
+from talaria_nb.menu import Menu
+from talaria_nb.metrics import floating, name_of, named
+from talaria_nb.schemes import Float16, Palettize
+from talaria_nb.trials import bench, read_results, results_file, run, write_result
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Sequence
+    from concurrent.futures import Executor
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from talaria_nb.load import Model
+    from talaria_nb.metrics import Metric
+    from talaria_nb.plan import Plan
+    from talaria_nb.schemes import Scheme
+    from talaria_nb.trials import Bench, Trial
+
+Method = Literal["one_width", "fisher", "full"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sensitivity(ErrorTable):
+    """The loss that each scheme of each weight is expected to add; `allocate(error=…)` takes it.
+
+    The grade is "estimated", because losses of single weights are added up. NaN where a scheme is illegal for a weight,
+    or nothing is known of it because the weight has no torch parameter: allocate leaves such weights as they are.
+
+    Attributes
+    ----------
+    weights
+        Names of the rows, in file order.
+    metric
+        Name of the metric; its unit is that of `error`.
+    method
+        How it was found.
+    fingerprint
+        Of the program that it is for.
+    """
+
+    weights: tuple[str, ...]
+    metric: str
+    method: Method
+    fingerprint: str
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """`error` with weight names as index and schemes' labels as columns."""
+        labels = [scheme.label for scheme in self.schemes]
+        return pd.DataFrame(self.error, index=pd.Index(self.weights, name="weight"), columns=labels)
+
+    def total(self, plan: Plan) -> float:
+        """Estimate the loss of a plan: the sum over its weights.
+
+        Raises
+        ------
+        EvaluationError
+            If the plan is for another model, or has schemes that were not looked at.
+        """
+        if plan.model.program.fingerprint != self.fingerprint:
+            raise EvaluationError("The sensitivity is of another model than the plan.")
+        column = {scheme: index for index, scheme in enumerate(self.schemes)}
+        total = 0.0
+        for row, scheme in enumerate(plan.scheme_of_weight):
+            error = self.error[row, column[scheme]] if scheme in column else np.nan
+            if np.isnan(error):
+                message = (
+                    f"The sensitivity knows nothing of {self.weights[row]} as {scheme!r}. Give sensitivity() that "
+                    "scheme among schemes=, or keep the weight at tnb.Float16()."
+                )
+                raise EvaluationError(message)
+            total += error
+        return total
+
+
+def sensitivity(
+    model: Model,
+    data: Iterable[Any],
+    *,
+    metric: Metric = "mse",
+    method: Method = "one_width",
+    schemes: Iterable[Scheme] | None = None,
+    reference: Scheme | None = None,
+    executor: Executor | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> Sensitivity:
+    """Find how much the outputs change with each weight and scheme.
+
+    Parameters
+    ----------
+    model
+        A model that was loaded from a torch module; of a package only the errors of the weights are known.
+    data
+        Calibration inputs, each as `load` takes `example_inputs`, of any batch size; a few hundred samples are plenty.
+        Held in memory, with the module's outputs for them.
+    metric
+        "mse", "cosine", "kl" or "top1" of the outputs (`talaria_nb.metrics.METRICS`), or a function
+        `metric(outputs, reference)` that returns a number, 0 for no change and lower for better. Items count alike.
+    method
+        "one_width": every weight is compressed by itself to `reference`, and other schemes are taken to be as much
+        worse or better as their errors in the weight. One pass over the data for each weight. "fisher": half the second
+        derivatives of the loss, diagonal (Gauss-Newton with random signs, one backward pass an item), times the squared
+        changes of the weight. Not for metrics without a gradient ("top1", your own). "full": one pass for each weight
+        and scheme.
+    schemes
+        The columns, by default those of `Menu.default()`.
+    reference
+        For "one_width"; by default `Palettize(3)`, from iOS18 on, and `Palettize(4)` before.
+    executor
+        Any `concurrent.futures.Executor` to run the passes of "one_width" and "full" in; results are the same to the
+        bit on machines of one kind. Processes get the module through a file in `cache`, which they must all see, and
+        use as many threads as torch uses here: `torch.set_num_threads(1)` before, where each core has a worker.
+    cache
+        Folder in which results are kept, by default the user's cache folder. A run that was cut off goes on from there;
+        one with the same module, data and metric is read.
+    progress
+        Whether to show a bar with the time left.
+
+    Returns
+    -------
+    Sensitivity
+
+    Raises
+    ------
+    EvaluationError
+        If the model did not come from torch, the data do not fit it, its outputs are infinite or do not depend on the
+        weights, or a worker died. What was measured until then is kept.
+
+    Notes
+    -----
+    On two trained models the first two methods rank weights like the measured loss: Spearman 0.98 to 0.995, where
+    errors of the weights alone reach 0.73 to 0.92.
+    """
+    if method not in get_args(Method):
+        raise EvaluationError(f"There is no method {method!r}. Use one of {', '.join(get_args(Method))}.")
+    prepared = bench(model, data, metric)
+    program = model.program
+    columns = tuple(dict.fromkeys((Float16(), *(Menu.default().schemes if schemes is None else schemes))))
+    trials = [
+        (name, scheme)
+        for row, name in enumerate(program.weights.name)
+        for scheme in columns[1:]
+        if name in prepared.links and refused(scheme, subject(program, row)) is None
+    ]
+    if method == "one_width":
+        chosen = reference or _default_reference(model)
+        error = _by_one_width(prepared, model, columns, chosen, executor, cache, progress=progress)
+    else:
+        results = results_file(prepared, model, method if method == "fisher" else "trial", cache)
+        if method == "full":
+            found = run(prepared, trials, results, executor, progress=progress)
+        else:
+            found = _by_fisher(prepared, trials, results, progress=progress)
+        error = np.full((len(program.weights), len(columns)), np.nan)
+        for (name, scheme), value in found.items():
+            error[program.weight_row[name], columns.index(scheme)] = value
+    error[:, 0] = 0.0
+    if trials and not np.nansum(np.abs(error)):
+        message = (
+            f"No weight changes the outputs of {program.name} by this metric: they are constant on these data, or the "
+            "metric does not look at them."
+        )
+        raise EvaluationError(message)
+    name = name_of(metric)
+    return Sensitivity(
+        columns, error, "estimated", f"{name} of the outputs", program.weights.name, name, method, program.fingerprint
+    )
+
+
+def _default_reference(model: Model) -> Scheme:
+    three = Palettize(3)
+    program = model.program
+    legal = all(
+        refused(three, subject(program, row)) is None for row in model.weights.index[model.weights.compressible]
+    )
+    return three if legal else Palettize(4)
+
+
+def _by_one_width(
+    prepared: Bench,
+    model: Model,
+    columns: Sequence[Scheme],
+    reference: Scheme,
+    executor: Executor | None,
+    cache: str | os.PathLike[str] | None,
+    *,
+    progress: bool,
+) -> NDArray[np.float64]:
+    program = model.program
+    trials = [
+        (name, reference)
+        for row, name in enumerate(program.weights.name)
+        if name in prepared.links and refused(reference, subject(program, row)) is None
+    ]
+    measured = run(prepared, trials, results_file(prepared, model, "trial", cache), executor, progress=progress)
+    squared = weight_errors(model, columns).squared_error
+    at_reference = weight_errors(model, [reference]).squared_error[:, 0]
+    gain = np.full(len(program.weights), np.nan)
+    for (name, _), value in measured.items():
+        row = program.weight_row[name]
+        gain[row] = value / at_reference[row] if at_reference[row] else 0.0
+    return gain[:, None] * squared
+
+
+def _by_fisher(prepared: Bench, trials: Sequence[Trial], results: Path, *, progress: bool) -> dict[Trial, float]:
+    found = read_results(results, trials)
+    left = [trial for trial in trials if trial not in found]
+    if not left:
+        return found
+    curvature = _curvature(prepared, progress=progress)
+
+    def error(trial: Trial) -> float:
+        name, scheme = trial
+        values = prepared.values[name]
+        stored = dequantized(values, scheme, channel_axes=prepared.channel_axes[name])
+        squared = np.subtract(stored, values, dtype=np.float64).reshape(-1) ** 2
+        return float(curvature[name].reshape(-1) @ squared) / 2
+
+    results.parent.mkdir(parents=True, exist_ok=True)
+    with results.open("a") as file, ThreadPoolExecutor(prepared.threads) as pool:
+        steps = tqdm(
+            zip(left, pool.map(error, left), strict=True), total=len(left), desc="Weighing", disable=not progress
+        )
+        for trial, value in steps:
+            found[trial] = value
+            write_result(file, trial, value)
+    return found
+
+
+def _curvature(prepared: Bench, *, progress: bool) -> dict[str, NDArray[np.floating]]:
+    """Return the diagonal second derivatives of the mean loss by each weight, in its parameter's layout."""
+    if not isinstance(prepared.metric, str) or named(prepared.metric).direction is None:
+        message = (
+            f'The metric {name_of(prepared.metric)} has no gradient, which method="fisher" needs. Use '
+            'method="one_width", or the metric "kl".'
+        )
+        raise EvaluationError(message)
+    direction = named(prepared.metric).direction
+    assert direction is not None  # noqa: S101 - checked above
+    prepared.references  # noqa: B018 - says what is wrong with the data
+    tensors = dict(prepared.module.named_parameters(remove_duplicate=False))
+    wanted = {link.parameter for link in prepared.links.values() if link.parameter in tensors}
+    watched = {id(tensors[name]): torch.nn.Parameter(tensors[name].detach().float()) for name in wanted}
+    squares = {key: torch.zeros_like(parameter) for key, parameter in watched.items()}
+    generator = torch.Generator().manual_seed(0)
+    for args, kwargs in tqdm(prepared.items, desc="Backward passes", disable=not progress):
+        twin = eval_twin(prepared.module, watched)
+        outputs = floating(twin(*to_float32(args), **to_float32(kwargs)))
+        scalar = sum(direction(output, generator) for output in outputs) / len(outputs) ** 0.5
+        gradients = torch.autograd.grad(scalar, list(watched.values()), allow_unused=True)
+        for key, gradient in zip(squares, gradients, strict=True):
+            if gradient is not None:
+                squares[key] += gradient.detach().to_dense().square() / len(prepared.items)
+    arrays = {name: squares[id(tensors[name])].cpu().numpy() for name in wanted}
+    return {
+        weight: link.curvature(arrays[link.parameter])
+        for weight, link in prepared.links.items()
+        if link.parameter in arrays
+    }

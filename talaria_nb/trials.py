@@ -1,0 +1,347 @@
+"""Runs of a torch module with some weights as a scheme stores them, one trial each, wherever an executor runs them.
+
+Results are written down one by one, so that what was done is kept however a run ends, and the next one goes on from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from concurrent.futures import BrokenExecutor, CancelledError, as_completed
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import cloudpickle
+import numpy as np
+import platformdirs
+import torch
+import torch.utils._pytree as pytree
+from tqdm.auto import tqdm
+
+from talaria_nb.calls import HALF, as_call, describe, to_float32
+from talaria_nb.convert import eval_twin
+from talaria_nb.distortion import dequantized
+from talaria_nb.errors import EvaluationError, LoadError
+from talaria_nb.metrics import Metric, floating, loss, name_of
+from talaria_nb.package import first_line
+from talaria_nb.torch_weights import find_links, module_with
+from talaria_nb.trace import own_buffers
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Executor, Future
+
+    from numpy.typing import NDArray
+
+    from talaria_nb.load import Model
+    from talaria_nb.schemes import Scheme
+    from talaria_nb.torch_weights import Link
+
+Trial: TypeAlias = "tuple[str, Scheme]"
+"""Name of the one weight that is compressed, and how."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """All that a trial needs; it can be pickled (with cloudpickle, so that modules made in a notebook can be too).
+
+    Attributes
+    ----------
+    module
+        The original.
+    items
+        Positional and keyword arguments of each call.
+    metric
+        How outputs are compared with those of the original.
+    values
+        Weight name → its values as converted.
+    channel_axes
+        Weight name → as in `Weights`.
+    links
+        Weight name → its torch parameter.
+    threads
+        How many threads torch uses: with another number sums round otherwise.
+    """
+
+    module: torch.nn.Module
+    items: tuple[tuple[tuple[Any, ...], dict[str, Any]], ...]
+    metric: Metric
+    values: Mapping[str, NDArray[np.floating]]
+    channel_axes: Mapping[str, tuple[int, int] | None]
+    links: Mapping[str, Link]
+    threads: int
+
+    @cached_property
+    def references(self) -> list[Any]:
+        """What the original returns for each item.
+
+        Raises
+        ------
+        EvaluationError
+            If it cannot run on an item, or returns no finite floating numbers.
+        """
+        found = []
+        for number, output in enumerate(self._outputs(self.module)):
+            tensors = floating(output)
+            if isinstance(self.metric, str) and not tensors:
+                raise EvaluationError(f"{self._name} returns no floating tensors: give a metric of your own.")
+            if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+                message = (
+                    f"{self._name} itself returns infinite values or NaN for item {number} of the data, so no loss can "
+                    "be told. Leave that item out, or return logits without -inf masks."
+                )
+                raise EvaluationError(message)
+            found.append(output)
+        return found
+
+    def error(self, values: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float64]:
+        """Measure the metric on each item, with other values for some weights. float64, shape (items,)."""
+        return self.compared_with(module_with(self.module, values, self.links))
+
+    def compared_with(self, planned: torch.nn.Module) -> NDArray[np.float64]:
+        """Measure the metric of another module on each item. float64, shape (items,)."""
+        pairs = zip(self._outputs(planned), self.references, strict=True)
+        return np.array([loss(self.metric, outputs, reference) for outputs, reference in pairs])
+
+    def measure(self, trial: Trial) -> float:
+        """Measure the mean of the metric with one weight compressed."""
+        weight, scheme = trial
+        stored = dequantized(self.values[weight], scheme, channel_axes=self.channel_axes[weight])
+        return float(self.error({weight: stored}).mean())
+
+    @property
+    def _name(self) -> str:
+        return type(self.module).__name__
+
+    def _outputs(self, module: torch.nn.Module) -> Iterator[Any]:
+        half = any(parameter.dtype in HALF for parameter in self.module.parameters())
+        for number, (args, kwargs) in enumerate(self.items):
+            # A copy for each call: buffers that a call changes (a cache) start anew, parameters are shared.
+            twin = eval_twin(module)
+            own_buffers(twin)
+            if half:
+                args, kwargs = to_float32(args), to_float32(kwargs)  # noqa: PLW2901
+            try:
+                with torch.no_grad():
+                    yield twin(*args, **kwargs)
+            except Exception as error:
+                message = (
+                    f"{self._name} does not run on item {number} of the data ({describe(args, kwargs)}): "
+                    f"{first_line(error)}. Items must be what load() takes as example_inputs."
+                )
+                raise EvaluationError(message) from error
+
+
+def bench(model: Model, data: Iterable[Any], metric: Metric) -> Bench:
+    """Prepare trials of a model.
+
+    Parameters
+    ----------
+    model
+        A model that came from a torch module.
+    data
+        Inputs, each as `load` takes `example_inputs`.
+    metric
+        See `metrics.Metric`.
+
+    Raises
+    ------
+    EvaluationError
+        If the model has no module, or the data are no inputs of it.
+    """
+    links, _ = find_links(model)
+    if isinstance(data, (torch.Tensor, str, dict)):
+        message = f"data must be an iterable of inputs, such as [x, …], not one {type(data).__name__}."
+        raise EvaluationError(message)
+    try:
+        items = tuple(as_call(item) for item in data)
+    except LoadError as error:
+        raise EvaluationError(f"The data hold something that is no input: {error}") from error
+    if not items:
+        raise EvaluationError("The data are empty: give at least one input.")
+    assert model.module is not None  # noqa: S101 - find_links refuses
+    weights = model.program.weights
+    return Bench(
+        model.module,
+        items,
+        metric,
+        {name: model.weight_value(name) for name in links},
+        dict(zip(weights.name, weights.channel_axes, strict=True)),
+        links,
+        torch.get_num_threads(),
+    )
+
+
+def results_file(prepared: Bench, model: Model, purpose: str, cache: str | os.PathLike[str] | None) -> Path:
+    """Return where results are kept: a file named after everything that they depend on.
+
+    Parameters
+    ----------
+    prepared
+        The bench.
+    model
+        Its model.
+    purpose
+        What is measured.
+    cache
+        Folder, by default the user's cache folder.
+    """
+    folder = Path(cache) if cache is not None else Path(platformdirs.user_cache_dir("talaria-nb"))
+    digest = hashlib.sha256()
+    metric = prepared.metric
+    code = getattr(metric, "__code__", None)
+    facts = (
+        version("talaria-nb"),
+        torch.__version__,
+        model.program.fingerprint,
+        purpose,
+        name_of(metric),
+        code and (code.co_code, code.co_consts),
+        prepared.threads,
+    )
+    digest.update(repr(facts).encode())
+    state = [*prepared.module.named_parameters(), *prepared.module.named_buffers()]
+    for name, leaf in [*state, *(("", leaf) for leaf in pytree.tree_leaves(prepared.items))]:
+        digest.update(name.encode())
+        if isinstance(leaf, torch.Tensor):
+            digest.update(repr((leaf.dtype, leaf.shape)).encode())
+            digest.update(leaf.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        else:
+            digest.update(repr(leaf).encode())
+    return folder / "sensitivity" / f"{digest.hexdigest()[:32]}.jsonl"
+
+
+def run(
+    prepared: Bench, trials: Sequence[Trial], results: Path, executor: Executor | None, *, progress: bool
+) -> dict[Trial, float]:
+    """Run trials, or read what an earlier run left of them.
+
+    Parameters
+    ----------
+    prepared
+        The bench.
+    trials
+        What to measure.
+    results
+        Where results are kept, from `results_file`.
+    executor
+        Where to run; None for here. What it starts must see the folder of `results`.
+    progress
+        Whether to show a bar with the time left.
+
+    Returns
+    -------
+    dict
+        The mean of the metric, of each trial.
+
+    Raises
+    ------
+    EvaluationError
+        If a worker died; what was finished is kept.
+    """
+    found = read_results(results, trials)
+    left = [trial for trial in trials if trial not in found]
+    if not left:
+        return found
+    prepared.references  # noqa: B018 - before any worker: what is wrong with the data is said here
+    results.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        tqdm(total=len(trials), initial=len(found), desc="Measuring", unit="trial", disable=not progress) as shows,
+        results.open("a") as file,
+    ):
+        measured = _here(prepared, left) if executor is None else _elsewhere(prepared, left, results, executor)
+        try:
+            for trial, value in measured:
+                found[trial] = value
+                write_result(file, trial, value)
+                shows.update()
+        except _WorkerError as failure:
+            message = (
+                f"A worker failed while it measured {failure}. {len(found)} of {len(trials)} trials are done and kept; "
+                "call again to go on."
+            )
+            raise EvaluationError(message) from failure.cause
+    return found
+
+
+def read_results(results: Path, trials: Iterable[Trial]) -> dict[Trial, float]:
+    """Read what is known of some trials; a line that was cut off counts as not there."""
+    wanted = {(weight, repr(scheme)): (weight, scheme) for weight, scheme in trials}
+    found: dict[Trial, float] = {}
+    for line in results.read_text().splitlines() if results.is_file() else []:
+        try:
+            weight, scheme, value = json.loads(line)
+        except ValueError:
+            continue
+        if (weight, scheme) in wanted:
+            found[wanted[weight, scheme]] = value
+    return found
+
+
+def write_result(file: Any, trial: Trial, value: float) -> None:
+    """Write one result down at once; it begins a line of its own even after one that was cut off."""
+    file.write(f"\n{json.dumps([trial[0], repr(trial[1]), value])}")
+    file.flush()
+
+
+def _here(prepared: Bench, trials: Sequence[Trial]) -> Iterator[tuple[Trial, float]]:
+    for trial in trials:
+        yield trial, prepared.measure(trial)
+
+
+def _elsewhere(
+    prepared: Bench, trials: Sequence[Trial], results: Path, executor: Executor
+) -> Iterator[tuple[Trial, float]]:
+    """Yield results as they come; the first worker that fails ends it, after all that had finished by then."""
+    payload = results.with_suffix(".bench")
+    part = payload.with_suffix(".part")
+    part.write_bytes(cloudpickle.dumps(prepared))
+    part.replace(payload)
+    futures: dict[Future[float], Trial] = {}
+    failure: _WorkerError | None = None
+    try:
+        try:
+            for trial in trials:
+                futures[executor.submit(_measure, str(payload), trial)] = trial
+        except BrokenExecutor as error:
+            failure = _WorkerError(trial, error)
+        for future in as_completed(futures):
+            cause = CancelledError() if future.cancelled() else future.exception()
+            if cause is None:
+                yield futures[future], future.result()
+            elif failure is None:
+                failure = _WorkerError(futures[future], cause)
+                _cancel(futures)
+    finally:
+        _cancel(futures)
+        payload.unlink(missing_ok=True)
+    if failure is not None:
+        raise failure
+
+
+class _WorkerError(Exception):
+    def __init__(self, trial: Trial, cause: BaseException) -> None:
+        super().__init__(f"{trial[0]}: {type(cause).__name__}: {first_line(cause)}")
+        self.cause = cause
+
+
+def _cancel(futures: Iterable[Future[float]]) -> None:
+    for future in futures:
+        future.cancel()
+
+
+@lru_cache(maxsize=1)
+def _loaded(payload: str) -> Bench:
+    prepared = cloudpickle.loads(Path(payload).read_bytes())
+    assert isinstance(prepared, Bench)  # noqa: S101 - this module wrote it
+    return prepared
+
+
+def _measure(payload: str, trial: Trial) -> float:
+    prepared = _loaded(payload)
+    torch.set_num_threads(prepared.threads)
+    return prepared.measure(trial)
