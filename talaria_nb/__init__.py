@@ -15,6 +15,7 @@ from talaria_nb.generation import Generation, estimate_generation
 from talaria_nb.hardware import Measurement, measure
 from talaria_nb.load import Model, load
 from talaria_nb.menu import Menu
+from talaria_nb.pareto import Front, pareto
 from talaria_nb.plan import Plan
 from talaria_nb.recipes import Preset, preset, presets
 from talaria_nb.schemes import Float16, Joint, LinearQuantize, Palettize, Prune, Scheme
@@ -30,6 +31,7 @@ __all__ = [
     "Estimate",
     "Evaluation",
     "Float16",
+    "Front",
     "Generation",
     "Joint",
     "LinearQuantize",
@@ -53,6 +55,7 @@ __all__ = [
     "explore",
     "load",
     "measure",
+    "pareto",
     "preset",
     "presets",
     "sensitivity",

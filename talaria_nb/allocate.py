@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from talaria_nb.allocation import Allocation
     from talaria_nb.allocator import Budgets, Errors
     from talaria_nb.choices import Pin, Where
+    from talaria_nb.costs import CostTable
     from talaria_nb.devices import Device
     from talaria_nb.load import Model
     from talaria_nb.recipes import Preset
@@ -33,13 +34,14 @@ def allocate(
     alike: Iterable[str | Sequence[str]] = (),
     preset: str | Preset | None = None,
     polished: bool | None = None,
+    table: CostTable | None = None,
     progress: bool = True,
 ) -> Allocation:
     """Find the plan of least error within a budget.
 
     Parameters
     ----------
-    model_or_plan, device, compute_unit, error, schemes, pins, alike, progress
+    model_or_plan, device, compute_unit, error, schemes, pins, alike, table, progress
         As in `Allocator`.
     budget, polished
         As in `Allocator.allocate`. Only with a preset it may be left out.
@@ -77,6 +79,7 @@ def allocate(
         schemes=schemes,
         pins=pins,
         alike=alike,
+        table=table,
         progress=progress,
     )
     return found.allocate(budget, polished=polished)

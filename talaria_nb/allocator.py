@@ -14,15 +14,17 @@ import numpy as np
 
 from talaria_nb.additive import additive, cost
 from talaria_nb.allocation import Allocation
-from talaria_nb.budgets import Budget, amount, budgets
-from talaria_nb.choices import choices, named, pinned_schemes
+from talaria_nb.budgets import Budget, budgets
+from talaria_nb.choices import choices, pinned_schemes
 from talaria_nb.costs import CostTable, cost_table
 from talaria_nb.descent import descend
 from talaria_nb.devices import Device
 from talaria_nb.devices import device as find_device
 from talaria_nb.error_table import error_table
 from talaria_nb.errors import BudgetError, SchemeError
+from talaria_nb.estimate import price
 from talaria_nb.hulls import Hull, hull
+from talaria_nb.infeasible import choices_that_bind, infeasible, is_coupled, least_cost
 from talaria_nb.knapsack import Knapsack, Solution, polish, solve
 from talaria_nb.matching import weight_rows
 from talaria_nb.menu import DEFAULT_MENU
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from talaria_nb.budgets import Metric
     from talaria_nb.choices import Choices, Pin, Where
     from talaria_nb.error_table import ErrorTable
+    from talaria_nb.estimate import Estimate
     from talaria_nb.load import Model
 
     Errors = str | ErrorTable | pd.DataFrame | pd.Series | NDArray[np.floating] | None
@@ -51,6 +54,8 @@ _POLISH_SECONDS = 1.0
 """HiGHS polishes by itself up to so many groups of weights, and takes so long at most."""
 
 _TRIES = 8
+_ROUNDING = 1e-12
+"""So much more, relatively, is given to sums that are only compared with estimates later: the order of sums differs."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,7 +97,7 @@ class Allocator:
     alike
         Each entry is a glob, or several: all weights that it matches get the same scheme.
     table
-        Prices to use instead of counting them anew.
+        Prices of the device, to use instead of counting them anew; columns may be more than are offered.
     progress
         Show a bar while the weights are looked at.
 
@@ -119,15 +124,16 @@ class Allocator:
     ) -> None:
         self._plan = model_or_plan if isinstance(model_or_plan, Plan) else Plan(model_or_plan)
         self._device_given = device is not None or table is not None
+        self._device = device if isinstance(device, Device) else find_device(device or _ANY_DEVICE)
+        self._compute_unit = compute_unit
         self._offered = _offered(schemes)
         self._pins = dict(pins or {})
         self._alike = [alike] if isinstance(alike, str) else list(alike)
         wanted = tuple(dict.fromkeys((*self._offered, *pinned_schemes(pins or {}))))
         if table is None or not set(wanted) <= set(table.schemes):
-            found = device if isinstance(device, Device) else find_device(device or _ANY_DEVICE)
             table = cost_table(
                 self._plan.model.program,
-                found,
+                self._device,
                 compute_unit=compute_unit,
                 schemes=wanted,
             )
@@ -135,7 +141,7 @@ class Allocator:
         self._int8 = self._plan.int8_mask if self._plan.int8_ops else None
         self._errors = error_table(self._plan.model, wanted, error, progress=progress)
         self._error = self._errors.of(self._plan.model, table.schemes)
-        self._choices = self._choices_with(self._pins)
+        self._choices = self._choices_with(self._pins, self._alike)
         allowed = self._choices.allowed
         start = table.start.astype(np.int64)
         rows = np.arange(len(start))
@@ -171,6 +177,18 @@ class Allocator:
     def errors(self) -> ErrorTable:
         """The errors."""
         return self._errors
+
+    def estimate(self, plan: Plan) -> Estimate:
+        """Price any plan of the model on the device."""
+        if set(plan.scheme_of_weight) <= self._table.column.keys():
+            return price(self._table, self._table.columns_of(plan.scheme_of_weight), plan.int8_mask)
+        return plan.estimate(self._device, self._compute_unit)
+
+    def error_of(self, plan: Plan) -> float:
+        """Add up the errors of any plan of the model; NaN if one of them is not known."""
+        schemes = tuple(dict.fromkeys(plan.scheme_of_weight))
+        at = [schemes.index(scheme) for scheme in plan.scheme_of_weight]
+        return float(self._errors.of(self._plan.model, schemes)[np.arange(len(at)), at].sum())
 
     def allocate(self, budget: Budgets | None = None, *, polished: bool | None = None) -> Allocation:
         """Find the plan of least error within a budget, or several.
@@ -228,7 +246,7 @@ class Allocator:
     def range_of(self, metric: Metric) -> tuple[float, float]:
         """Return the least that plans can take of something, and what the one of least error takes."""
         budget = Budget(metric, 1.0)
-        least = self._least(budget)
+        least = least_cost(self._table, budget, self._choices, self._counted(budget), self._int8)
         best = self._find((), polished=False).choice
         return least, cost(self._table, metric, self._columns_of(best), self._counted(budget), self._int8)
 
@@ -238,7 +256,8 @@ class Allocator:
             error = float(self._group_error.min(axis=1).sum()) if choice.size else 0.0
             return _Found(choice, error, np.zeros(0), error, optimal=True)
         found = self._solved(wanted, [self._costs_of(budget, self._first) for budget in wanted], polished=polished)
-        if any(budget.metric in ("latency", "energy") and self._is_coupled(budget.metric) for budget in wanted):
+        timed = [budget.metric for budget in wanted if budget.metric in ("latency", "energy")]
+        if any(is_coupled(self._table, metric, self._choices) for metric in timed):
             at = self._columns_of(found.choice)  # decides better which weights those ops wait for
             again = [self._costs_of(budget, at, keep=False) for budget in wanted]
             second = self._solved(wanted, again, polished=polished)
@@ -252,17 +271,18 @@ class Allocator:
         hulls = [each.hull for each in costs]
         limits = np.array([budget.most for budget in wanted])
         fixed = np.array([each.fixed for each in costs])
+        room = limits * (1 + _ROUNDING) - fixed
         reserve = np.zeros(len(wanted))
         first: Solution | None = None
         for _ in range(_TRIES):
-            solution = solve(problem, limits - fixed - reserve, hulls)
+            solution = solve(problem, room - reserve, hulls)
             if solution is None:
                 break
             first = first or solution
             spent = self._spent(wanted, solution.choice)
             if (spent <= limits).all():
-                choice = self._not_worse_than_uniform(problem, solution.choice, wanted, limits - fixed)
-                return self._polished(problem, first._replace(choice=choice), wanted, reserve, fixed, polished=polished)
+                choice = self._not_worse_than_uniform(problem, solution.choice, wanted, room)
+                return self._polished(problem, first._replace(choice=choice), wanted, reserve, room, polished=polished)
             reserve = np.maximum(reserve, spent - fixed - problem.total(solution.choice)[1])
         if first is None:
             raise self._infeasible(wanted)
@@ -285,21 +305,20 @@ class Allocator:
         start: Solution,
         wanted: tuple[Budget, ...],
         reserve: NDArray[np.float64],
-        fixed: NDArray[np.float64],
+        room: NDArray[np.float64],
         *,
         polished: bool,
     ) -> _Found:
         """Let HiGHS improve a choice: by the budgets as they are, and if that is too near, with some room left."""
-        limits = np.array([budget.most for budget in wanted]) - fixed
         choice, optimal = start.choice, problem.total(start.choice)[0] <= start.bound
         if polished and not optimal:
             for held in (np.zeros_like(reserve), reserve) if reserve.any() else (reserve,):
-                better, proven = polish(problem, start, limits - held, seconds=_POLISH_SECONDS)
+                better, proven = polish(problem, start, room - held, seconds=_POLISH_SECONDS)
                 if self._kept(wanted, better):
                     choice, optimal = better, proven and not held.any()
                     break
         error = problem.total(choice)[0]
-        return _Found(choice, error, self._spent(wanted, choice), max(start.bound, 0.0), optimal)
+        return _Found(choice, error, self._spent(wanted, choice), min(max(start.bound, 0.0), error), optimal)
 
     def _kept(self, wanted: tuple[Budget, ...], choice: NDArray[np.int64]) -> bool:
         spent = self._spent(wanted, choice)
@@ -319,63 +338,16 @@ class Allocator:
         return choice
 
     def _infeasible(self, wanted: tuple[Budget, ...]) -> BudgetError:
-        least = [self._least(budget) for budget in wanted]
-        for budget, reached in zip(wanted, least, strict=True):
-            if reached > budget.most:
-                return BudgetError(
-                    f"No plan keeps {budget.text}: the least that can be reached is {amount(budget.metric, reached)}."
-                    f"{self._blame(budget, reached)}"
-                )
-        reachable = ", ".join(amount(budget.metric, each) for budget, each in zip(wanted, least, strict=True))
-        together = " and ".join(budget.text for budget in wanted)
-        return BudgetError(
-            f"No plan was found that keeps {together} at once. Each can be kept alone: the least are {reachable}. "
-            "Raise one of them."
-        )
-
-    def _blame(self, budget: Budget, reached: float) -> str:
-        """Say what each pin adds to the least that can be reached."""
-        without: dict[str, float] = {}
-        for where in self._pins:
-            others = {other: pin for other, pin in self._pins.items() if other != where}
-            freed = self._least(budget, self._choices_with(others))
-            if freed < reached:
-                without[named(where)] = freed
-        if self._alike:
-            freed = self._least(budget, self._choices_with(self._pins, alike=()))
-            if freed < reached:
-                without["what is alike"] = freed
-        if not without:
-            return " Raise the budget, or offer smaller schemes (schemes=…)."
-        causes = "; ".join(
-            f"without {what} it is {amount(budget.metric, freed)}"
-            for what, freed in sorted(without.items(), key=lambda item: item[1])
-        )
-        return f" The pins are to blame: {causes}."
-
-    def _least(self, budget: Budget, given: Choices | None = None) -> float:
-        """Return the least of something that a plan really takes, where costs are sums, and else the least found."""
-        picked, counted = given or self._choices, self._counted(budget)
-        terms = additive(self._table, budget.metric, picked.allowed, counted, self._first, self._int8)
-        groups = int(picked.group.max(initial=-1)) + 1
-        possible = np.ones((groups, len(self._table.schemes)), dtype=np.bool_)
-        np.logical_and.at(possible, picked.group, picked.allowed)
-        summed = np.zeros(possible.shape)
-        np.add.at(summed, picked.group, terms.by_weight)
-
-        def score(choice: NDArray[np.int64]) -> tuple[float]:
-            return (cost(self._table, budget.metric, choice[picked.group], counted, self._int8),)
-
-        cheapest = np.where(possible, summed, np.inf).argmin(axis=1)
-        return (descend(cheapest, possible, score)[1] if self._is_coupled(budget.metric) else score(cheapest))[0]
+        given = choices_that_bind(self._pins, self._alike, self._choices_with)
+        counted = {budget: self._counted(budget) for budget in wanted}
+        return infeasible(self._table, counted, self._choices, given, self._int8)
 
     def _cheapest(self, costs: _Costs) -> NDArray[np.int64]:
         cheapest: NDArray[np.int64] = np.where(self._possible, costs.by_group, np.inf).argmin(axis=1)
         return cheapest
 
-    def _choices_with(self, pins: Mapping[Where, Pin], alike: Iterable[str | Sequence[str]] | None = None) -> Choices:
-        together = self._alike if alike is None else alike
-        return choices(self._plan.model, self._table, self._error, self._offered, pins, together)
+    def _choices_with(self, pins: Mapping[Where, Pin], alike: Iterable[str | Sequence[str]]) -> Choices:
+        return choices(self._plan.model, self._table, self._error, self._offered, pins, alike)
 
     def _counted(self, budget: Budget) -> NDArray[np.bool_]:
         counted = np.ones(len(self._first), dtype=np.bool_)
@@ -421,13 +393,6 @@ class Allocator:
         chosen = np.flatnonzero(self._member >= 0)
         member[self._member[chosen]] = chosen
         return member
-
-    def _is_coupled(self, metric: Metric) -> bool:
-        """Whether a cost is no sum: weights share tensors, or an op reads several weights with a choice."""
-        if metric in ("latency", "energy"):
-            ops = np.repeat(np.arange(len(self._table.launch_ms)), np.diff(self._table.op_weights_start))
-            return bool((np.bincount(ops, weights=(self._member >= 0)[self._table.op_weights]) > 1).any())
-        return metric == "size" and bool(self._table.shared_file_bytes.size)
 
 
 def _offered(schemes: Iterable[Scheme] | None) -> tuple[Scheme, ...]:

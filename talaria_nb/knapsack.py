@@ -278,20 +278,25 @@ def polish(
     group, option = group[kept], option[kept]
     if not group.size or gap <= 0:
         return start.choice, True
-    chosen, proven = _highs(
-        problem.costs[:, group, option] - problem.costs[:, group, start.choice[group]],
-        limits - costs,
-        np.searchsorted(open_groups, group),
-        reduced[kept] / gap,
-        start.multipliers / gap,
-        seconds,
-    )
-    choice = start.choice.copy()
-    choice[group[chosen]] = option[chosen]
-    polished, polished_costs = problem.total(choice)
-    if not chosen.size or (polished_costs > limits).any() or polished > error:
-        return start.choice, False
-    return choice, proven
+    extra = problem.costs[:, group, option] - problem.costs[:, group, start.choice[group]]
+    room = limits - costs
+    proven_if_kept = True
+    for _ in range(_POLISHES):
+        places = np.searchsorted(open_groups, group)
+        chosen, proven = _highs(extra, room, places, reduced[kept] / gap, start.multipliers / gap, seconds)
+        if not chosen.size:
+            break
+        choice = start.choice.copy()
+        choice[group[chosen]] = option[chosen]
+        polished, polished_costs = problem.total(choice)
+        if (polished_costs <= limits).all():
+            return (choice, proven and proven_if_kept) if polished <= error else (start.choice, False)
+        room = room - 2 * np.maximum(polished_costs - limits, 0)  # HiGHS keeps limits within a tolerance
+        proven_if_kept = False
+    return start.choice, False
+
+
+_POLISHES = 3
 
 
 def _any_choice(problem: Knapsack, limits: NDArray[np.float64]) -> NDArray[np.int64] | None:

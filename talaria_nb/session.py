@@ -13,26 +13,33 @@ import traitlets as t
 from IPython.display import display
 
 from talaria_nb import wire
+from talaria_nb.allocate import allocate
 from talaria_nb.bundles import SESSION_BUNDLE
 from talaria_nb.costs import CostTable, cost_table
 from talaria_nb.devices import device as find_device
 from talaria_nb.devices import devices
+from talaria_nb.error_table import weight_errors
 from talaria_nb.errors import PlanError, SchemeError
 from talaria_nb.estimate import Estimate, price
 from talaria_nb.history import History
 from talaria_nb.legality import activation_ops
 from talaria_nb.measured import Measured, check_unit, measured_ops
 from talaria_nb.menu import Menu
+from talaria_nb.pareto import pareto
 from talaria_nb.plan import Plan
 from talaria_nb.sqnr import known_noise
-from talaria_nb.views import Charts, Explorer, Graph, Sliders, Summary, Table
+from talaria_nb.views import Charts, Explorer, Graph, Sliders, Summary, Table, front_widget
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
+    import plotly.graph_objects as go
     from numpy.typing import NDArray
 
+    from talaria_nb.allocation import Allocation
+    from talaria_nb.allocator import Budgets
+    from talaria_nb.budgets import Metric
     from talaria_nb.hardware import Measurement
     from talaria_nb.load import Model
     from talaria_nb.schemes import Scheme
@@ -204,6 +211,44 @@ class Session(anywidget.AnyWidget):
         thread.start()
         return thread
 
+    def allocate(self, budget: Budgets | None = None, **options: Any) -> Allocation:
+        """Find the plan of least error within a budget and take it, as one step that undo takes back.
+
+        Parameters
+        ----------
+        budget, options
+            As in `tnb.allocate`, on the session's device. Unless schemes are given, or a preset, it is the session's
+            menu that weights may be.
+
+        Raises
+        ------
+        TalariaError
+            As `tnb.allocate`; the plan stays as it is.
+        """
+        if options.get("preset") is None:
+            options.setdefault("schemes", self._menu)
+        found = allocate(self.plan, budget, **{"device": self.device, "table": self._table, **options})
+        columns = self._columns_of(found)
+        label = " and ".join(each.text for each in found.spent) or "a preset"
+        self._adopt(self._history.set(range(len(columns)), columns.tolist(), label=f"best plan for {label}"))
+        return found
+
+    def pareto(self, along: Metric = "bits", **options: Any) -> go.FigureWidget:
+        """Draw the best plans over a range of budgets on the session's device; a click on one takes it.
+
+        Parameters
+        ----------
+        along, options
+            As in `tnb.pareto`. Unless schemes are given, it is the session's menu that weights may be.
+
+        Returns
+        -------
+        plotly.graph_objects.FigureWidget
+            With a marker that follows the session's plan. It stays with the device that the session had.
+        """
+        options.setdefault("schemes", self._menu)
+        return front_widget(pareto(self.plan, along=along, **{"device": self.device, **options}), self)
+
     def undo(self) -> None:
         """Take the last step back; nothing happens if there is none."""
         self._adopt(self._history.undo())
@@ -341,9 +386,7 @@ class Session(anywidget.AnyWidget):
             self.find_errors()
 
     def _find_errors(self, schemes: Sequence[Scheme]) -> None:
-        from talaria_nb.distortion import distortions  # imports numba, which takes a second
-
-        found = distortions(self._model.program, self._model.weight_value, schemes)
+        found = weight_errors(self._model, schemes)
         with self._repricing:
             self._signal = found.signal
             self._errors |= zip(schemes, found.squared_error.T, strict=True)

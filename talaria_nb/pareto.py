@@ -1,0 +1,201 @@
+"""pareto(): the best plans over a range of budgets, beside the plans with one scheme everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from talaria_nb.allocator import Allocator
+from talaria_nb.budgets import METRICS, Budget, budgets
+from talaria_nb.errors import BudgetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from talaria_nb.allocation import Allocation
+    from talaria_nb.allocator import Budgets, Errors
+    from talaria_nb.budgets import Metric
+    from talaria_nb.choices import Pin, Where
+    from talaria_nb.devices import Device
+    from talaria_nb.load import Model
+    from talaria_nb.plan import Plan
+    from talaria_nb.schemes import Scheme
+
+AXES: Mapping[Metric, tuple[str, str]] = {
+    "size": ("size_bytes", "Size of the package, bytes"),
+    "bits": ("bits_per_weight", "Bits a weight"),
+    "latency": ("latency_ms", "Latency, ms, estimated"),
+    "energy": ("energy_mj", "Energy, mJ, a rough guess"),
+}
+"""Metric → its column and what to write below the axis."""
+
+_POINTS = 40
+BEST, UNIFORM, CURRENT = "best plans", "one scheme everywhere", "current plan"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Front:
+    """The best plans over a range of budgets.
+
+    Attributes
+    ----------
+    along
+        What the budgets are of.
+    frame
+        One row a plan: kind ("best" or "uniform"), scheme of uniform ones, size_bytes, bits_per_weight, latency_ms and
+        energy_mj as in `Estimate`, error, and of the best plans bound and gap, as in `Allocation`.
+    plans
+        The plan of each row.
+    allocator
+        What found them.
+    """
+
+    along: Metric
+    frame: pd.DataFrame
+    plans: tuple[Allocation, ...]
+    allocator: Allocator
+
+    def figure(self, current: Plan | None = None) -> go.Figure:
+        """Draw the error over what is spent, with a marker for a plan if one is given.
+
+        Returns
+        -------
+        plotly.graph_objects.Figure
+            Three traces: `BEST`, `UNIFORM` and `CURRENT`; `customdata` of the first two holds rows of `frame`. The
+            error is on a logarithmic axis, so plans without any error are left out.
+        """
+        column, title = AXES[self.along]
+        figure = go.Figure()
+        for name, kind, mode in ((BEST, "best", "lines+markers"), (UNIFORM, "uniform", "markers")):
+            shown = self.frame[(self.frame["kind"] == kind) & (self.frame["error"] > 0)]
+            figure.add_scatter(
+                x=shown[column],
+                y=shown["error"],
+                mode=mode,
+                name=name,
+                customdata=shown.index,
+                text=shown["scheme"],
+                hovertemplate="%{text}<br>%{x:.4g}: error %{y:.3g}<extra></extra>",
+            )
+        x, y = ([], []) if current is None else self.place(current)
+        figure.add_scatter(x=x, y=y, mode="markers", name=CURRENT, marker={"size": 12, "symbol": "x"})
+        errors = self.allocator.errors
+        figure.update_layout(
+            title=self.allocator.plan.model.program.name,
+            xaxis={"title": title},
+            yaxis={"type": "log", "title": f"Error ({errors.grade}): {errors.what}"},
+            clickmode="event",
+        )
+        return figure
+
+    def place(self, plan: Plan) -> tuple[list[float], list[float]]:
+        """Return where a plan is in the figure, (x, y); nowhere if its error is not known."""
+        error = self.allocator.error_of(plan)
+        if np.isnan(error):
+            return [], []
+        return [float(getattr(self.allocator.estimate(plan), AXES[self.along][0]))], [error]
+
+
+def front(
+    allocator: Allocator,
+    along: Metric = "bits",
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    points: int = _POINTS,
+    budget: Budgets | None = None,
+) -> Front:
+    """Find the best plans over a range of budgets; parameters as in `pareto`."""
+    if along not in METRICS:
+        raise BudgetError(f"There is no budget of {along!r}: along= is one of {', '.join(METRICS)}.")
+    least, most = allocator.range_of(along)
+    low, high = least if low is None else low, most if high is None else high
+    if not 0 < low <= high or points < 1:
+        raise BudgetError(f"A front goes from a budget above 0 to a larger one, not from {low!r} to {high!r}.")
+    kept = () if budget is None else budgets(budget)
+    steps = np.geomspace(low, high, points)
+    steps[0], steps[-1] = low, high  # not rounded: the least is exactly what can be reached
+    found: dict[Plan, Allocation] = {}
+    refused: BudgetError | None = None
+    for step in steps.tolist():
+        try:
+            plan = allocator.allocate((*kept, Budget(along, step)), polished=False)
+        except BudgetError as error:
+            refused = error
+        else:
+            found.setdefault(plan, plan)
+    if refused is not None and not found:
+        raise refused
+    uniform = allocator.uniform()
+    plans = (*found.values(), *uniform.values())
+    estimates = [allocator.estimate(plan) for plan in plans]
+    frame = pd.DataFrame(
+        {
+            "kind": ["best"] * len(found) + ["uniform"] * len(uniform),
+            "scheme": [""] * len(found) + [scheme.label for scheme in uniform],
+            **{column: [getattr(each, column) for each in estimates] for column, _ in AXES.values()},
+            "error": [plan.error for plan in plans],
+            "bound": [plan.bound for plan in found.values()] + [np.nan] * len(uniform),
+            "gap": [plan.gap for plan in found.values()] + [np.nan] * len(uniform),
+        }
+    )
+    return Front(along, frame, plans, allocator)
+
+
+def pareto(
+    model_or_plan: Model | Plan,
+    *,
+    device: str | Device | None = None,
+    compute_unit: str = "all",
+    error: Errors = None,
+    along: Metric = "bits",
+    low: float | None = None,
+    high: float | None = None,
+    points: int = _POINTS,
+    budget: Budgets | None = None,
+    schemes: Iterable[Scheme] | None = None,
+    pins: Mapping[Where, Pin] | None = None,
+    alike: Iterable[str | Sequence[str]] = (),
+    progress: bool = True,
+) -> Front:
+    """Find the best plans over a range of budgets, and those with one scheme everywhere for comparison.
+
+    Parameters
+    ----------
+    model_or_plan, device, compute_unit, error, schemes, pins, alike, progress
+        As in `Allocator`.
+    along
+        "size", "bits", "latency" or "energy".
+    low, high
+        Ends of the range, in bytes, bits, ms or mJ; None for the least that can be reached, and for what the plan of
+        least error takes.
+    points
+        How many budgets are looked at; plans that are found twice are listed once.
+    budget
+        Further budgets that every plan has to keep.
+
+    Returns
+    -------
+    Front
+        `front.frame` as data, `front.figure()` as a plotly figure; `session.pareto()` links one to a session.
+
+    Raises
+    ------
+    BudgetError
+        If there is no such range, or no plan in it keeps the further budgets.
+    """
+    allocator = Allocator(
+        model_or_plan,
+        device=device,
+        compute_unit=compute_unit,
+        error=error,
+        schemes=schemes,
+        pins=pins,
+        alike=alike,
+        progress=progress,
+    )
+    return front(allocator, along, low=low, high=high, points=points, budget=budget)
