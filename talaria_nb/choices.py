@@ -101,7 +101,7 @@ def choices(
         Of every weight under every column, NaN where not known. float64, shape (weights, schemes).
     offered
         Schemes for the weights that are not pinned. A weight that can have none of them stays as it was loaded; what
-        has no known error for any weight is not offered.
+        has no known error for any weight is not offered, and a weight of which nothing is known stays as it is.
     pins
         Where → what; of several that match a weight the last holds. Weights that coremltools cannot compress at all are
         passed over.
@@ -123,7 +123,8 @@ def choices(
     unknown = {scheme for scheme, column in column_of.items() if not known[legal[:, column], column].any()}
     wanted = np.zeros(len(table.schemes), dtype=np.bool_)
     wanted[[column_of[scheme] for scheme in offered if scheme not in unknown]] = True
-    allowed = legal & wanted
+    as_loaded = np.arange(len(table.schemes)) == table.start[:, None]
+    allowed = legal & wanted & (known & legal & ~as_loaded).any(axis=1, keepdims=True)
     for where, pin in (pins or {}).items():
         found, outright = weight_rows(model, where)
         columns = _columns(pin, column_of, offered, where)

@@ -218,6 +218,11 @@ def test_tables_of_errors_are_checked() -> None:
         tnb.allocate(
             model, "3 bits", error=tnb.ErrorTable(schemes, unknown, "weight", ""), schemes=schemes, progress=False
         )
+    blank = good.copy()
+    blank[row, 1:] = np.nan  # nothing is known of this weight: it stays as it is
+    assert tnb.Plan(model)[head] == tnb.Float16()
+    kept = tnb.ErrorTable(schemes, blank, "measured", "")
+    assert tnb.allocate(model, "11 bits", error=kept, schemes=schemes, progress=False)[head] == tnb.Float16()
     with pytest.raises(tnb.TalariaError, match="not known"):
         allocated(unknown, pins={"head": tnb.Palettize(2)})
     with pytest.raises(tnb.TalariaError, match="shape"):
