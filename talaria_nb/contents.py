@@ -174,7 +174,7 @@ class Contents:
     def pruned(self, scheme: Prune) -> Pruned:
         """Tell what is left under a pruning scheme."""
         if scheme not in self._pruned:
-            cut = None if scheme.is_structured else self._cut(scheme)
+            cut = self.cut(scheme)
             self._pruned[scheme] = self._pruned_as(scheme) if cut is None else self._cut_at(cut)
         return self._pruned[scheme]
 
@@ -197,8 +197,10 @@ class Contents:
             Content(hint, lambda: self.read().ravel()[self._magnitudes() > cut]),
         )
 
-    def _cut(self, scheme: Prune) -> int | None:
+    def cut(self, scheme: Prune) -> int | None:
         """Find the magnitude up to which everything is pruned, as its bit pattern; None where it is no such cut."""
+        if scheme.is_structured:
+            return None
         dtype = self.read().dtype
         bits, shift = _layout(dtype)
         infinite = np.asarray(np.inf, dtype).view(bits)

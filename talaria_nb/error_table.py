@@ -18,7 +18,7 @@ from talaria_nb.errors import PlanError
 from talaria_nb.schemes import Float16, Scheme
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -182,7 +182,14 @@ def _from_frame(model: Model, frame: pd.DataFrame) -> ErrorTable:
 _known: WeakKeyDictionary[Model, tuple[tuple[Scheme, ...], Distortions]] = WeakKeyDictionary()
 
 
-def weight_errors(model: Model, schemes: Iterable[Scheme], *, progress: bool = False) -> Distortions:
+def weight_errors(
+    model: Model,
+    schemes: Iterable[Scheme],
+    *,
+    progress: bool = False,
+    threads: int | None = None,
+    checkpoint: Callable[[], None] = lambda: None,
+) -> Distortions:
     """Return `distortion.distortions` of a model; each scheme is looked at once for each model and kept.
 
     Parameters
@@ -193,6 +200,8 @@ def weight_errors(model: Model, schemes: Iterable[Scheme], *, progress: bool = F
         The columns.
     progress
         Show a bar while weights are looked at.
+    threads, checkpoint
+        As in `distortion.distortions`.
     """
     from talaria_nb.distortion import Distortions, distortions  # noqa: PLC0415 - imports numba, which takes a second
 
@@ -210,7 +219,7 @@ def weight_errors(model: Model, schemes: Iterable[Scheme], *, progress: bool = F
                     bar.update()
                 return model.weight_value(name)
 
-            fresh = distortions(model.program, value, missing)
+            fresh = distortions(model.program, value, missing, threads=threads, checkpoint=checkpoint)
         if found is not None:
             fresh = replace(fresh, squared_error=np.hstack([found.squared_error, fresh.squared_error]))
         columns, found = _known[model] = (*columns, *missing), fresh

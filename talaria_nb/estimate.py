@@ -49,7 +49,7 @@ class Estimate:
         What the latency was estimated for.
     weight_error
         Squared error of all weights over the sum of their squares, None where it is not known: `session.estimate` knows
-        it after `session.find_errors()`. It grades the weights, not the model's output, which is more sensitive to
+        it soon after the Explorer is shown. It grades the weights, not the model's output, which is more sensitive to
         some weights than to others.
     batch
         Items that one prediction takes.

@@ -175,8 +175,8 @@ def _clustered(plan: Plan) -> list[str]:
             continue
         if scheme.parts[0] is scalars:
             found.append(weight)
-        elif isinstance(scheme.parts[0], Prune):
-            found.append(weight + STEM["prune"])
+        else:
+            found.append(weight + STEM["prune" if isinstance(scheme.parts[0], Prune) else "linear_quantize"])
     return found
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from talaria_nb.clustering import compiled
+from talaria_nb.loops import compiled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,19 +78,23 @@ def squared_error(blocks: Blocks, lowest: int, highest: int, *, symmetric: bool)
     float
         Infinite or NaN where what coremltools stores is: float16 scales overflow beyond magnitudes of 32,752.
     """
-    with np.errstate(all="ignore"):
+    dtype = blocks.most.dtype
+    if symmetric:
+        most = np.maximum(np.abs(blocks.least), np.abs(blocks.most))
+        least = -most
+    else:
+        least, most = np.minimum(dtype.type(0), blocks.least), np.maximum(dtype.type(0), blocks.most)
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite scales are told by NaN
+        span = most - least
+        scale = span / dtype.type(highest - lowest)
         if symmetric:
-            most = np.maximum(np.abs(blocks.least), np.abs(blocks.most))
-            least = -most
-            zero = np.full(most.shape, (lowest + highest) // 2, dtype=most.dtype)
+            zero = np.full_like(most, (lowest + highest) // 2)
         else:
-            least, most = np.minimum(0.0, blocks.least), np.maximum(0.0, blocks.most)
-            zero = np.round((lowest * most - highest * least) / (most - least))
-            zero = np.clip(zero, lowest, highest)
-        scale = (most - least) / (highest - lowest)
+            # A block of zeros has no span; coremltools' zero by zero becomes zeros again, as scale 0 does.
+            nonzero = np.where(span == 0, dtype.type(1), span)
+            zero = np.clip(np.round((lowest * most - highest * least) / nonzero), lowest, highest)
         if not np.isfinite(scale).all():
             return float("nan")
-        scale[np.isnan(zero)] = 0  # coremltools then writes zeros
         low, high = ((bound - zero).astype(np.float32) for bound in (lowest, highest))
     return _squared_error(blocks.values, scale.astype(np.float32), low, high, scale.dtype == np.float16)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import weakref
+from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
-from threading import RLock, Thread
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import anywidget
@@ -18,7 +20,6 @@ from talaria_nb.bundles import SESSION_BUNDLE
 from talaria_nb.costs import CostTable, cost_table
 from talaria_nb.devices import device as find_device
 from talaria_nb.devices import devices
-from talaria_nb.error_table import weight_errors
 from talaria_nb.errors import PlanError, SchemeError
 from talaria_nb.estimate import Estimate, price
 from talaria_nb.history import History
@@ -28,10 +29,11 @@ from talaria_nb.menu import Menu
 from talaria_nb.pareto import pareto
 from talaria_nb.plan import Plan
 from talaria_nb.sqnr import known_noise
+from talaria_nb.sweep import Sweep
 from talaria_nb.views import Charts, Explorer, Graph, Sliders, Summary, Table, front_widget
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     import pandas as pd
     import plotly.graph_objects as go
@@ -89,10 +91,9 @@ class Session(anywidget.AnyWidget):
         self._can_read_int8 = frozenset(activation_ops(self._model.program))
         self._acknowledged: dict[str, int] = {}
         self._measured: Measured | None = None
-        self._signal = np.full(len(self._table.elements), np.nan)
-        self._errors: dict[Scheme, NDArray[np.float64] | None] = {}
-        self._finds_errors = False
-        self._repricing = RLock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._sweep = Sweep(self._model, partial(_call, weakref.WeakMethod(self._have_errors_shown)))
+        self._shown = self._sweep.found
         self.snapshots: dict[str, Plan] = {}
         super().__init__(device=self._table.device, plan=plan)
         with self.hold_sync():
@@ -134,6 +135,7 @@ class Session(anywidget.AnyWidget):
     @property
     def estimate(self) -> Estimate:
         """Totals of the current plan on the current device."""
+        self._adopt_errors()
         return price(self._table, self._history.columns, self._history.int8)
 
     @property
@@ -143,6 +145,7 @@ class Session(anywidget.AnyWidget):
         sqnr_db is NaN for what `find_errors` has not found yet. Where `measured` is given, measured_ms and
         measured_unit are empty for ops whose weights are stored otherwise than when it was measured.
         """
+        self._adopt_errors()
         return measured_ops(self.plan, self._table, known_noise(self._table, self._history.columns), self._measured)
 
     @property
@@ -192,24 +195,32 @@ class Session(anywidget.AnyWidget):
         """Plotly figures that follow the plan and share the selection, such as `session.charts.roofline`."""
         return Charts(self)
 
-    def find_errors(self) -> Thread:
-        """Find in the background what every scheme offered does to the values of every weight, then show it.
+    def find_errors(self, *, wait: bool = True) -> None:
+        """Find what every scheme offered does to the values of every weight, and show it.
 
-        Nothing begins it but a call; from then on, schemes that are added are looked at
-        too.
+        `tnb.explore` begins with this in the background; from then on, schemes that are added are looked at too.
 
-        Returns
-        -------
-        Thread
-            Already started; `session.find_errors().join()` waits for the schemes that nobody looks at yet.
+        Parameters
+        ----------
+        wait
+            Whether to return when all errors are known, rather than at once.
+
+        Raises
+        ------
+        TalariaError
+            If the values of a weight cannot be read.
         """
-        self._finds_errors = True
-        with self._repricing:
-            schemes = [scheme for scheme in self._table.schemes if scheme not in self._errors]
-            self._errors |= dict.fromkeys(schemes)
-        thread = Thread(target=self._find_errors, args=(schemes,), name="weight errors", daemon=True)
-        thread.start()
-        return thread
+        with suppress(RuntimeError):  # a script has no loop
+            self._loop = asyncio.get_running_loop()
+        self._sweep.ask(self._table.schemes)
+        if wait:
+            self._sweep.wait()
+            self._show_errors()
+
+    def close(self) -> None:
+        """Close all views in the browser, and end the work in the background."""
+        self._sweep.stop()
+        super().close()
 
     def allocate(self, budget: Budgets | None = None, **options: Any) -> Allocation:
         """Find the plan of least error within a budget and take it, as one step that undo takes back.
@@ -379,26 +390,29 @@ class Session(anywidget.AnyWidget):
         return self._table.columns_of(plan.scheme_of_weight).astype(np.uint16)
 
     def _reprice(self, device: str, schemes: Iterable[Scheme]) -> None:
-        with self._repricing:
-            self._table = _cost_table(self.plan, device, schemes)
-            self._show_errors()
-        if self._finds_errors:
-            self.find_errors()
+        self._table = _cost_table(self.plan, device, schemes)
+        self._show_errors()
+        if self._sweep.is_asked:
+            self._sweep.ask(self._table.schemes)
 
-    def _find_errors(self, schemes: Sequence[Scheme]) -> None:
-        found = weight_errors(self._model, schemes)
-        with self._repricing:
-            self._signal = found.signal
-            self._errors |= zip(schemes, found.squared_error.T, strict=True)
+    def _adopt_errors(self) -> None:
+        """Show errors that came in a script, which has no loop to show them on."""
+        if self._shown is not self._sweep.found:
             self._show_errors()
 
     def _show_errors(self) -> None:
         """Put the errors that are known into the cost table, and publish it."""
-        unknown = np.full(len(self._signal), np.nan)
-        columns = [self._errors.get(scheme) for scheme in self._table.schemes]
-        errors = np.stack([unknown if column is None else column for column in columns], axis=1)
-        self._table = replace(self._table, signal=self._signal, squared_error=errors)
+        self._shown = self._sweep.found
+        unknown = np.full(len(self._shown.signal), np.nan)
+        columns = [self._shown.squared_error.get(scheme, unknown) for scheme in self._table.schemes]
+        self._table = replace(self._table, signal=self._shown.signal, squared_error=np.stack(columns, axis=1))
         self._publish_costs()
+
+    def _have_errors_shown(self) -> None:
+        """Have errors shown on the kernel's own thread, for widgets are not made for others; called on the sweep's."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._show_errors)
 
     def _publish_costs(self) -> None:
         self.set_trait("costs", wire.pack_costs(self._table) | wire.pack_menu(self._table, self._menu))
@@ -415,6 +429,13 @@ class Session(anywidget.AnyWidget):
         self.set_trait(
             "plan_state", wire.pack_history(self._history, revision=revision, acknowledged=self._acknowledged)
         )
+
+
+def _call(method: weakref.WeakMethod[Callable[[], None]]) -> None:
+    """Call a method of an object that may be gone."""
+    living = method()
+    if living is not None:
+        living()
 
 
 def _cost_table(plan: Plan, device: str, menu: Iterable[Scheme]) -> CostTable:
@@ -451,4 +472,5 @@ def explore(model_or_plan: Model | Plan, device: str = "iPhone 15 Pro") -> Sessi
     """
     session = Session(model_or_plan, device)
     display(session.explorer)  # type: ignore[no-untyped-call]
+    session.find_errors(wait=False)
     return session

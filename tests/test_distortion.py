@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 
 import models
 import talaria_nb as tnb
-from talaria_nb.clustering import cluster, cluster_errors, distinct
+from talaria_nb.clustering import cluster, cluster_errors
 from talaria_nb.contents import prune
 from talaria_nb.distortion import Distortion, dequantized, distortions, palette, signal, squared_errors
+from talaria_nb.histograms import histogram
 from talaria_nb.legality import refused, subject
 from talaria_nb.menu import DEFAULT_MENU
-from talaria_nb.schemes import Float16, Joint
+from talaria_nb.schemes import Float16
+from talaria_nb.verify import dequantized_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,8 +77,8 @@ def test_clusters_of_few_values_are_the_best_there_are(numbers: list[int], count
 def test_clusters_are_as_good_as_those_of_coremltools(shape: str, size: int) -> None:
     """Whole float16 weights go through kmeans1d there, which is exact."""
     values = SHAPES[shape](np.random.default_rng(size), size).astype(np.float16)
-    points, occurrences = distinct(values)
-    points = points.astype(np.float64)
+    found = histogram(values)
+    points, occurrences = found.points, found.weights
     errors = cluster_errors(values[None], [2**nbits for nbits in BITS])[0]
     for nbits, error in zip(BITS, errors, strict=True):
         count = min(2**nbits, len(points))
@@ -174,7 +176,7 @@ def test_infinite_values_are_refused_by_name(bad: float, dtype: type) -> None:
     np.testing.assert_array_equal(errors, [0, np.nan, np.nan])
 
 
-def test_a_model_has_an_error_for_every_legal_choice_but_tables_of_integers() -> None:
+def test_a_model_has_an_error_for_every_legal_choice() -> None:
     program = models.unet().program
     found = distortions(program, models.unet().weight_value, DEFAULT_MENU)
     for row, name in enumerate(program.weights.name):
@@ -183,12 +185,61 @@ def test_a_model_has_an_error_for_every_legal_choice_but_tables_of_integers() ->
         assert found.signal[row] == pytest.approx(error_of(values, np.zeros_like(values)))
         for column, scheme in enumerate(DEFAULT_MENU):
             legal = refused(scheme, subject(program, row))
-            unknown = isinstance(scheme, Joint) and scheme.tables_quantized
-            if legal is not None or unknown:
+            if legal is not None:
                 assert np.isnan(found.squared_error[row, column])
             else:
                 exact = error_of(values, dequantized(values, scheme, channel_axes=axes))
                 assert found.squared_error[row, column] == pytest.approx(exact, rel=1e-4)
+
+
+INTEGER_TABLES = tnb.LinearQuantize("int8", "per_tensor")
+GROUPED = tnb.Palettize(4, "per_grouped_channel", 16)
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        tnb.Palettize(6) + INTEGER_TABLES,
+        GROUPED + INTEGER_TABLES,
+        GROUPED + tnb.LinearQuantize("uint8", "per_tensor", mode="linear"),
+        tnb.Prune(0.5) + tnb.Palettize(6) + INTEGER_TABLES,
+        tnb.Prune(0.5) + tnb.LinearQuantize("int8", "per_tensor"),
+        tnb.LinearQuantize("int8") + tnb.Palettize(4),
+        tnb.LinearQuantize("uint8", mode="linear") + GROUPED,
+        tnb.LinearQuantize("int8") + tnb.Palettize(4, mode="uniform"),
+    ],
+    ids=lambda scheme: scheme.key,
+)
+def test_joint_schemes_have_the_errors_of_what_compress_stores(scheme: Any) -> None:
+    model = models.unet()
+    chosen = [
+        row
+        for row in range(len(model.program.weights))
+        if model.program.weights.elements[row] > 2048 and refused(scheme, subject(model.program, row)) is None
+    ]
+    assert chosen
+    names = [model.program.weights.name[row] for row in chosen]
+    stored = dequantized_weights(tnb.Plan(model).set(names, scheme).compress(progress=False))
+    for row, name in zip(chosen, names, strict=True):
+        values, axes = model.weight_value(name), model.program.weights.channel_axes[row]
+        np.testing.assert_array_equal(dequantized(values, scheme, channel_axes=axes), stored[name])
+        [error] = squared_errors(values, [scheme], channel_axes=axes)
+        assert error == pytest.approx(error_of(values, stored[name]), rel=1e-6)
+        assert 0 < error < 0.5 * signal(values)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_whole_menu_has_the_errors_of_what_comes_out(shape: str, dtype: type) -> None:
+    values = SHAPES[shape](np.random.default_rng(1), 32 * 128).reshape(32, 128).astype(dtype)
+    values[3] = 0
+    errors = squared_errors(values, DEFAULT_MENU, channel_axes=(1, 0))
+    for scheme, error in zip(DEFAULT_MENU, errors, strict=True):
+        exact = error_of(values, dequantized(values, scheme, channel_axes=(1, 0)))
+        if np.isfinite(exact):
+            assert error == pytest.approx(exact, rel=1e-4, abs=1e-11 * signal(values)), scheme
+        else:
+            assert np.isnan(error), scheme
 
 
 def test_noise_is_told_in_decibels() -> None:

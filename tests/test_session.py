@@ -1,13 +1,25 @@
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+import subprocess
+import sys
+import textwrap
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
 
 import models
 import talaria_nb as tnb
+from talaria_nb import distortion
 from talaria_nb.distortion import signal, squared_errors
+from talaria_nb.menu import Menu
+from talaria_nb.sweep import Sweep
+from talaria_nb.verify import dequantized_weights
 
 DEVICE = "iPhone 15 Pro"
 
@@ -126,7 +138,7 @@ def test_bad_input_leaves_the_session_as_it_was(session: tnb.Session) -> None:
 def test_weight_errors_are_found_after_the_session_is_shown(session: tnb.Session) -> None:
     assert session.estimate.weight_error is None
     assert session.estimate.sqnr_db is None
-    session.find_errors().join()
+    session.find_errors()
     assert session.estimate.weight_error == 0
     assert session.estimate.sqnr_db == np.inf
     name = session.model.program.weights.name[compressible(session)[0]]
@@ -147,12 +159,10 @@ def test_weight_errors_are_found_after_the_session_is_shown(session: tnb.Session
 
 
 def test_schemes_added_later_get_their_errors_too(session: tnb.Session) -> None:
-    session.find_errors().join()
+    session.find_errors()
     added = tnb.Palettize(4, "per_grouped_channel", 8)
     session.menu = session.menu.add(added)
-    for thread in threading.enumerate():
-        if thread.name == "weight errors":
-            thread.join()
+    session.find_errors()
     row = compressible(session)[0]
     errors = np.frombuffer(session.costs["squared_error"]).reshape(-1, len(session.costs["schemes"]))
     assert errors[row, [scheme["key"] for scheme in session.costs["schemes"]].index(added.key)] > 0
@@ -197,3 +207,90 @@ def test_int8_activations_that_are_illegal_are_not_taken_from_the_browser(sessio
     [relu, *_] = np.flatnonzero(session.model.ops["op_type"] == "relu").tolist()
     session.edits = [edit(1, [], [], ops=[relu, 10**6, -1], int8=[1, 1, 1])]
     assert session.plan == tnb.Plan(session.model)
+
+
+def test_explore_finds_errors_by_itself_and_shows_them_on_the_loop() -> None:
+    shown_on: list[str] = []
+
+    async def notebook() -> tnb.Session:
+        session = tnb.explore(models.unet(), DEVICE)
+        session.observe(lambda _: shown_on.append(threading.current_thread().name), "costs")
+        for _ in range(600):
+            await asyncio.sleep(0.1)
+            if shown_on:
+                break
+        return session
+
+    with ThreadPoolExecutor(1, thread_name_prefix="kernel") as kernel:  # other tests leave a loop on the main thread
+        session = kernel.submit(asyncio.run, notebook()).result()
+    assert shown_on == ["kernel_0"]
+    assert np.isfinite(np.frombuffer(session.costs["signal"])).all()
+    session.close()
+
+
+def unknown(model: tnb.Model) -> tnb.Model:
+    """Return the same model, of which no errors are known yet."""
+    return dataclasses.replace(model)
+
+
+def test_closing_a_session_ends_the_sweep_at_once() -> None:
+    session = tnb.Session(unknown(models.unet()), DEVICE)
+    session.find_errors(wait=False)
+    session.close()
+    begun = time.monotonic()
+    session.find_errors()
+    assert time.monotonic() - begun < 5
+    assert session.estimate.weight_error is None
+
+
+def test_errors_that_cannot_be_found_say_so_and_can_be_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = tnb.Session(models.unet(), DEVICE)
+
+    def broken(*_args: object, **_options: object) -> None:
+        raise tnb.TalariaError("unreadable")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("talaria_nb.sweep.weight_errors", broken)
+        with pytest.raises(tnb.TalariaError, match="unreadable"):
+            session.find_errors()
+    session.find_errors()
+    assert session.estimate.weight_error == 0
+
+
+def test_sweeps_run_beside_each_other_and_beside_compress() -> None:
+    model = models.unet()
+    expected = distortion.distortions(model.program, model.weight_value, Menu.default().schemes, threads=1)
+    plan = tnb.Plan(model).set("*", tnb.Palettize(4))
+    before = compressed_values(plan)
+    for _ in range(3):
+        sweeps = [Sweep(unknown(model), lambda: None) for _ in range(2)]
+        for sweep in sweeps:
+            sweep.ask(Menu.default().schemes)
+        during = compressed_values(plan)
+        for sweep in sweeps:
+            sweep.wait()
+            found = np.stack([sweep.found.squared_error[scheme] for scheme in Menu.default()], axis=1)
+            np.testing.assert_array_equal(found, expected.squared_error)
+        assert before.keys() == during.keys()
+        for name, values in before.items():
+            np.testing.assert_array_equal(values, during[name])
+
+
+def compressed_values(plan: tnb.Plan) -> dict[str, Any]:
+    return dequantized_weights(plan.compress(progress=False))
+
+
+def test_an_interpreter_may_end_while_errors_are_found() -> None:
+    script = """
+        import numpy as np, torch, talaria_nb as tnb
+        from talaria_nb.sweep import Sweep
+        model = tnb.load(torch.nn.Linear(2048, 2048), torch.zeros(1, 2048), progress=False)
+        Sweep(model, lambda: None).ask(tnb.Menu.default().schemes)
+        print("over")
+    """
+    over = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert over.returncode == 0, over.stderr
+    assert over.stdout == "over\n"
+    assert "Fatal" not in over.stderr

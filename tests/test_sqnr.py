@@ -51,7 +51,7 @@ def test_ops_have_the_ratio_of_all_their_weights(plan: tnb.Plan) -> None:
 def test_a_session_knows_them_once_they_are_found(plan: tnb.Plan) -> None:
     session = tnb.Session(plan, DEVICE)
     assert session.ops["sqnr_db"].isna().all()
-    session.find_errors().join()
+    session.find_errors()
     found = session.ops["sqnr_db"].to_numpy()
     assert found == pytest.approx(plan.table(DEVICE, errors=True)["sqnr_db"].to_numpy(), nan_ok=True)
     assert session.ops["latency_ms"].sum() < session.estimate.latency_ms
