@@ -103,7 +103,8 @@ def _size(table: CostTable, allowed: NDArray[np.bool_]) -> Additive:
     if table.last_weight >= 0:
         by_weight[table.last_weight] -= table.tail_bytes.max(axis=1)
     fixed = table.fixed_file_bytes + table.fixed_proto_bytes + int(extra_bytes(ends[before] + records[:-1]).sum())
-    fixed -= offset_bytes(table, table.start) + table.build_info_bytes
+    # The lengths of the messages around the ops may take one byte less each.
+    fixed -= offset_bytes(table, table.start) + table.build_info_bytes + len(table.enclosing_bytes)
     return Additive(fixed, np.where(allowed, by_weight, 0.0))
 
 

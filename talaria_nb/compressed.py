@@ -87,12 +87,16 @@ class Layout:
         Bytes from each record to the next, or to the end of the file, in all functions.
     data_bytes
         Bytes of data of each record, without record and padding.
+    written
+        Offsets of the records that a package of the function alone would have, in its order. Equal constants of less
+        than 100 elements share one record where there are several functions, and have one each where there is one.
     """
 
     offsets: Mapping[str, tuple[int, ...]]
     operands: Mapping[str, tuple[str, ...]]
     extent: Mapping[int, int]
     data_bytes: Mapping[int, int]
+    written: tuple[int, ...]
 
     def records(self, name: str) -> set[int]:
         """Return the offsets of everything that the constant `name` is made of."""
@@ -144,12 +148,19 @@ def layout(spec: MIL_pb2.Program, function: str, file_bytes: int) -> Layout:
     offsets: dict[str, tuple[int, ...]] = {}
     operands: dict[str, tuple[str, ...]] = {}
     data_bytes: dict[int, int] = {}
+    written: list[int] = []
+    seen: set[int] = set()
     for name, body in spec.functions.items():
         for op in _constants(body.block_specializations[body.opset].operations):
             blobs = [value for value in _values(op) if value.HasField("blobFileValue")]
             own = tuple(value.blobFileValue.offset for value in blobs)
             data_bytes.update(zip(own, map(stored_bytes, blobs), strict=True))
             if name == function and op.outputs:
+                small = {
+                    at for at, value in zip(own, blobs, strict=True) if _elements(value) < storage.MIN_SHARED_ELEMENTS
+                }
+                written += sorted(at for at in own if at in small or at not in seen)
+                seen.update(own)
                 offsets[op.outputs[0].name] = own
                 operands[op.outputs[0].name] = tuple(
                     binding.name
@@ -162,7 +173,7 @@ def layout(spec: MIL_pb2.Program, function: str, file_bytes: int) -> Layout:
                     operands[output.name] = operands[op.outputs[0].name]
     ordered = [*sorted(data_bytes), file_bytes]
     extent = {start: end - start for start, end in pairwise(ordered)}
-    return Layout(offsets, operands, extent, data_bytes)
+    return Layout(offsets, operands, extent, data_bytes, tuple(written))
 
 
 def weights(spec: MIL_pb2.Program, function: str, found: Layout) -> Iterator[StoredWeight]:
@@ -228,9 +239,11 @@ def _payload(name: str, constants: Mapping[str, MIL_pb2.Operation]) -> int:
 
 def stored_bytes(value: MIL_pb2.Value) -> int:
     """Count the bytes of a value's data from its type."""
-    tensor = value.type.tensorType
-    elements = prod(dim.constant.size for dim in tensor.dimensions)
-    return -(-int(elements) * BITS[tensor.dataType] // 8)
+    return -(-_elements(value) * BITS[value.type.tensorType.dataType] // 8)
+
+
+def _elements(value: MIL_pb2.Value) -> int:
+    return int(prod(dim.constant.size for dim in value.type.tensorType.dimensions))
 
 
 def _constants(operations: Sequence[MIL_pb2.Operation]) -> Iterator[MIL_pb2.Operation]:
@@ -352,8 +365,8 @@ def _recognised(op: Operation, shape: Shape, axes: tuple[int, int] | None) -> Sc
             return _palette(op, shape, axes)
         if op.op_type == "constexpr_affine_dequantize":
             return _affine(op, axes)
-        if op.op_type == "constexpr_blockwise_shift_scale" and len(chain(op)) == 1:
-            return _linear(op.data, op.scale, op.offset, shape, axes)
+        if op.op_type == "constexpr_blockwise_shift_scale":
+            return _scaled(op, shape, axes)
     except SchemeError:  # a width or block that coremltools can store and a plan cannot say
         return None
     return None
@@ -395,6 +408,21 @@ def _palette(op: Operation, shape: Shape, axes: tuple[int, int] | None) -> Schem
     groups = (1,) * len(counts) if tuple(counts) == scales[:-2] else tuple(counts)
     palette = _grouped(_log2(entries), groups, vector, shape, axes)
     return None if palette is None else linear + palette
+
+
+def _scaled(op: Operation, shape: Shape, axes: tuple[int, int] | None) -> Scheme | None:
+    """Name integers, or a palette of integers as iOS26 has it: scaled behind its tables."""
+    inner = op.data.op
+    if inner.op_type == "const":
+        return _linear(op.data, op.scale, op.offset, shape, axes)
+    if inner.op_type != "constexpr_lut_to_dense" or len(chain(op)) > 2:
+        return None
+    *counts, entries, vector = tuple(inner.lut.shape)
+    palette = _grouped(_log2(entries), tuple(counts), vector, shape, axes)
+    linear = _linear(inner.lut, op.scale, op.offset, shape, axes)
+    if palette is None or linear is None:
+        return None
+    return palette + linear if linear.granularity == "per_tensor" else linear + palette
 
 
 def _grouped(nbits: int, counts: Shape, vector: int, shape: Shape, axes: tuple[int, int] | None) -> Palettize | None:

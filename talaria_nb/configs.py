@@ -17,16 +17,17 @@ from coremltools.optimize import coreml as cto
 
 from talaria_nb import activations
 from talaria_nb.compressed import PREFIX
+from talaria_nb.coreml import walk
 from talaria_nb.errors import ExportError
 from talaria_nb.legality import WEIGHT_THRESHOLD
 from talaria_nb.read import mil_function
 from talaria_nb.schemes import Float16, Joint, LinearQuantize, Palettize, Prune, Scheme
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     import coremltools as ct
-    from coremltools.converters.mil.mil import Block, Operation
+    from coremltools.converters.mil.mil import Operation
 
     from talaria_nb.plan import Plan
 
@@ -265,7 +266,7 @@ def read_constants(mlmodel: ct.models.MLModel) -> list[Constant]:
     """List the constants that coremltools' passes look at, in their order."""
     return [
         _constant(op)
-        for op in _walk(mil_function(mlmodel))
+        for op in walk(mil_function(mlmodel))
         if op.op_type == "const" and should_use_weight_file(op.outputs[0].val)
     ]
 
@@ -384,10 +385,3 @@ def _constant(op: Operation) -> Constant:
             and bool(readers)
         ),
     )
-
-
-def _walk(block: Block) -> Iterator[Operation]:
-    for op in block.operations:
-        for nested in op.blocks:
-            yield from _walk(nested)
-        yield op

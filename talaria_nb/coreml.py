@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import coremltools as ct
 import numpy as np
-from coremltools.converters.mil.converter import _reset_conversion_state
+from coremltools.converters.mil.converter import _reset_conversion_state, mil_convert
 from coremltools.converters.mil.mil.passes.defs.quantization import FP16ComputePrecision
 from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
+from coremltools.models import utils as coreml_utils
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from coremltools.converters.mil.mil import Operation, Var
+    from coremltools.converters.mil.mil import Block, Operation, Var
+    from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
 
 _MAX_FLOAT16 = 65504
 _ONLY_IN_CONVERSION = {  # and not when a program is written again
@@ -60,6 +62,14 @@ def convert(source: object, deployment_target: str, **options: object) -> ct.mod
     )
 
 
+def walk(block: Block) -> Iterator[Operation]:
+    """Yield the ops of a block and of the blocks nested in it (`cond`, `while_loop`), in order."""
+    for op in block.operations:
+        for nested in op.blocks:
+            yield from walk(nested)
+        yield op
+
+
 def rewriting() -> ct.PassPipeline:
     """Return the passes for a program that was converted before: it must compute what it did.
 
@@ -69,6 +79,33 @@ def rewriting() -> ct.PassPipeline:
     pipeline = ct.PassPipeline.DEFAULT
     pipeline.remove_passes(_ONLY_IN_CONVERSION)
     return pipeline
+
+
+def rewritten(mlmodel: ct.models.MLModel, passes: list[AbstractGraphPass], package_dir: str) -> ct.models.MLModel:
+    """Parse a model's program, run passes over it and write it again.
+
+    Parameters
+    ----------
+    mlmodel
+        Left alone.
+    passes
+        What to do to the program.
+    package_dir
+        Where the new package lies; see `make`.
+    """
+    program = coreml_utils._apply_graph_pass(mlmodel, passes, return_pymil_prog=True)  # noqa: SLF001
+    spec = mlmodel._spec  # noqa: SLF001 - get_spec() copies it
+    return mil_convert(
+        program,
+        convert_to="mlprogram",
+        convert_from="milinternal",
+        specification_version=spec.specificationVersion,
+        compute_units=mlmodel.compute_unit,
+        model_description=spec.description,
+        skip_model_load=mlmodel.__proxy__ is None,
+        package_dir=package_dir,
+        main_pipeline=rewriting(),
+    )
 
 
 def make(convert: Callable[[str], ct.models.MLModel]) -> ct.models.MLModel:

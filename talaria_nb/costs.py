@@ -65,7 +65,7 @@ class CostTable:
         Growth of `weight.bin`, with records and padding.
     shared
         Rows in `shared_file_bytes` of tensors that all weights naming them share, -1 for none. int16, shape (weights,
-        schemes, 3).
+        schemes, 4).
     shared_file_bytes
         Growth of `weight.bin` if at least one weight needs the shared tensor. float64.
     last_weight
@@ -83,6 +83,8 @@ class CostTable:
         As in `Program`. int32.
     build_info_bytes
         What any compression makes the proto lose.
+    enclosing_bytes
+        As in `Program`. int32.
     stream_ms
         Time to bring the stored weight to the compute unit, once for every op that reads it. Of a weight that ops on
         several units read, to the unit of the op that brings in most of it.
@@ -149,6 +151,7 @@ class CostTable:
     tensors: NDArray[np.uint8]
     fixed_records: NDArray[np.int32]
     build_info_bytes: int
+    enclosing_bytes: NDArray[np.int32]
     stream_ms: NDArray[np.float64]
     resident_bytes: NDArray[np.float64]
     fixed_memory_bytes: int
@@ -285,6 +288,7 @@ def cost_table(
         tensors=stored.tensors,
         fixed_records=program.fixed_records.astype(np.int32),
         build_info_bytes=program.build_info_bytes,
+        enclosing_bytes=np.array(program.enclosing_bytes, dtype=np.int32),
         stream_ms=stream,
         resident_bytes=resident,
         fixed_memory_bytes=_fixed_memory_bytes(timed),

@@ -160,7 +160,7 @@ def price(table: CostTable, columns: NDArray[np.integer], int8: NDArray[np.bool_
     )
     proto_bytes = table.fixed_proto_bytes + float(table.proto_bytes[rows, columns].sum())
     if (columns != table.start).any():
-        proto_bytes += offset_bytes(table, columns) - offset_bytes(table, table.start) - table.build_info_bytes
+        proto_bytes += _rest_of_growth(table, columns)
     elements = float(table.elements.sum())
     payload = float(table.payload_bytes[rows, columns].sum())
     ops = price_ops(table, columns, int8)
@@ -214,6 +214,18 @@ def offset_bytes(table: CostTable, columns: NDArray[np.integer]) -> int:
     others = np.maximum(tensors - 1, 0) * extra_bytes(starts + table.file_bytes[rows, columns])
     first = (tensors > 0) * extra_bytes(starts)
     return int((first + others).sum() + extra_bytes(FILE_HEADER_BYTES + ends[before] + fixed[:-1]).sum())
+
+
+def _rest_of_growth(table: CostTable, columns: NDArray[np.integer]) -> int:
+    """Count by how much the program proto grows apart from the ops: offsets, build information, lengths of messages."""
+    offsets = offset_bytes(table, columns) - offset_bytes(table, table.start)
+    growth = offsets + int(table.proto_bytes[np.arange(len(columns)), columns].sum())
+    lengths, messages = 0, table.enclosing_bytes.tolist()
+    for number, before in enumerate(messages, start=1):
+        lost = table.build_info_bytes if number == len(messages) else 0  # it lies in the outermost
+        now, then = extra_bytes(np.array([before + growth + lengths - lost, before], dtype=np.float64)).tolist()
+        lengths += now - then
+    return offsets + lengths - table.build_info_bytes
 
 
 def extra_bytes(offsets: NDArray[np.float64]) -> NDArray[np.int64]:

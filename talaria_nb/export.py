@@ -8,14 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coremltools.converters.mil.converter import mil_convert
-from coremltools.models import utils as coreml_utils
 from coremltools.optimize.coreml import OpPalettizerConfig
 from coremltools.optimize.coreml import _quantization_passes as graph_passes
 
 from talaria_nb import activations, coreml
 from talaria_nb.compressed import PREFIX
 from talaria_nb.configs import ACTIVATIONS, STEM, ConfiguredPass, arguments, op_config, passes
+from talaria_nb.coreml import walk
 from talaria_nb.distortion import palette
 from talaria_nb.errors import ExportError
 from talaria_nb.progress import bar
@@ -25,6 +24,7 @@ from talaria_nb.schemes import Float16, Palettize, Prune, part
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
     import coremltools as ct
     import numpy as np
@@ -199,19 +199,7 @@ def _apply(
         graph_pass = getattr(graph_passes, f"{name}_weights")(config)
         graph_pass.joint_compression = step.joint_compression
         made.append(graph_pass)
-    program = coreml_utils._apply_graph_pass(mlmodel, made, return_pymil_prog=True)  # noqa: SLF001
-    spec = mlmodel._spec  # noqa: SLF001 - get_spec() copies it
-    return mil_convert(
-        program,
-        convert_to="mlprogram",
-        convert_from="milinternal",
-        specification_version=spec.specificationVersion,
-        compute_units=mlmodel.compute_unit,
-        model_description=spec.description,
-        skip_model_load=mlmodel.__proxy__ is None,
-        package_dir=package_dir,
-        main_pipeline=coreml.rewriting(),
-    )
+    return coreml.rewritten(mlmodel, made, package_dir)
 
 
 def _replace(written: Path, target: Path, before: Path) -> None:
@@ -241,14 +229,34 @@ def _compressed_weights(plan: Plan) -> list[str]:
 def constexprs(mlmodel: ct.models.MLModel, plan: Plan | None = None) -> dict[str, Operation]:
     """Find the op that decompresses each weight, by the weight's original const name.
 
-    A weight that the plan's model already holds compressed goes by the name of that op itself.
+    A weight that the plan's model already holds compressed goes by the name of that op itself. Weights that came out
+    equal share one op, which has the name of the first.
     """
     weights = plan.model.program.weights if plan is not None else None
     loaded = {weights.name[row] for row in weights.packed} if weights is not None else set()
     found: dict[str, Operation] = {}
-    for op in mil_function(mlmodel).operations:
+    for op in walk(mil_function(mlmodel)):
         readers = [reader.op_type for reader in op.outputs[0].child_ops]
         if op.op_type.startswith(PREFIX) and not all(reader.startswith(PREFIX) for reader in readers):
             suffix = next((suffix for suffix in STEM.values() if op.name.endswith(suffix)), "")
             found[op.name if op.name in loaded else op.name.removesuffix(suffix)] = op
+    if plan is not None:
+        ops = {op.name: op for op in walk(mil_function(mlmodel))}
+        for row, weight in enumerate(plan.schemes):
+            read = None if weight in ops or weight in found else _read_instead(plan, row, ops)
+            if read is not None:
+                found[weight] = read
     return found
+
+
+def _read_instead(plan: Plan, row: int, ops: Mapping[str, Operation]) -> Operation | None:
+    """Find the op of a compressed program whose output is read where a weight was."""
+    program = plan.model.program
+    value = int(program.weights.value[row])
+    reader = program.weights.readers[row][0]
+    parameter = next(parameter for parameter, read in program.ops.inputs[reader] if read == value)
+    place = [read for at, read in program.ops.inputs[reader] if at == parameter].index(value)
+    now = ops.get(program.ops.name[reader])
+    given = now.inputs.get(parameter) if now is not None else None
+    var = given[place] if isinstance(given, (list, tuple)) else given
+    return var.op if var is not None and var.op is not None and var.op.op_type.startswith(PREFIX) else None

@@ -68,15 +68,15 @@ def function_bytes(mlmodel: ct.models.MLModel) -> tuple[FunctionBytes, ...]:
     """
     program = mlmodel._spec.mlProgram  # noqa: SLF001 - get_spec() copies it
     layouts = {name: compressed.layout(program, name, 0) for name in sorted(program.functions)}
-    records = {name: {at for own in found.offsets.values() for at in own} for name, found in layouts.items()}
+    records = {name: found.written for name, found in layouts.items()}
     data_bytes = next(iter(layouts.values())).data_bytes if layouts else {}
-    users = Counter(at for own in records.values() for at in own)
-    records = {**records, ALL_TOGETHER: set(users)}
+    users = Counter(at for own in records.values() for at in set(own))
+    records = {**records, ALL_TOGETHER: tuple(sorted(users))}
     return tuple(
         FunctionBytes(
             name,
-            _file_of(sorted(own), data_bytes),
-            sum(storage.recorded(data_bytes[at]) for at in own if users[at] > 1),
+            _file_of(own, data_bytes),
+            sum(storage.recorded(data_bytes[at]) for at in set(own) if users[at] > 1),
             tuple(compressed.weights(program, name, layouts[name])) if name in layouts else (),
         )
         for name, own in records.items()

@@ -33,10 +33,11 @@ ACTIVATION_OPS = ("conv", "avg_pool", "max_pool", "linear", "add")
 CAN_BE_COMPRESSED = LinearQuantize("int8", "per_tensor")
 """Legal for every weight that coremltools can compress at all, on every deployment target."""
 
-_IOS17, _IOS18 = 17, 18
+_IOS17, _IOS18, _IOS26 = 17, 18, 26
 _DENSE = Float16()
 _STRUCTURED_READERS = (("conv", "weight"), ("linear", "weight"))
 _STRUCTURED_RANKS = range(2, 6)
+_MATRIX = 2
 
 
 class Use(NamedTuple):
@@ -216,10 +217,20 @@ def _small_tables(scheme: Joint, weight: Subject) -> bool:
 def _crossed(scheme: Joint, weight: Subject) -> bool:
     """Whether a table would need several scales of which none covers it whole."""
     palette, linear = part(scheme, Palettize), part(scheme, LinearQuantize)
-    if palette is None or linear is None or scheme.tables_quantized:
+    if palette is None or linear is None or scheme.tables_quantized or weight.ios >= _IOS26:
         return False
     pairs = zip(table_counts(palette, weight), scale_counts(linear, weight), strict=True)
     return any(max(tables, scales) % min(tables, scales) for tables, scales in pairs)
+
+
+def _scaled_behind_tables(scheme: Joint, weight: Subject) -> bool:
+    """Whether coremltools moves the scale of the tables behind them, which it does with one of two dimensions."""
+    return scheme.tables_quantized and scheme.prune is None and weight.ios >= _IOS26
+
+
+def _is_vector(scheme: Joint) -> bool:
+    palette = part(scheme, Palettize)
+    return palette is not None and palette.cluster_dim > 1
 
 
 def distinct_values(scheme: Scheme, weight: Subject) -> int:
@@ -359,6 +370,18 @@ RULES: tuple[Rule, ...] = (
         Joint,
         _crossed,
         lambda *_: "Its groups and its scales divide the channels differently, so no table could hold both.",
+    ),
+    Rule(
+        Joint,
+        lambda scheme, weight: _scaled_behind_tables(scheme, weight) and len(weight.shape) != _MATRIX,
+        lambda _, weight: (
+            f"It has {len(weight.shape)} dimensions; for iOS26 coremltools writes tables of integers for matrices only."
+        ),
+    ),
+    Rule(
+        Joint,
+        lambda scheme, weight: _scaled_behind_tables(scheme, weight) and _is_vector(scheme),
+        lambda *_: "For iOS26 coremltools 9 cannot write vectors of integers.",
     ),
 )
 """In the order in which they are tried; all of them look at shapes, readers and the deployment target alone."""

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from coremltools.converters.mil.mil.scope import ScopeSource
 
-from talaria_nb.read import walk
+from talaria_nb.coreml import walk
 from talaria_nb.source import Origin, SourceMap, parse_stack
 
 if TYPE_CHECKING:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import traceback
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import coremltools as ct
 import torch
 
-from talaria_nb import adapters, compressed, frames, functions, lint, package, proto
+from talaria_nb import adapters, compressed, coreml, frames, functions, lint, package, proto
 from talaria_nb.convert import Conversion, convert, convert_program
+from talaria_nb.coreml import walk
 from talaria_nb.errors import LoadError
 from talaria_nb.legality import ios_version
 from talaria_nb.progress import bar, stage
-from talaria_nb.read import mil_function, read_program, walk
+from talaria_nb.quiet import quiet
+from talaria_nb.read import mil_function, read_program
 from talaria_nb.source import SourceMap, Stack, package_source_map
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from coremltools.converters.mil.mil import Operation
+    from coremltools.proto import Model_pb2
     from numpy.typing import NDArray
 
     from talaria_nb.evaluation import Evaluation
@@ -364,9 +367,19 @@ def _read(mlmodel: ct.models.MLModel, source_map: SourceMap, name: str) -> Progr
         specification_version=version,
         source_map=source_map,
         fixed_package_bytes=_package_bytes_outside_weights(mlmodel),
-        build_info_bytes=proto.attributes_bytes(spec.mlProgram),
+        build_info_bytes=_lost_on_rewriting(mlmodel, spec),
+        enclosing_bytes=proto.enclosing_bytes(spec.mlProgram, "main"),
         layout=compressed.layout(spec.mlProgram, "main", file.stat().st_size if file.is_file() else 0),
     )
+
+
+def _lost_on_rewriting(mlmodel: ct.models.MLModel, spec: Model_pb2.Model) -> int:
+    """Count the bytes that the program text loses when coremltools writes it again, whatever is compressed."""
+    if not any(op.blocks for op in mil_function(mlmodel).operations):
+        return proto.attributes_bytes(spec.mlProgram)
+    with quiet(progress=False):  # what loops carry gets another name each time
+        again = coreml.make(partial(coreml.rewritten, mlmodel, []))
+    return int(spec.ByteSize() - again.get_spec().ByteSize())
 
 
 def _with_ranges(program: Program, defaults: Mapping[str, Shape]) -> Program:

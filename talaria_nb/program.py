@@ -337,6 +337,8 @@ class Program:
         False if one of them is fixed at another size than the package's default.
     build_info_bytes
         The part of them that coremltools drops when it compresses anything.
+    enclosing_bytes
+        Bytes of the messages around the ops in the program proto, innermost first (`proto.enclosing_bytes`).
     fixed_records
         Per stored tensor that is no weight, in file order, how many weights come before it and its bytes in
         `weight.bin`, record and padding included. int64, shape (tensors, 2).
@@ -355,6 +357,7 @@ class Program:
     range_inputs: tuple[int, ...] = ()
     at_default_shapes: bool = True
     build_info_bytes: int = 0
+    enclosing_bytes: tuple[int, ...] = ()
     fixed_records: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), dtype=np.int64))
 
     @cached_property

@@ -90,6 +90,28 @@ def attributes_bytes(program: MIL_pb2.Program) -> int:
     return int(MIL_pb2.Program(attributes=program.attributes).ByteSize())
 
 
+def enclosing_bytes(program: MIL_pb2.Program, function: str) -> tuple[int, ...]:
+    """Count the bytes of the messages around the ops of a function, innermost first: a proto writes each one's length.
+
+    They are its block, the entry of that in the function, the function, the entry of that in the program, the program.
+    """
+    body = program.functions[function]
+    block = int(body.block_specializations[body.opset].ByteSize())
+    return (
+        block,
+        _entry_bytes(body.opset, block),
+        int(body.ByteSize()),
+        _entry_bytes(function, int(body.ByteSize())),
+        int(program.ByteSize()),
+    )
+
+
+def _entry_bytes(key: str, nbytes: int) -> int:
+    """Count the bytes of a map's entry: a key, a message of so many bytes, and the tag and length of each."""
+    text = len(key.encode())
+    return 1 + varint_bytes(text) + text + 1 + varint_bytes(nbytes) + nbytes
+
+
 def varint_bytes(number: int) -> int:
     """Count the bytes of a whole number in a proto."""
     return max(1, -(-number.bit_length() // 7))

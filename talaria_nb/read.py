@@ -18,13 +18,14 @@ from coremltools.optimize._utils import select_input_output_channel_axis
 
 from talaria_nb import compressed, storage
 from talaria_nb.contents import Contents
+from talaria_nb.coreml import walk
 from talaria_nb.errors import LoadError
 from talaria_nb.program import NO_OP, ROOT, Modules, Ops, Program, Values, Weights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-    from coremltools.converters.mil.mil import Block, Function, Operation, Var
+    from coremltools.converters.mil.mil import Function, Operation, Var
     from coremltools.models import MLModel
     from numpy.typing import NDArray
 
@@ -78,6 +79,7 @@ def read_program(
     source_map: SourceMap,
     fixed_package_bytes: int = 0,
     build_info_bytes: int = 0,
+    enclosing_bytes: tuple[int, ...] = (),
     layout: compressed.Layout | None = None,
 ) -> Program:
     """Read one function of an MIL program.
@@ -86,7 +88,7 @@ def read_program(
     ----------
     function
         As coremltools holds it after conversion, or after loading an .mlpackage; see `mil_function`.
-    name, deployment_target, fixed_package_bytes, build_info_bytes
+    name, deployment_target, fixed_package_bytes, build_info_bytes, enclosing_bytes
         Copied into the result.
     specification_version
         Of the model spec: decides which constants lie in `weight.bin`.
@@ -153,16 +155,9 @@ def read_program(
         fixed_file_bytes=_fixed_file_bytes(in_file, last, weights) + shared_bytes,
         fixed_records=_fixed_records(in_file, weights),
         build_info_bytes=build_info_bytes,
+        enclosing_bytes=enclosing_bytes,
         fixed_package_bytes=fixed_package_bytes,
     )
-
-
-def walk(block: Block) -> Iterator[Operation]:
-    """Yield the ops of a block and of the blocks nested in it (`cond`, `while_loop`), in order."""
-    for op in block.operations:
-        for nested in op.blocks:
-            yield from walk(nested)
-        yield op
 
 
 def _in_weight_file(op: Operation, specification_version: int) -> bool:

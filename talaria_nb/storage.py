@@ -33,7 +33,7 @@ ALIGNMENT = 64
 MIN_SHARED_ELEMENTS = 100
 """Equal constants of this size or more are stored once (coremltools' pass `const_deduplication`)."""
 
-_IOS18 = 18
+_IOS18, _IOS26 = 18, 26
 _BITS = {"fp16": 16, "fp32": 32, "int8": 8, "uint8": 8, "int32": 32, "uint32": 32}
 
 
@@ -100,27 +100,38 @@ class Tensor:
         """What others it would be merged with, or None."""
         if self.origin is None or self.elements < MIN_SHARED_ELEMENTS:
             return None
-        return Shareable(self.dtype, self.shape, self.origin)
+        questions = () if self.origin.question is None else (self.origin.question,)
+        return Shareable(self.dtype, self.shape, self.origin.how, questions)
 
 
 class Shareable(NamedTuple):
-    """A tensor that is stored once for all weights that have one like it and answer its question alike."""
+    """A tensor that is stored once for all weights that have one like it and answer its questions alike.
+
+    Attributes
+    ----------
+    dtype, shape
+        As in `Tensor`.
+    how
+        As in `Origin`; of all tensors of the weight, where they are shared together or not at all.
+    questions
+        What decides about equality; none where nothing of the weight's values does.
+    """
 
     dtype: str
     shape: Shape
-    origin: Origin
+    how: Hashable
+    questions: tuple[Question, ...]
 
     @property
     def likeness(self) -> tuple[str, Shape, Hashable]:
-        """What two of them must have in common to be equal, whatever the question."""
-        return self.dtype, self.shape, self.origin.how
+        """What two of them must have in common to be equal, whatever the questions."""
+        return self.dtype, self.shape, self.how
 
     def answered(self, contents: Contents | None) -> Hashable:
         """Return what tells it from those of other weights; None where that cannot be known."""
-        question = self.origin.question
-        if question is None:
-            return self.likeness, None
-        return None if contents is None else (self.likeness, contents.answer(question))
+        if not self.questions:
+            return self.likeness, ()
+        return None if contents is None else (self.likeness, tuple(map(contents.answer, self.questions)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +294,34 @@ def _palettized(
     axis = Tensor("int32", (), is_data=False)
     vector = (("vector_axis", axis),) if palette.cluster_dim > 1 else ()
     indices = replace(_indices(palette, nbits, weight), origin=indexed)
+    if tables is not None and weight.ios >= _IOS26:
+        integers = Tensor(tables.dtype, _table(palette, nbits, weight), table)
+        return _scaled_last(tables, indices, integers, (1, 1), f"{name}_lut_0_quantized", name, weight, dtype)
     return (*before, Step("constexpr_lut_to_dense", name, (("indices", indices), ("lut", lut), *vector), output))
+
+
+def _scaled_last(
+    linear: LinearQuantize,
+    indices: Tensor,
+    table: Tensor,
+    scales: Shape,
+    inner: str,
+    name: str,
+    weight: Subject,
+    dtype: str,
+    *others: Origin,
+) -> tuple[Step, ...]:
+    """List the steps of a palette of integers from iOS26 on: what comes out of the table is scaled, not the table."""
+    found = ((inner, linear.dtype, weight.shape),)
+    return (
+        Step("constexpr_lut_to_dense", inner, (("indices", indices), ("lut", table)), found),
+        Step(
+            "constexpr_blockwise_shift_scale",
+            name,
+            (("data", inner), *_scales(linear, scales, dtype, *others)),
+            ((name, dtype, weight.shape),),
+        ),
+    )
 
 
 def _table_origin(palette: Palettize, before: Prune | None = None) -> Origin | None:
@@ -356,17 +394,20 @@ def _quantized(linear: LinearQuantize, weight: Subject, dtype: str) -> tuple[Ste
 def _palettized_integers(
     scheme: Scheme, palette: Palettize, linear: LinearQuantize, weight: Subject, dtype: str
 ) -> tuple[Step, ...]:
-    """List the steps of palettized integers: coremltools scales the tables, not the data, so each scale has its own."""
+    """List the steps of palettized integers: before iOS26 it is the tables that are scaled, one for each scale."""
     nbits = _nbits(scheme, palette, weight)
     scales = scale_counts(linear, weight)
-    counts = _tables_of_integers(table_counts(palette, weight), scales)
+    counts = _tables_of_integers(palette, linear, weight)
     name = "_quantized_data_0_palettized"
     even = palette.mode == "uniform" and palette.group_size is None
     table = Origin("even", Question("extent", linear, scales)) if even else None
     _, *others = _integer_origins(linear, scales)
-    tables = _shift_scale(linear, (*counts, 2**nbits, 1), (*scales, 1, 1), dtype, name, table, *others)
     indexed = Origin(palette, Question("data", linear, scales))
     indices = replace(_indices(palette, nbits, weight), origin=indexed)
+    if weight.ios >= _IOS26:
+        integers = Tensor(linear.dtype, (*counts, 2**nbits, 1), table)
+        return _scaled_last(linear, indices, integers, scales, name, "_quantized", weight, dtype, *others)
+    tables = _shift_scale(linear, (*counts, 2**nbits, 1), (*scales, 1, 1), dtype, name, table, *others)
     operands: Operands = (("indices", indices), ("lut", name))
     return (tables, Step("constexpr_lut_to_dense", "_quantized", operands, (("_quantized", dtype, weight.shape),)))
 
@@ -456,7 +497,11 @@ def stored(
     total = sum(tensor.nbytes for tensor in found)
     data = _data_bytes(made, weight, dtype)
     return Stored(
-        tensors=tuple((tensor.nbytes, tensor.shareable) for tensor in found if tensor.in_file),
+        tensors=tuple(
+            (tensor.nbytes, tensor.shareable or _shared_with_all(at, found, weight))
+            for at, tensor in enumerate(found)
+            if tensor.in_file
+        ),
         data_bytes=data,
         overhead_bytes=total - data,
         proto_bytes=_proto_growth(made, weight, dtype, name_bytes, parameters),
@@ -464,18 +509,31 @@ def stored(
     )
 
 
+def _shared_with_all(place: int, found: Sequence[Tensor], weight: Subject) -> Shareable | None:
+    """Say what a small tensor is shared as: weights of which everything comes out equal share one op and its parts."""
+    origins = tuple(tensor.origin for tensor in found if tensor.origin is not None)
+    if len(origins) < len(found):
+        return None
+    looks = tuple((tensor.dtype, tensor.shape, origin.how) for tensor, origin in zip(found, origins, strict=True))
+    how = (place, weight.shape, weight.channel_axes, looks)
+    questions = tuple(origin.question for origin in origins if origin.question is not None)
+    return Shareable(found[place].dtype, found[place].shape, how, questions)
+
+
 def _tables(scheme: Scheme, weight: Subject) -> int:
     palette, linear = part(scheme, Palettize), part(scheme, LinearQuantize)
     if palette is None:
         return 0
-    counts = table_counts(palette, weight)
     if linear is not None and scheme.parts[-1] is palette:
-        counts = _tables_of_integers(counts, scale_counts(linear, weight))
-    return prod(counts)
+        return prod(_tables_of_integers(palette, linear, weight))
+    return prod(table_counts(palette, weight))
 
 
-def _tables_of_integers(tables: tuple[int, ...], scales: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(max(pair) for pair in zip(tables, scales, strict=True))
+def _tables_of_integers(palette: Palettize, linear: LinearQuantize, weight: Subject) -> tuple[int, ...]:
+    tables = table_counts(palette, weight)
+    if weight.ios >= _IOS26:
+        return tables
+    return tuple(max(pair) for pair in zip(tables, scale_counts(linear, weight), strict=True))
 
 
 def _data_bytes(made: Sequence[Step], weight: Subject, dtype: str) -> int:

@@ -12,6 +12,7 @@ from sklearn.metrics import pairwise_distances_argmin_min
 from talaria_nb.activations import reads_int8
 from talaria_nb.compressed import dense_value, payload_bytes
 from talaria_nb.contents import prune
+from talaria_nb.coreml import walk
 from talaria_nb.devices import devices
 from talaria_nb.distortion import dequantized, squared_errors
 from talaria_nb.export import compress, constexprs
@@ -75,7 +76,7 @@ def verify(plan: Plan, compressed: ct.models.MLModel | None = None, *, progress:
     """
     mlmodel = compress(plan, progress=progress) if compressed is None else compressed
     found = constexprs(mlmodel, plan)
-    dense = {op.name: op for op in mil_function(mlmodel).operations if op.op_type == "const"}
+    dense = {op.name: op for op in walk(mil_function(mlmodel)) if op.op_type == "const"}
     program = plan.model.program
     rows: list[tuple[str, int, int, float, float, float, str]] = []
     for row, (weight, scheme) in enumerate(plan.schemes.items()):
@@ -125,7 +126,7 @@ def dequantized_weights(mlmodel: ct.models.MLModel) -> dict[str, np.ndarray]:
 
 def _activation_rows(plan: Plan, mlmodel: ct.models.MLModel) -> list[tuple[str, int, int, float, float, float, str]]:
     """Return the rows of the ops whose activations are to be int8."""
-    ops = {op.name: op for op in mil_function(mlmodel).operations}
+    ops = {op.name: op for op in walk(mil_function(mlmodel))}
     rows = []
     for name in plan.activations:
         done = name in ops and reads_int8(ops[name])

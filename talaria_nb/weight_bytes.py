@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from talaria_nb.program import Program, Weights
     from talaria_nb.schemes import Scheme
 
-_SHARED_SLOTS = 3
-"""Tensors of one weight that others could share: integers, scales and zero points; or a mask, values and a table."""
+_SHARED_SLOTS = 4
+"""Tensors of one weight that others could share: at most indices, a table of integers, its scales and zero points."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +276,7 @@ def _merged(alike: _Alike, entries: Sequence[_Entry]) -> list[list[tuple[int, in
     places: dict[Hashable, list[tuple[_Entry, int, storage.Shareable]]] = {}
     for entry in entries:
         for slot, (_, shareable) in enumerate(entry.stored.tensors):
-            if shareable is not None and (shareable.origin.question is None or alike.weights.contents):
+            if shareable is not None and (not shareable.questions or alike.weights.contents):
                 places.setdefault(shareable.likeness, []).append((entry, slot, shareable))
     merged = []
     for alternatives in places.values():

@@ -113,6 +113,7 @@ def pack_costs(table: CostTable) -> Wire:
         "tensors": _pack(table.tensors, "u1"),
         "fixed_records": _pack(table.fixed_records, "<i4"),
         "build_info_bytes": table.build_info_bytes,
+        "enclosing_bytes": _pack(table.enclosing_bytes, "<i4"),
         "stream_ms": _pack(table.stream_ms, "<f8"),
         "resident_bytes": _pack(table.resident_bytes, "<f8"),
         "fixed_memory_bytes": table.fixed_memory_bytes,

@@ -296,6 +296,41 @@ def test_functions_are_counted_alone_and_together(two_functions: Path) -> None:
     assert shared["narrow"] == (64 + 2 * 64 * 64) + (64 + 2 * 64)  # the base's weight and bias
 
 
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        tnb.Palettize(4),
+        tnb.LinearQuantize("uint8"),
+        tnb.LinearQuantize("int4", "per_block", 16, "linear"),
+        tnb.Prune(0.5) + tnb.Palettize(4, mode="uniform"),
+    ],
+    ids=lambda scheme: scheme.key,
+)
+def test_compressed_functions_are_counted_alone_and_together(
+    two_functions: Path, tmp_path: Path, scheme: tnb.Scheme
+) -> None:
+    """Zero points of 64 channels are equal, and stored once only where there are several functions."""
+    import coremltools as ct
+
+    together = ct.utils.MultiFunctionDescriptor()
+    alone = {}
+    for name, base in (("narrow", scheme), ("wide", scheme), ("other", tnb.Palettize(2))):
+        path = tmp_path / f"{name}.mlpackage"
+        model = tnb.load(two_functions / "both.mlpackage", function=name if base == scheme else "wide", progress=False)
+        plan = tnb.Plan(model).set("*own*", scheme).set("*base*", base)
+        plan.compress(path, progress=False)
+        together.add_function(str(path), "main", name)
+        alone[name] = plan.estimate(PHONE).weight_file_bytes
+        assert alone[name] == weight_file(path)
+    together.default_function_name = "wide"
+    both = tmp_path / "together.mlpackage"
+    with quiet(progress=False):
+        ct.utils.save_multifunction(together, str(both))
+    sizes = tnb.load(both, progress=False).functions["weight_file_bytes"]
+    assert {name: sizes[name] for name in alone} == alone
+    assert sizes["all together"] == weight_file(both)
+
+
 @pytest.mark.parametrize(("function", "width"), [("narrow", 100), ("wide", 200), (None, 200)])
 def test_a_function_is_loaded_as_a_package_of_its_own(two_functions: Path, function: str | None, width: int) -> None:
     model = tnb.load(two_functions / "both.mlpackage", function=function, progress=False)

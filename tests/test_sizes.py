@@ -94,6 +94,18 @@ class Mixed(nn.Module):
         return x @ self.embedding.weight.T
 
 
+class Recurrent(nn.Module):
+    """A loop, whose weights lie in a block of its own, and an op with four weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = nn.GRU(32, 48, batch_first=True)
+        self.lstm = nn.LSTM(48, 32, batch_first=True, bidirectional=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.lstm(self.gru(x)[0])[0]
+
+
 class Images(nn.Module):
     """Two-dimensional convolutions and equal shapes, the last of which ends the file."""
 
@@ -111,6 +123,8 @@ def module_and_input(name: str) -> tuple[nn.Module, torch.Tensor]:
     torch.manual_seed(0)
     if name == "images":
         return Images().eval(), torch.zeros(1, 3, 16, 16)
+    if name == "recurrent":
+        return Recurrent().eval(), torch.zeros(1, 8, 32)
     if name == "embeds":
         return Mixed(embeds=True).eval(), torch.zeros(1, 8, dtype=torch.long)
     return Mixed(embeds=False).eval(), torch.zeros(1, 8, 32)
@@ -133,9 +147,9 @@ def loaded(name: str, target: str, precision: str) -> tnb.Model:
 
 CASES = [
     (name, target, precision)
-    for target in ("iOS18", "iOS16", "iOS18", "iOS17")
+    for target in ("iOS18", "iOS16", "iOS26", "iOS17")
     for precision in ("fp16", "fp32")
-    for name in ("mixed", "images", "embeds")
+    for name in ("mixed", "images", "embeds", "recurrent")
 ]
 
 
@@ -175,6 +189,24 @@ def test_a_random_plan_is_predicted(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(40, 280))
 def test_many_random_plans_are_predicted(seed: int) -> None:
     check(seed)
+
+
+def test_weights_that_come_out_equal_share_one_op() -> None:
+    """A weight and its copy with noise that the quantization rounds away."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(64, 64, bias=False), nn.Tanh(), nn.Linear(64, 64, bias=False)).eval()
+    with torch.no_grad():
+        module[0].weight[:] = torch.randint(-7, 8, (64, 64)) / 8
+        module[0].weight[:, 0] = 7 / 8
+        module[2].weight.copy_(module[0].weight)
+        module[2].weight[0, 1] += 1 / 256
+    model = tnb.load(module, torch.zeros(1, 64), progress=False)
+    plan = tnb.Plan(model).set("*", tnb.LinearQuantize("int4"))
+    compressed = plan.compress(progress=False)
+    table = plan.verify(compressed, progress=False)
+    assert (table["finding"] == "").all()
+    integers, scales, biases = 64 + 64 * 64 // 2, 64 + 2 * 64, 2 * (64 + 2 * 64)  # biases of zeros, which linear needs
+    assert table["actual_bytes"].iloc[-1] == 64 + integers + scales + biases
 
 
 class Alike(nn.Module):

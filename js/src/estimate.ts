@@ -8,7 +8,7 @@ import type { Costs } from "./protocol";
 export const BOUNDS = ["launch", "compute", "weight-memory", "activation-memory"] as const;
 
 /** tensors of one weight that others could share */
-export const SHARED_SLOTS = 3;
+export const SHARED_SLOTS = 4;
 
 const FILE_HEADER_BYTES = 64;
 
@@ -83,6 +83,20 @@ export function offsetBytes(costs: Costs, scheme: Uint16Array): number {
   return bytes;
 }
 
+/** By how much the proto grows apart from its ops: offsets, build information, lengths of the messages around. */
+function restOfGrowth(costs: Costs, scheme: Uint16Array, ops: number): number {
+  const { enclosingBytes, buildInfoBytes } = costs;
+  const offsets = offsetBytes(costs, scheme) - offsetBytes(costs, costs.start);
+  const growth = offsets + ops;
+  let lengths = 0;
+  for (let m = 0; m < enclosingBytes.length; m++) {
+    const before = enclosingBytes[m]!;
+    const lost = m === enclosingBytes.length - 1 ? buildInfoBytes : 0;
+    lengths += extraBytes(before + growth + lengths - lost) - extraBytes(before);
+  }
+  return offsets + lengths - buildInfoBytes;
+}
+
 function markShared(shared: Int16Array, at: number, stored: Uint8Array): void {
   for (let slot = at * SHARED_SLOTS; slot < (at + 1) * SHARED_SLOTS; slot++)
     if (shared[slot]! >= 0) stored[shared[slot]!] = 1;
@@ -134,7 +148,7 @@ export function price(costs: Costs, scheme: Uint16Array, out: Priced, int8?: Uin
   }
   for (let s = 0; s < stored.length; s++) if (stored[s]) file += sharedFileBytes[s]!;
   out.weightFileBytes = costs.fixedFileBytes + file;
-  if (changed) proto += offsetBytes(costs, scheme) - offsetBytes(costs, costs.start) - costs.buildInfoBytes;
+  if (changed) proto += restOfGrowth(costs, scheme, proto);
   out.sizeBytes = out.weightFileBytes + costs.fixedProtoBytes + proto;
   out.weightError = error === 0 && !Number.isNaN(squares) ? 0 : error / squares;
   out.bitsPerWeight = count > 0 ? (8 * payload) / count : 0;

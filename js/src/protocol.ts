@@ -93,6 +93,8 @@ export interface Costs {
   fixedRecords: Int32Array;
   /** what any compression makes the proto lose */
   buildInfoBytes: number;
+  /** bytes of the messages around the ops of the proto, innermost first: each one's length is written */
+  enclosingBytes: Int32Array;
   streamMs: Float64Array;
   /** memory that a weight takes while the model is loaded, and what moves when an op brings it in */
   residentBytes: Float64Array;
@@ -285,6 +287,7 @@ export function decodeCosts(value: unknown): Costs {
     tensors: u8(raw.tensors),
     fixedRecords: i32(raw.fixed_records),
     buildInfoBytes: number(raw.build_info_bytes),
+    enclosingBytes: i32(raw.enclosing_bytes),
     streamMs: f64(raw.stream_ms),
     residentBytes: f64(raw.resident_bytes),
     fixedMemoryBytes: number(raw.fixed_memory_bytes),
