@@ -16,9 +16,12 @@ import json
 print(json.dumps({
     "verified": bool(report["match"].all()),
     "bytes": [before.size_bytes, after.size_bytes],
-    "same": same,
-    "sentences": len(sentences),
-    "agreement": agreement,
+    "checked": dict(checked.values),
+    "bits": found.estimate(session.device).bits_per_weight,
+    "optimal": found.optimal,
+    "estimated": [sensitivity.total(each) for each in (uniform, found)],
+    "loss": [each.evaluation.value for each in (uniform, found)],
+    "shown": session.plan == found,
     "words_share": float(model.weights["weight_bytes"].max() / model.weights["weight_bytes"].sum()),
 }))
 """
@@ -33,6 +36,7 @@ def test_it_is_stored_without_outputs() -> None:
 def test_it_runs_and_keeps_its_promises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     notebook = nbformat.read(QUICKSTART, as_version=4)
     notebook.cells.append(nbformat.v4.new_code_cell(RESULTS))
     resources, quiet = {"metadata": {"path": str(tmp_path)}}, ["--IPKernelApp.log_level=40"]
@@ -42,6 +46,13 @@ def test_it_runs_and_keeps_its_promises(tmp_path: Path, monkeypatch: pytest.Monk
     assert results["words_share"] > 0.5
     before, after = results["bytes"]
     assert after < 0.35 * before
-    assert results["same"] == results["sentences"]
-    assert results["agreement"] > 0.999
+    assert results["checked"]["same sentence"] == 1
+    assert results["checked"]["correlation"] > 0.999
+    assert 3.5 < results["bits"] <= 3.6
+    assert results["optimal"]
+    assert results["shown"]
+    uniform, found = results["loss"]
+    assert found < 0.8 * uniform, "smaller, and closer to the original"
+    for estimated, measured in zip(results["estimated"], results["loss"], strict=True):
+        assert 0.5 < estimated / measured < 2
     assert (tmp_path / "MiniLM.mlpackage").is_dir()
