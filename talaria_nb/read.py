@@ -1,6 +1,6 @@
 """MIL program → Program.
 
-The only file that walks coremltools' program objects. It copies names, shapes and small constants, never weights.
+It copies names, shapes and small constants out of coremltools' program objects, never weights.
 """
 
 from __future__ import annotations
