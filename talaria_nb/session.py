@@ -34,6 +34,7 @@ from talaria_nb.views import Charts, Explorer, Graph, Sliders, Summary, Table, f
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from typing import TypeAlias
 
     import pandas as pd
     import plotly.graph_objects as go
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
     from talaria_nb.hardware import Measurement
     from talaria_nb.load import Model
     from talaria_nb.schemes import Scheme
+
+    # Called with what is being done, and how much of it is, 0 to 1.
+    Tell: TypeAlias = Callable[[str, float], None]
 
 
 class Session(anywidget.AnyWidget):
@@ -337,21 +341,25 @@ class Session(anywidget.AnyWidget):
 
     @t.observe("request")
     def _on_request(self, change: t.Bunch) -> None:
-        """Do what the Export menu asks for; whatever happens, the browser gets an answer."""
+        """Do what a browser asks for; whatever happens, it gets an answer."""
+        actions: dict[str, Callable[[dict[str, Any], Tell], dict[str, Any]]] = {"export": self._export}
         request: dict[str, Any] = change["new"]
-        if request.get("action") != "export":
+        action = actions.get(request.get("action", ""))
+        if action is None:
             return
-        from talaria_nb import export_menu  # imports coremltools' compressors, which takes a second
-
-        identity = {"id": request.get("id"), "action": "export", "what": request.get("what")}
-        answer: dict[str, Any] = {"ok": False, "message": "The export failed; the kernel's log says more."}
+        identity = {"id": request.get("id"), "action": request["action"]}
+        answer: dict[str, Any] = {"ok": False, "message": "This failed; the kernel's log says more."}
         try:
-            answer = export_menu.answer(self.plan, request, lambda stage, done: self._tell(identity, stage, done))
+            answer = action(
+                request, lambda stage, done: self.set_trait("progress", identity | {"stage": stage, "done": done})
+            )
         finally:
             self.set_trait("response", identity | answer)
 
-    def _tell(self, identity: dict[str, Any], stage: str, done: float) -> None:
-        self.set_trait("progress", identity | {"stage": stage, "done": done})
+    def _export(self, request: dict[str, Any], tell: Tell) -> dict[str, Any]:
+        from talaria_nb import export_menu  # imports coremltools' compressors, which takes a second
+
+        return export_menu.answer(self.plan, request, tell)
 
     def _apply(self, history: History, edit: Mapping[str, Any]) -> History:
         if edit["kind"] == "undo":

@@ -2,6 +2,7 @@
 
 import { batch, type Signal, signal } from "@preact/signals";
 import { number, text, texts, type Wire, wire, wires } from "./protocol";
+import type { Progress, Requests } from "./requests";
 
 export type ExportKind = "python" | "coremltools" | "plan" | "configs" | "torch" | "package";
 
@@ -32,20 +33,6 @@ export interface Answer {
   free: string;
   report: Report | null;
 }
-
-export interface Waiting {
-  id: string;
-  request: ExportRequest;
-}
-
-export interface Progress {
-  stage: string;
-  /** 0 to 1 */
-  done: number;
-}
-
-export const randomId = (): string =>
-  Array.from(crypto.getRandomValues(new Uint32Array(2)), (n) => n.toString(36)).join("");
 
 const pairs = (value: unknown): unknown[][] => (Array.isArray(value) ? (value as unknown[][]) : []);
 
@@ -83,29 +70,39 @@ function decodeAnswer(raw: Wire): Answer {
 export class Exports {
   /** which dialog is open */
   readonly shown: Signal<ExportKind | null> = signal(null);
-  readonly waiting: Signal<Waiting | null> = signal(null);
+  readonly waiting: Signal<ExportRequest | null> = signal(null);
   /** of what is waited for; null until the kernel begins */
   readonly progress: Signal<Progress | null> = signal(null);
   readonly answer: Signal<Answer | null> = signal(null);
 
-  constructor(private readonly send: (request: Wire) => void) {}
+  constructor(private readonly requests: Requests) {}
 
   /** An item of the menu: a package needs a path first, all others are asked for at once and shown when they come. */
   choose(kind: ExportKind): void {
     batch(() => {
       this.answer.value = null;
       if (kind === "package") this.shown.value = kind;
-      else this.ask({ what: kind });
+      else void this.ask({ what: kind });
     });
   }
 
-  ask(request: ExportRequest): void {
-    const id = randomId();
+  async ask(request: ExportRequest): Promise<void> {
     batch(() => {
-      this.waiting.value = { id, request };
+      this.waiting.value = request;
       this.progress.value = null;
     });
-    this.send({ id, action: "export", ...request });
+    const raw = await this.requests.ask("export", { ...request }, (progress) => {
+      if (this.waiting.peek() === request) this.progress.value = progress;
+    });
+    if (this.waiting.peek() !== request) return;
+    const answer = decodeAnswer(raw);
+    // A text that could not be saved is still there to copy.
+    if (!answer.ok && this.shown.peek() === request.what) answer.texts = this.answer.peek()?.texts ?? [];
+    batch(() => {
+      this.waiting.value = null;
+      this.answer.value = answer;
+      this.shown.value = request.what;
+    });
   }
 
   /** Stop waiting; an answer that still comes is ignored. */
@@ -115,27 +112,6 @@ export class Exports {
 
   close(): void {
     this.shown.value = null;
-  }
-
-  told(value: unknown): void {
-    const raw = wire(value);
-    if (raw.id !== this.waiting.peek()?.id) return;
-    this.progress.value = { stage: text(raw.stage), done: number(raw.done) };
-  }
-
-  receive(value: unknown): void {
-    const raw = wire(value);
-    const waiting = this.waiting.peek();
-    if (!waiting || raw.id !== waiting.id) return;
-    const answer = decodeAnswer(raw);
-    // A text that could not be saved is still there to copy.
-    if (!answer.ok && this.shown.peek() === waiting.request.what)
-      answer.texts = this.answer.peek()?.texts ?? [];
-    batch(() => {
-      this.waiting.value = null;
-      this.answer.value = answer;
-      this.shown.value = waiting.request.what;
-    });
   }
 }
 

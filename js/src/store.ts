@@ -5,7 +5,7 @@
 
 import { batch, computed, type ReadonlySignal, type Signal, signal } from "@preact/signals";
 import { createPriced, type Priced, price } from "./estimate";
-import { Exports, randomId } from "./exports";
+import { Exports } from "./exports";
 import { applyEdit, fold, type HistoryState } from "./history";
 import { decodeMeasured, type Measured } from "./measured";
 import {
@@ -20,6 +20,7 @@ import {
   type Program,
   type Wire,
 } from "./protocol";
+import { Requests, randomId } from "./requests";
 import type { Assignment } from "./schemes";
 
 /** Edits wait this long for the next one before they are sent. */
@@ -89,7 +90,8 @@ export class Store {
   readonly skipped: Signal<number> = signal(0);
   /** what `session.measured` holds */
   readonly measured: Signal<Measured | null>;
-  readonly exports = new Exports((request) => this.request(request));
+  readonly requests = new Requests((request) => this.request(request));
+  readonly exports = new Exports(this.requests);
   readonly canUndo: ReadonlySignal<boolean>;
   readonly canRedo: ReadonlySignal<boolean>;
   /** weights that the model-wide control edits: those of the selection, or all */
@@ -160,8 +162,8 @@ export class Store {
     this.listen("measured_state", () => {
       this.measured.value = decodeMeasured(model.get("measured_state"));
     });
-    this.listen("response", () => this.exports.receive(model.get("response")));
-    this.listen("progress", () => this.exports.told(model.get("progress")));
+    this.listen("response", () => this.requests.receive(model.get("response")));
+    this.listen("progress", () => this.requests.told(model.get("progress")));
   }
 
   /** Weights read by these ops, each once; all weights for no ops. */

@@ -3,40 +3,55 @@
 import { describe, expect, test } from "vitest";
 import { type ExportKind, Exports, fileName } from "../src/exports";
 import type { Wire } from "../src/protocol";
+import { Requests } from "../src/requests";
 import { Store } from "../src/store";
 import { FakeModel } from "./fakeModel";
 
-function opened(): { exports: Exports; sent: Wire[] } {
+interface Opened {
+  exports: Exports;
+  requests: Requests;
+  sent: Wire[];
+  /** Python answers, and what waited for it has run */
+  answer(raw: Wire): Promise<void>;
+}
+
+function opened(): Opened {
   const sent: Wire[] = [];
-  return { exports: new Exports((request) => sent.push(request)), sent };
+  const requests = new Requests((request) => sent.push(request));
+  const answer = async (raw: Wire): Promise<void> => {
+    requests.receive(raw);
+    await new Promise((resolve) => setTimeout(resolve));
+  };
+  return { exports: new Exports(requests), requests, sent, answer };
 }
 const texts = [{ title: "source", text: "import coremltools" }];
 
 describe("exports", () => {
   test.each(["python", "coremltools", "plan", "configs", "torch"] as ExportKind[])(
     "%s is asked for at once and shown when it comes",
-    (what) => {
-      const { exports, sent } = opened();
+    async (what) => {
+      const { exports, sent, answer } = opened();
       exports.choose(what);
-      expect(sent).toEqual([{ id: exports.waiting.value?.id, action: "export", what }]);
+      expect(sent).toEqual([{ id: sent[0]!.id, action: "export", what }]);
+      expect(exports.waiting.value).toEqual({ what });
       expect(exports.shown.value).toBeNull();
-      exports.receive({ id: sent[0]!.id, ok: true, message: "Here.", texts });
+      await answer({ id: sent[0]!.id, ok: true, message: "Here.", texts });
       expect(exports.shown.value).toBe(what);
       expect(exports.waiting.value).toBeNull();
       expect(exports.answer.value?.texts).toEqual(texts);
     },
   );
 
-  test("a package asks for a path first, follows its progress, and opens again with its report", () => {
-    const { exports, sent } = opened();
+  test("a package asks for a path first, follows its progress, and opens again with its report", async () => {
+    const { exports, requests, sent, answer } = opened();
     exports.choose("package");
     expect(sent).toEqual([]);
     expect(exports.shown.value).toBe("package");
-    exports.ask({ what: "package", path: "small.mlpackage", replace: false });
+    void exports.ask({ what: "package", path: "small.mlpackage", replace: false });
     const id = sent[0]!.id;
-    exports.told({ id: "another", stage: "Compressing", done: 0.9 });
+    requests.told({ id: "another", stage: "Compressing", done: 0.9 });
     expect(exports.progress.value).toBeNull();
-    exports.told({ id, stage: "Compressing", done: 0.25 });
+    requests.told({ id, stage: "Compressing", done: 0.25 });
     expect(exports.progress.value).toEqual({ stage: "Compressing", done: 0.25 });
     exports.close();
     const report = {
@@ -46,7 +61,7 @@ describe("exports", () => {
       matching: 2,
       rows: [["weight.bin", 8, 8]],
     };
-    exports.receive({ id, ok: true, message: "Saved.", saved: ["small.mlpackage"], report });
+    await answer({ id, ok: true, message: "Saved.", saved: ["small.mlpackage"], report });
     expect(exports.shown.value).toBe("package");
     expect(exports.answer.value?.report).toEqual({
       ...report,
@@ -55,20 +70,20 @@ describe("exports", () => {
     });
   });
 
-  test("a text that could not be saved stays to be copied, with the name that is free", () => {
-    const { exports, sent } = opened();
+  test("a text that could not be saved stays to be copied, with the name that is free", async () => {
+    const { exports, sent, answer } = opened();
     exports.choose("python");
-    exports.receive({ id: sent[0]!.id, ok: true, message: "", texts });
-    exports.ask({ what: "python", path: "small.py", replace: false });
-    exports.receive({ id: sent[1]!.id, ok: false, message: "It exists.", taken: "small-2.py" });
+    await answer({ id: sent[0]!.id, ok: true, message: "", texts });
+    void exports.ask({ what: "python", path: "small.py", replace: false });
+    await answer({ id: sent[1]!.id, ok: false, message: "It exists.", taken: "small-2.py" });
     expect(exports.answer.value).toMatchObject({ ok: false, free: "small-2.py", texts });
   });
 
-  test("answers to what is no longer waited for are ignored", () => {
-    const { exports, sent } = opened();
+  test("answers to what is no longer waited for are ignored", async () => {
+    const { exports, sent, answer } = opened();
     exports.choose("python");
     exports.cancel();
-    exports.receive({ id: sent[0]!.id, ok: true, message: "", texts });
+    await answer({ id: sent[0]!.id, ok: true, message: "", texts });
     expect(exports.shown.value).toBeNull();
     expect(exports.answer.value).toBeNull();
   });

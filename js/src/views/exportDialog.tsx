@@ -1,7 +1,8 @@
 import type { VNode } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { type Answer, type ExportKind, fileName, type Progress, type Report } from "../exports";
+import { type Answer, type ExportKind, fileName, type Report } from "../exports";
 import * as format from "../format";
+import type { Progress } from "../requests";
 import type { Store } from "../store";
 
 const TITLES: Record<ExportKind, string> = {
@@ -89,7 +90,7 @@ function PathForm({ store, kind, ending, answer, busy }: PathFormProps): VNode {
   );
   const save = (to: string, replace: boolean): void => {
     setPath(to);
-    store.exports.ask({ what: kind, path: to.trim(), replace });
+    void store.exports.ask({ what: kind, path: to.trim(), replace });
   };
   const free = busy ? "" : (answer?.free ?? "");
   return (

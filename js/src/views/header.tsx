@@ -1,0 +1,62 @@
+import type { VNode } from "preact";
+import * as format from "../format";
+import type { Store } from "../store";
+import { ExportMenu } from "./exportMenu";
+
+/** What the model is, and what applies to all of it: device, undo, export. */
+export function Header({ store, uid }: { store: Store; uid: string }): VNode {
+  const program = store.program.value;
+  const { cursor, entries } = store.history.value;
+  const undo = entries[cursor - 1]?.label;
+  const redo = entries[cursor]?.label;
+  const facts = [
+    format.plural(program.ops.count, "op"),
+    format.plural(program.weights.count, "weight"),
+    program.target,
+  ];
+  const devices = store.devices.value.includes(store.device.value)
+    ? store.devices.value
+    : [store.device.value, ...store.devices.value];
+  return (
+    <header class="tlr-header">
+      <h2 class="tlr-title tlr-ellipsis" title={program.name}>
+        <bdi>{program.name}</bdi>
+      </h2>
+      <span class="tlr-muted tlr-facts">{facts.join(" · ")}</span>
+      <span class="tlr-spacer" />
+      <select
+        class="tlr-select is-button"
+        aria-label="Device"
+        value={store.device.value}
+        onChange={(e) => store.chooseDevice(e.currentTarget.value)}
+      >
+        {devices.map((name) => (
+          <option key={name} value={name}>
+            {name}
+          </option>
+        ))}
+      </select>
+      <button
+        type="button"
+        class="tlr-button is-icon"
+        aria-label="Undo"
+        title={undo ? `Undo ${undo} (Ctrl or ⌘ Z)` : "Nothing to undo"}
+        disabled={!store.canUndo.value}
+        onClick={() => store.undo()}
+      >
+        ↶
+      </button>
+      <button
+        type="button"
+        class="tlr-button is-icon"
+        aria-label="Redo"
+        title={redo ? `Redo ${redo} (Shift Ctrl or ⌘ Z)` : "Nothing to redo"}
+        disabled={!store.canRedo.value}
+        onClick={() => store.redo()}
+      >
+        ↷
+      </button>
+      <ExportMenu store={store} uid={uid} />
+    </header>
+  );
+}
