@@ -7,6 +7,7 @@ import weakref
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import anywidget
@@ -28,13 +29,13 @@ from talaria_nb.measured import Measured, check_unit, measured_ops
 from talaria_nb.menu import Menu
 from talaria_nb.pareto import pareto
 from talaria_nb.plan import Plan
+from talaria_nb.requests import respond
 from talaria_nb.sqnr import known_noise
 from talaria_nb.sweep import Sweep
 from talaria_nb.views import Charts, Explorer, Graph, Sliders, Summary, Table, front_widget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import TypeAlias
 
     import pandas as pd
     import plotly.graph_objects as go
@@ -46,9 +47,6 @@ if TYPE_CHECKING:
     from talaria_nb.hardware import Measurement
     from talaria_nb.load import Model
     from talaria_nb.schemes import Scheme
-
-    # Called with what is being done, and how much of it is, 0 to 1.
-    Tell: TypeAlias = Callable[[str, float], None]
 
 
 class Session(anywidget.AnyWidget):
@@ -80,6 +78,8 @@ class Session(anywidget.AnyWidget):
     costs = t.Dict(read_only=True).tag(sync=True)
     measured_state = t.Dict(read_only=True).tag(sync=True)
     plan_state = t.Dict(read_only=True).tag(sync=True)
+    snapshot_state = t.List(t.Dict(), read_only=True).tag(sync=True)
+    baseline_state = t.Dict(read_only=True).tag(sync=True)
     selected_ops = t.List(t.Int()).tag(sync=True)
     edits = t.List(t.Dict()).tag(sync=True)
     request = t.Dict().tag(sync=True)
@@ -98,7 +98,8 @@ class Session(anywidget.AnyWidget):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweep = Sweep(self._model, partial(_call, weakref.WeakMethod(self._have_errors_shown)))
         self._shown = self._sweep.found
-        self.snapshots: dict[str, Plan] = {}
+        self._snapshots: dict[str, Plan] = {}
+        self._baseline: Plan | None = None
         super().__init__(device=self._table.device, plan=plan)
         with self.hold_sync():
             self.set_trait("name", self._model.program.name)
@@ -272,10 +273,54 @@ class Session(anywidget.AnyWidget):
         """Take the last undone step again; nothing happens if there is none."""
         self._adopt(self._history.redo())
 
+    @property
+    def snapshots(self) -> Mapping[str, Plan]:
+        """The plans that were kept under a name by `snapshot`."""
+        return MappingProxyType(self._snapshots)
+
     def snapshot(self, name: str) -> Plan:
         """Keep the current plan under a name in `session.snapshots`, and return it."""
-        self.snapshots[name] = self.plan
+        if not name:
+            raise PlanError("A snapshot needs a name: session.snapshot('before the head').")
+        self._snapshots[name] = self.plan
+        self._publish_snapshots()
         return self.plan
+
+    def forget(self, name: str) -> None:
+        """Forget a snapshot; nothing happens if there is none of that name."""
+        self._snapshots.pop(name, None)
+        self._publish_snapshots()
+
+    @property
+    def baseline(self) -> Plan | None:
+        """The plan that every change on screen is measured against; None for the model as it was loaded.
+
+        Settable with a `Plan`, the name of a snapshot, or None.
+        """
+        return self._baseline
+
+    @baseline.setter
+    def baseline(self, plan: Plan | str | None) -> None:
+        if isinstance(plan, str) and plan not in self._snapshots:
+            kept = f" There are: {', '.join(self._snapshots)}." if self._snapshots else ""
+            raise PlanError(f"No snapshot is named {plan!r}.{kept} session.snapshot(name) keeps the current plan.")
+        if isinstance(plan, str):
+            self.compare(self._snapshots[plan], plan)
+        elif plan is None or isinstance(plan, Plan):
+            self.compare(plan, next((name for name, kept in self._snapshots.items() if kept == plan), "another plan"))
+        else:
+            raise PlanError(f"session.baseline takes a plan, the name of a snapshot or None, not {plan!r}.")
+
+    def compare(self, plan: Plan | None, name: str) -> None:
+        """Measure every change on screen against a plan, and call it so there; None for the model as loaded."""
+        self._baseline = None if plan is None else self._plan_for_this_model(t.Bunch(value=plan))
+        kept = None if plan is None else self._pack_kept(name, plan)
+        self.set_trait("baseline_state", kept or {})
+
+    @property
+    def cost_table(self) -> CostTable:
+        """Prices of every weight under every scheme on the device, with what is known of errors by now."""
+        return self._table
 
     @t.validate("device")
     def _known_device(self, proposal: t.Bunch) -> str:
@@ -341,25 +386,7 @@ class Session(anywidget.AnyWidget):
 
     @t.observe("request")
     def _on_request(self, change: t.Bunch) -> None:
-        """Do what a browser asks for; whatever happens, it gets an answer."""
-        actions: dict[str, Callable[[dict[str, Any], Tell], dict[str, Any]]] = {"export": self._export}
-        request: dict[str, Any] = change["new"]
-        action = actions.get(request.get("action", ""))
-        if action is None:
-            return
-        identity = {"id": request.get("id"), "action": request["action"]}
-        answer: dict[str, Any] = {"ok": False, "message": "This failed; the kernel's log says more."}
-        try:
-            answer = action(
-                request, lambda stage, done: self.set_trait("progress", identity | {"stage": stage, "done": done})
-            )
-        finally:
-            self.set_trait("response", identity | answer)
-
-    def _export(self, request: dict[str, Any], tell: Tell) -> dict[str, Any]:
-        from talaria_nb import export_menu  # imports coremltools' compressors, which takes a second
-
-        return export_menu.answer(self.plan, request, tell)
+        respond(self, change["new"])
 
     def _apply(self, history: History, edit: Mapping[str, Any]) -> History:
         if edit["kind"] == "undo":
@@ -431,6 +458,12 @@ class Session(anywidget.AnyWidget):
             self.set_trait("measured_state", wire.pack_measured(shown, self._table))
         else:
             self.set_trait("measured_state", {})
+
+    def _pack_kept(self, name: str, plan: Plan) -> wire.Wire:
+        return wire.pack_kept(name, self._columns_of(plan), plan.int8_mask)
+
+    def _publish_snapshots(self) -> None:
+        self.set_trait("snapshot_state", [self._pack_kept(name, plan) for name, plan in self._snapshots.items()])
 
     def _publish_history(self) -> None:
         revision = self.plan_state.get("revision", 0) + 1

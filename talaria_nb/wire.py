@@ -19,7 +19,7 @@ from talaria_nb.schemes import is_determined
 from talaria_nb.work import count_work
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
     from talaria_nb.costs import CostTable
     from talaria_nb.history import History
@@ -196,6 +196,11 @@ def pack_history(history: History, *, revision: int, acknowledged: dict[str, int
         ],
         "acknowledged": dict(acknowledged),
     }
+
+
+def pack_kept(name: str, columns: NDArray[np.uint16], int8: NDArray[np.bool_]) -> Wire:
+    """Pack a plan that is kept under a name."""
+    return {"name": name, "scheme": _pack(columns, "<u2"), "int8": _pack(int8, "u1")}
 
 
 def _pack(column: ArrayLike, dtype: str) -> bytes:

@@ -114,6 +114,65 @@ def test_snapshots_keep_plans(session: tnb.Session) -> None:
     assert session.plan == tnb.Plan(session.model)
 
 
+def test_snapshots_reach_the_browser_and_can_be_forgotten(session: tnb.Session) -> None:
+    session.plan = session.plan.set("head", tnb.Palettize(4))
+    session.snapshot("small")
+    (state,) = session.snapshot_state
+    assert state["name"] == "small"
+    assert state["scheme"] == session.plan_state["scheme"]
+    session.forget("small")
+    assert session.snapshot_state == []
+    assert not session.snapshots
+
+
+def test_the_baseline_is_a_plan_a_snapshot_or_the_model_as_loaded(session: tnb.Session) -> None:
+    assert session.baseline is None
+    assert session.baseline_state == {}
+    session.plan = session.plan.set("head", tnb.Palettize(4))
+    kept = session.snapshot("small")
+    session.undo()
+    session.baseline = "small"
+    assert session.baseline == kept
+    assert session.baseline_state["name"] == "small"
+    assert session.baseline_state["scheme"] == session.snapshot_state[0]["scheme"]
+    other = session.plan.set("*", tnb.Palettize(2, "per_grouped_channel", 2))
+    session.baseline = other
+    columns = np.frombuffer(session.baseline_state["scheme"], dtype="<u2")
+    assert [session.cost_table.schemes[column] for column in columns] == list(other.scheme_of_weight)
+    session.baseline = None
+    assert session.baseline_state == {}
+
+
+def test_a_baseline_that_is_none_is_refused(session: tnb.Session) -> None:
+    session.snapshot("start")
+    with pytest.raises(tnb.TalariaError, match=r"No snapshot is named 'begin'\. There are: start"):
+        session.baseline = "begin"
+    with pytest.raises(tnb.TalariaError, match="another model"):
+        session.baseline = tnb.Plan(models.tied())
+    with pytest.raises(tnb.TalariaError, match="needs a name"):
+        session.snapshot("")
+    assert session.baseline is None
+
+
+def test_the_browser_chooses_the_baseline_and_keeps_snapshots(session: tnb.Session) -> None:
+    columns = [0] * len(session.model.weights)
+    columns[compressible(session)[0]] = 3
+    session.request = {"id": "1", "action": "baseline", "name": "step 1", "scheme": columns, "int8": []}
+    assert session.response["ok"]
+    assert session.baseline is not None
+    assert session.baseline.scheme_of_weight == tuple(session.cost_table.schemes[column] for column in columns)
+    assert session.baseline_state["name"] == "step 1"
+    session.request = {"id": "2", "action": "baseline", "name": "step 1", "scheme": columns[:-1], "int8": []}
+    assert not session.response["ok"]
+    assert "Show the view again" in session.response["message"]
+    session.request = {"id": "3", "action": "baseline", "name": ""}
+    assert session.baseline is None
+    session.request = {"id": "4", "action": "snapshot", "name": "here"}
+    assert session.snapshots == {"here": session.plan}
+    session.request = {"id": "5", "action": "snapshot", "name": "here", "forget": True}
+    assert not session.snapshots
+
+
 def test_views_share_the_session(session: tnb.Session) -> None:
     for view in (session.explorer, session.summary, session.table, session.graph, session.sliders):
         assert view.session is session

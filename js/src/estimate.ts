@@ -33,6 +33,14 @@ export interface Priced {
   bound: Uint8Array;
 }
 
+/** What is known of the plan as a whole, to keep: a `Priced` is overwritten. */
+export type Totals = Omit<Priced, "stored" | "opMs" | "opBytes" | "bound">;
+
+export function totalsOf(priced: Priced): Totals {
+  const { stored, opMs, opBytes, bound, ...totals } = priced;
+  return totals;
+}
+
 export function createPriced(costs: Costs): Priced {
   const ops = costs.launchMs.length;
   return {

@@ -29,6 +29,17 @@ export function fold(state: HistoryState, edits: readonly EditStep[]): HistorySt
   return edits.reduce(applyEdit, state);
 }
 
+/** The state after so many of the steps. */
+export function stateAt(state: HistoryState, cursor: number): HistoryState {
+  let at = state;
+  while (at.cursor !== cursor) {
+    const next = step(at, at.cursor < cursor ? 1 : -1);
+    if (next === at) break;
+    at = next;
+  }
+  return at;
+}
+
 function step(state: HistoryState, direction: 1 | -1): HistoryState {
   const entry = state.entries[direction > 0 ? state.cursor : state.cursor - 1];
   if (!entry) return state;

@@ -4,7 +4,8 @@
  */
 
 import { batch, computed, type ReadonlySignal, type Signal, signal } from "@preact/signals";
-import { createPriced, type Priced, price } from "./estimate";
+import { decodeKept, decodeSnapshots, type KeptPlan, packKept } from "./baseline";
+import { createPriced, type Priced, price, type Totals, totalsOf } from "./estimate";
 import { Exports } from "./exports";
 import { applyEdit, fold, type HistoryState } from "./history";
 import { decodeMeasured, type Measured } from "./measured";
@@ -21,26 +22,12 @@ import {
   type Wire,
 } from "./protocol";
 import { Requests, randomId } from "./requests";
-import type { Assignment } from "./schemes";
+import { type Assignment, FLOAT16 } from "./schemes";
 
 /** Edits wait this long for the next one before they are sent. */
 const SEND_DELAY_MS = 150;
 
 export type Origin = "table" | "graph" | "outside";
-
-export interface Totals {
-  sizeBytes: number;
-  weightFileBytes: number;
-  bitsPerWeight: number;
-  weightError: number;
-  latencyMs: number;
-  lowMs: number;
-  highMs: number;
-  peakMemoryBytes: number;
-  energyMj: number;
-  lowMj: number;
-  highMj: number;
-}
 
 export interface Selection {
   ops: readonly number[];
@@ -52,26 +39,15 @@ export interface Selection {
 /** What the pointer is over: one op, or a module of the graph. */
 export type Hover = { op: number; module: number } | null;
 
-const totalsOf = (p: Priced): Totals => ({
-  sizeBytes: p.sizeBytes,
-  weightFileBytes: p.weightFileBytes,
-  bitsPerWeight: p.bitsPerWeight,
-  weightError: p.weightError,
-  latencyMs: p.latencyMs,
-  lowMs: p.lowMs,
-  highMs: p.highMs,
-  peakMemoryBytes: p.peakMemoryBytes,
-  energyMj: p.energyMj,
-  lowMj: p.lowMj,
-  highMj: p.highMj,
-});
-
 const historyOf = (plan: PlanMessage): HistoryState => ({
   scheme: plan.scheme,
   int8: plan.int8,
   entries: plan.history,
   cursor: plan.cursor,
 });
+
+const nameOfLoaded = (start: Uint16Array): string =>
+  start.every((s) => s === FLOAT16) ? "float16" : "the model as loaded";
 
 export class Store {
   readonly program: Signal<Program>;
@@ -81,7 +57,14 @@ export class Store {
   readonly device: Signal<string>;
   /** changes whenever anything was priced again; per-op arrays are in `live` */
   readonly totals: Signal<Totals>;
+  /** the same of what the plan is compared with */
   readonly baseline: Signal<Totals>;
+  /** what the plan is compared with; null for the model as it was loaded */
+  readonly compared: Signal<KeptPlan | null>;
+  /** what to call that */
+  readonly baselineName: ReadonlySignal<string>;
+  /** plans kept under a name */
+  readonly snapshots: Signal<KeptPlan[]>;
   readonly history: Signal<HistoryState>;
   readonly selection: Signal<Selection>;
   readonly hover: Signal<Hover> = signal(null);
@@ -99,8 +82,10 @@ export class Store {
 
   /** per-op results of the current plan; overwritten in place, read after `totals` */
   live: Priced;
-  /** the same for the model as it was loaded */
+  /** the same for what the plan is compared with */
   base: Priced;
+  /** the same for the model as it was loaded: what bars are drawn against, whatever the baseline */
+  loaded: Priced;
 
   private readonly client = randomId();
   private sequence = 0;
@@ -126,8 +111,12 @@ export class Store {
     this.history = signal(this.authority);
     this.selection = signal(this.readSelection());
     this.measured = signal(decodeMeasured(model.get("measured_state")));
+    this.compared = signal(this.readKept());
+    this.snapshots = signal(this.readSnapshots());
+    this.baselineName = computed(() => this.compared.value?.name ?? nameOfLoaded(this.costs.value.start));
     this.live = createPriced(this.costs.value);
     this.base = createPriced(this.costs.value);
+    this.loaded = createPriced(this.costs.value);
     this.totals = signal(totalsOf(this.live));
     this.baseline = signal(totalsOf(this.base));
     this.repriceAll();
@@ -143,10 +132,15 @@ export class Store {
         this.costs.value = decodeCosts(model.get("costs"));
         this.live = createPriced(this.costs.value);
         this.base = createPriced(this.costs.value);
+        this.loaded = createPriced(this.costs.value);
         this.repriceAll();
       });
     });
     this.listen("plan_state", () => this.receivePlan());
+    this.listen("baseline_state", () => this.measureAgainst(this.readKept()));
+    this.listen("snapshot_state", () => {
+      this.snapshots.value = this.readSnapshots();
+    });
     this.listen("devices", () => {
       this.devices.value = (model.get("devices") as string[] | undefined) ?? [];
     });
@@ -180,6 +174,11 @@ export class Store {
 
   get scheme(): Uint16Array {
     return this.history.value.scheme;
+  }
+
+  /** Scheme of each weight in what the plan is compared with. */
+  get baseScheme(): Uint16Array {
+    return this.compared.value?.scheme ?? this.costs.value.start;
   }
 
   // ---- edits -------------------------------------------------------------------------------------------
@@ -234,6 +233,14 @@ export class Store {
       this.show(applyEdit(this.settled, edit));
     });
     this.sendSoon();
+  }
+
+  /** Undo or redo until so many steps of the history are applied. */
+  goTo(cursor: number): void {
+    batch(() => {
+      while (cursor < this.history.peek().cursor && this.canUndo.peek()) this.undo();
+      while (cursor > this.history.peek().cursor && this.canRedo.peek()) this.redo();
+    });
   }
 
   undo(): void {
@@ -293,9 +300,29 @@ export class Store {
 
   private repriceAll(): void {
     const costs = this.costs.peek();
-    price(costs, costs.start, this.base);
-    this.baseline.value = totalsOf(this.base);
+    price(costs, costs.start, this.loaded);
+    this.repriceBase();
     this.reprice();
+  }
+
+  private repriceBase(): void {
+    const costs = this.costs.peek();
+    const kept = this.compared.peek();
+    price(costs, kept?.scheme ?? costs.start, this.base, kept?.int8);
+    this.baseline.value = totalsOf(this.base);
+  }
+
+  /** Compare with another plan, here and in every view; null for the model as it was loaded. */
+  compareWith(kept: KeptPlan | null): void {
+    this.measureAgainst(kept);
+    void this.requests.ask("baseline", packKept(kept));
+  }
+
+  private measureAgainst(kept: KeptPlan | null): void {
+    batch(() => {
+      this.compared.value = kept;
+      this.repriceBase();
+    });
   }
 
   private sendSoon(): void {
@@ -314,6 +341,14 @@ export class Store {
   }
 
   // ---- selection, device, requests ---------------------------------------------------------------------
+
+  private readKept(): KeptPlan | null {
+    return decodeKept(this.model.get("baseline_state"), this.costs.peek().elements.length);
+  }
+
+  private readSnapshots(): KeptPlan[] {
+    return decodeSnapshots(this.model.get("snapshot_state"), this.costs.peek().elements.length);
+  }
 
   private readSelection(): Selection {
     const count = this.program.peek().ops.count;

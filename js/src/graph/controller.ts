@@ -44,7 +44,7 @@ export class GraphController {
   readonly expanded: Signal<ReadonlySet<number>>;
   readonly picture: ReadonlySignal<Picture>;
   readonly metric: Signal<Metric> = signal("size");
-  /** largest value on the colour scale: float16's largest visible box, so colours keep still while one drags */
+  /** largest value on the colour scale: the baseline's largest visible box, so colours keep still while one drags */
   readonly domain: ReadonlySignal<number>;
   /** changes when the camera moved */
   readonly moved: Signal<number> = signal(0);
@@ -71,9 +71,8 @@ export class GraphController {
     this.owner = computed(() => weightOwners(store.costs.value));
     this.baseSums = computed(() => {
       const sums = createSums(this.tree.value.path.length);
-      const plain = new Uint16Array(store.costs.value.elements.length);
       store.baseline.value;
-      sumModules(store.costs.value, this.tree.value, this.owner.value, plain, store.base, sums);
+      sumModules(store.costs.value, this.tree.value, this.owner.value, store.baseScheme, store.base, sums);
       return sums;
     });
     const reused = computed(() => createSums(this.tree.value.path.length));
@@ -106,7 +105,7 @@ export class GraphController {
     });
   }
 
-  /** Bytes or ms of a box, under the plan or under float16. */
+  /** Bytes or ms of a box, under the plan or the baseline. */
   amount(item: Item, baseline = false): number {
     const latency = this.metric.value === "latency";
     if (item.kind === "op") {

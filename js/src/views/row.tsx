@@ -18,7 +18,7 @@ export interface RowProps {
   id: string;
   active: boolean;
   columns: readonly TableColumn[];
-  /** largest float16 values, the full width of in-cell bars */
+  /** largest values as loaded, the full width of in-cell bars */
   most: { bytes: number; ms: number };
   press(op: number, index: number, e: MouseEvent): void;
 }
@@ -212,6 +212,7 @@ interface BarCellProps {
 
 function SizeCell({ store, op, most }: BarCellProps): VNode | null {
   store.totals.value;
+  store.baseline.value;
   const was = store.base.opBytes[op]!;
   const now = store.live.opBytes[op]!;
   if (was === 0) return null;
@@ -219,7 +220,7 @@ function SizeCell({ store, op, most }: BarCellProps): VNode | null {
     <Bar
       now={now / most}
       was={was / most}
-      title={`${format.exactBytes(now)}, exact\nfloat16: ${format.exactBytes(was)}\n${format.changeInWords(was, now, "smaller", "larger")}`}
+      title={`${format.exactBytes(now)}, exact\n${store.baselineName.value}: ${format.exactBytes(was)}\n${format.changeInWords(was, now, "smaller", "larger")}`}
     >
       {format.bytesChange(was, now)}
     </Bar>
@@ -230,7 +231,7 @@ function SizeCell({ store, op, most }: BarCellProps): VNode | null {
 function ErrorCell({ store, op }: { store: Store; op: number }): VNode | null {
   const costs = store.costs.value;
   const now = opNoise(costs, store.history.value.scheme, op);
-  const was = opNoise(costs, costs.start, op);
+  const was = opNoise(costs, store.baseScheme, op);
   if (!now || !was) return null;
   const written = (noise: Noise): string =>
     (noise.exact || noise.ratio === 0 ? "" : format.ABOUT) + format.decibels(noise.ratio);
@@ -239,7 +240,7 @@ function ErrorCell({ store, op }: { store: Store; op: number }): VNode | null {
   return (
     <span
       class="tlr-text"
-      title={`Signal to noise of the weights: ${b}${Number.isNaN(now.ratio) || now.ratio === 0 ? "" : `, ${certainty}`}\nas loaded: ${a}\nMore is better. It grades the weights, not the model's output.`}
+      title={`Signal to noise of the weights: ${b}${Number.isNaN(now.ratio) || now.ratio === 0 ? "" : `, ${certainty}`}\n${store.baselineName.value}: ${a}\nMore is better. It grades the weights, not the model's output.`}
     >
       {a === b ? b : `${a} ${format.ARROW} ${b}`}
     </span>
@@ -248,6 +249,7 @@ function ErrorCell({ store, op }: { store: Store; op: number }): VNode | null {
 
 function LatencyCell({ store, op, most }: BarCellProps): VNode {
   store.totals.value;
+  store.baseline.value;
   const [low, high] = store.costs.value.interval;
   const now = store.live.opMs[op]!;
   const [a, b] = [format.milliseconds(store.base.opMs[op]!), format.milliseconds(now)];
@@ -267,7 +269,7 @@ function LatencyCell({ store, op, most }: BarCellProps): VNode {
       soft
       now={now / most}
       was={store.base.opMs[op]! / most}
-      title={`${format.ABOUT}${b} ms, estimated\n80 % interval ${format.milliseconds(now * low)} – ${format.milliseconds(now * high)} ms\nfloat16: ${format.ABOUT}${a} ms`}
+      title={`${format.ABOUT}${b} ms, estimated\n80 % interval ${format.milliseconds(now * low)} – ${format.milliseconds(now * high)} ms\n${store.baselineName.value}: ${format.ABOUT}${a} ms`}
     >
       {`${format.ABOUT}${a === b ? b : `${a} ${format.ARROW} ${b}`}`}
     </Bar>

@@ -5,10 +5,11 @@ import { measuredPlan } from "../measured";
 import { planIsExact } from "../sqnr";
 import type { Store } from "../store";
 
-/** Totals of the plan beside float16; exact and estimated figures are told apart in words and in form. */
+/** Totals of the plan beside the baseline; exact and estimated figures are told apart in words and in form. */
 export function Summary({ store }: { store: Store }): VNode {
   const now = store.totals.value;
   const was = store.baseline.value;
+  const against = store.baselineName.value;
   const program = store.program.value;
   const priced = store.costs.value;
   const pricing = store.device.value !== "" && store.device.value !== priced.device;
@@ -27,13 +28,13 @@ export function Summary({ store }: { store: Store }): VNode {
         value={format.bytesChange(was.sizeBytes, now.sizeBytes)}
         change={format.percentChange(was.sizeBytes, now.sizeBytes)}
         better={now.sizeBytes < was.sizeBytes}
-        words={`${format.bytes(now.sizeBytes)}, ${format.changeInWords(was.sizeBytes, now.sizeBytes, "smaller", "larger")} than float16`}
+        words={`${format.bytes(now.sizeBytes)}, ${format.changeInWords(was.sizeBytes, now.sizeBytes, "smaller", "larger")} than ${against}`}
         below={`weight.bin ${format.bytes(now.weightFileBytes)}, exact`}
         title={[
           column(program, "size_bytes", "weight_bytes", "size")?.description ??
             "Size of the whole package on disk.",
           `weight.bin: exactly ${format.exactBytes(now.weightFileBytes)}`,
-          `package: ${format.exactBytes(now.sizeBytes)}, within 0.01${format.THIN}% without int8 activations; float16: ${format.exactBytes(was.sizeBytes)}`,
+          `package: ${format.exactBytes(now.sizeBytes)}, within 0.01${format.THIN}% without int8 activations; ${against}: ${format.exactBytes(was.sizeBytes)}`,
         ].join("\n")}
       >
         <div class="tlr-meter">
@@ -66,7 +67,7 @@ export function Summary({ store }: { store: Store }): VNode {
           value={`${format.ABOUT}${before === after ? "" : `${before} ${format.ARROW} `}${after}${format.THIN}ms`}
           change={differs ? format.percentChange(was.latencyMs, now.latencyMs) : ""}
           better={now.latencyMs < was.latencyMs}
-          words={`about ${after} milliseconds, ${format.changeInWords(was.latencyMs, now.latencyMs, "faster", "slower")} than float16`}
+          words={`about ${after} milliseconds, ${format.changeInWords(was.latencyMs, now.latencyMs, "faster", "slower")} than ${against}`}
           below={pricing ? `on ${priced.device} · waiting for the kernel` : `${interval} (80${format.THIN}%)`}
           title={`${column(program, "latency_ms", "latency")?.description ?? "Time of one prediction."}\nEstimated on ${priced.device}, ${priced.computeUnit}. 80 % interval: ${interval}.`}
         />
@@ -79,7 +80,7 @@ export function Summary({ store }: { store: Store }): VNode {
         value={format.bytesChange(was.peakMemoryBytes, now.peakMemoryBytes)}
         change={format.percentChange(was.peakMemoryBytes, now.peakMemoryBytes)}
         better={now.peakMemoryBytes < was.peakMemoryBytes}
-        words={`${format.bytes(now.peakMemoryBytes)}, ${format.changeInWords(was.peakMemoryBytes, now.peakMemoryBytes, "smaller", "larger")} than float16`}
+        words={`${format.bytes(now.peakMemoryBytes)}, ${format.changeInWords(was.peakMemoryBytes, now.peakMemoryBytes, "smaller", "larger")} than ${against}`}
         below={`${format.bytes(priced.fixedMemoryBytes)} of it activations and states`}
         title="Weights as the compute unit keeps them, and what activations and states need at the fullest moment. Exact for the order in which the program lists its ops; Core ML may reorder them."
       />
@@ -91,7 +92,7 @@ export function Summary({ store }: { store: Store }): VNode {
         value={`${format.ABOUT}${joulesBefore === joulesAfter ? "" : `${joulesBefore} ${format.ARROW} `}${joulesAfter}${format.THIN}mJ`}
         change={joulesBefore === joulesAfter ? "" : format.percentChange(was.energyMj, now.energyMj)}
         better={now.energyMj < was.energyMj}
-        words={`about ${joulesAfter} millijoules, ${format.changeInWords(was.energyMj, now.energyMj, "less", "more")} than float16`}
+        words={`about ${joulesAfter} millijoules, ${format.changeInWords(was.energyMj, now.energyMj, "less", "more")} than ${against}`}
         below={`${format.milliseconds(now.lowMj)} – ${format.milliseconds(now.highMj)}${format.THIN}mJ`}
         title={`Energy of one prediction, from published energies of FLOPs and bytes and a few measured powers. Known to a factor of ${priced.energyFactor}.`}
       />

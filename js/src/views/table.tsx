@@ -102,7 +102,7 @@ function Grid({ store, uid, order, sort, setSort, filtered }: GridProps): VNode 
   const columns = useMemo(() => columnsFor(width, errors), [width, errors]);
   const most = useComputed(() => {
     store.baseline.value;
-    return { bytes: largest(store.base.opBytes), ms: largest(store.base.opMs) };
+    return { bytes: largest(store.loaded.opBytes), ms: largest(store.loaded.opMs) };
   }).value;
 
   useLayoutEffect(() => {

@@ -75,12 +75,12 @@ function Figures({
   ops: readonly number[] | null;
 }): VNode {
   const costs = store.costs.value;
-  // The ops are fixed while one drags, so which weights they read and what they cost as loaded is found once.
+  // The ops are fixed while one drags, so which weights they read and what they cost in the baseline is found once.
   const weights = useMemo(() => store.weightsOf(ops ?? []), [store, costs, ops]);
   const none = ops !== null && ops.length === 0;
   const was = useMemo(
-    () => (none ? NOTHING : sum(store, weights, ops, costs.start, store.base)),
-    [store, costs, weights, ops, none],
+    () => (none ? NOTHING : sum(store, weights, ops, store.baseScheme, store.base)),
+    [store, costs, weights, ops, none, store.baseline.value],
   );
   store.totals.value;
   const now = none ? NOTHING : sum(store, weights, ops, store.scheme, store.live);
@@ -93,7 +93,7 @@ function Figures({
   };
   const title: Record<string, string> = {
     bits: "Stored bits over elements, for the weights these ops read",
-    size: `${format.exactBytes(now.bytes)} of weights, each counted once; as loaded: ${format.exactBytes(was.bytes)}`,
+    size: `${format.exactBytes(now.bytes)} of weights, each counted once; ${store.baselineName.value}: ${format.exactBytes(was.bytes)}`,
     error:
       "Signal to noise of the weights these ops read, each counted once; it grades the weights, not the model's output",
     latency: "Sum over the ops, without the time to dispatch the whole model; estimated",
