@@ -39,7 +39,7 @@ def pack_program(model: Model) -> Wire:
     """Pack what the views show of a model and no edit changes."""
     program = model.program
     ops, values, weights, modules = program.ops, program.values, program.weights, program.modules
-    work = count_work(program)
+    work, blocks = count_work(program), program.blocks
     return {
         "name": program.name,
         "deployment_target": program.deployment_target,
@@ -71,7 +71,11 @@ def pack_program(model: Model) -> Wire:
             "path": list(modules.path),
             "class_name": list(modules.class_name),
             "parent": _pack(modules.parent, "<i4"),
+            "alike": _pack(blocks.block, "<i4"),
+            "start": _pack(blocks.tree.start, "<i4"),
+            "stop": _pack(blocks.tree.stop, "<i4"),
         },
+        "tree": {"leaf": _pack(blocks.tree.module, "<i4"), "order": _pack(blocks.tree.order, "<i4")},
         "weights": {
             "name": list(weights.name),
             "shape": [shape_text(shape) for shape in weights.shape],

@@ -16,6 +16,7 @@ import synthetic
 import talaria_nb as tnb
 from talaria_nb.blocks import NO_BLOCK, find_blocks, module_tree
 from talaria_nb.frames import COLUMNS
+from talaria_nb.wire import pack_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -207,3 +208,23 @@ def test_a_very_deep_tree_is_no_problem() -> None:
     module = np.full(len(program.ops), depth - 1, dtype=np.int32)
     blocks = find_blocks(replace(with_ops(program, module=module), modules=modules))
     assert len(set(blocks.block.tolist())) == depth
+
+
+def test_the_browser_gets_the_tree_and_what_is_built_alike() -> None:
+    model = models.minilm()
+    sent = pack_program(model)
+    modules, tree = sent["modules"], sent["tree"]
+
+    def column(packed: bytes) -> list[int]:
+        return np.frombuffer(packed, "<i4").tolist()
+
+    alike, start, stop = (column(modules[key]) for key in ("alike", "start", "stop"))
+    order, leaf = column(tree["order"]), column(tree["leaf"])
+    rows = [modules["path"].index(f"encoder.layer.{layer}") for layer in range(6)]
+    assert {alike[row] for row in rows} == {alike[rows[0]]}
+    assert alike.count(alike[rows[0]]) == 6
+    kinds = [[sent["ops"]["op_type"][op] for op in order[start[row] : stop[row]]] for row in rows]
+    assert kinds[0]
+    assert all(kind == kinds[0] for kind in kinds)
+    assert sorted(order) == list(range(len(model.ops)))
+    assert modules["path"][leaf[order[start[rows[2]]]]].startswith("encoder.layer.2")

@@ -42,7 +42,19 @@ export interface Program {
   };
   /** producer, consumer, producer, consumer, … */
   edges: Int32Array;
-  modules: { count: number; path: string[]; className: string[]; parent: Int32Array };
+  modules: {
+    count: number;
+    path: string[];
+    className: string[];
+    parent: Int32Array;
+    /** equal for modules that are built alike; -1 for those without ops */
+    alike: Int32Array;
+    /** the ops of a module and of all inside it are `tree.order.subarray(start, stop)`, alike ones in the same places */
+    start: Int32Array;
+    stop: Int32Array;
+  };
+  /** blocks.py's tree: `leaf` is the module of each op there, which may be one around `ops.module` */
+  tree: { leaf: Int32Array; order: Int32Array };
   weights: {
     count: number;
     name: string[];
@@ -213,6 +225,7 @@ export function decodeProgram(value: unknown): Program {
   const ops = wire(raw.ops);
   const modules = wire(raw.modules);
   const weights = wire(raw.weights);
+  const tree = wire(raw.tree);
   const opNames = texts(ops.name);
   const paths = texts(modules.path);
   const weightNames = texts(weights.name);
@@ -246,7 +259,11 @@ export function decodeProgram(value: unknown): Program {
       path: paths,
       className: texts(modules.class_name),
       parent: i32(modules.parent),
+      alike: i32(modules.alike),
+      start: i32(modules.start),
+      stop: i32(modules.stop),
     },
+    tree: { leaf: i32(tree.leaf), order: i32(tree.order) },
     weights: {
       count: weightNames.length,
       name: weightNames,

@@ -1,6 +1,7 @@
 /** Programs that look like real ones, in wire form, from 10 to 100,000 ops: encoders with realistic module trees. */
 
 import type { Wire } from "../src/protocol";
+import { treeWire } from "./tree";
 
 interface Weight {
   name: string;
@@ -180,6 +181,11 @@ function programWire(
   parents: number[],
   weights: Weight[],
 ): Wire {
+  const [built, tree] = treeWire(
+    parents,
+    ops.map((o) => o.module),
+    ops.map((o) => `${o.type} ${o.output} ${o.weights.map((w) => weights[w]!.shape.join("×"))}`),
+  );
   return {
     name,
     deployment_target: "iOS18",
@@ -222,7 +228,8 @@ function programWire(
       can_read_int8: view(Uint8Array.from(ops, (o) => (o.type === "linear" || o.type === "add" ? 1 : 0))),
     },
     edges: view(Int32Array.from(edges)),
-    modules: { path: paths, class_name: classes, parent: view(Int32Array.from(parents)) },
+    modules: { path: paths, class_name: classes, parent: view(Int32Array.from(parents)), ...built },
+    tree,
     weights: {
       name: weights.map((w) => w.name),
       shape: weights.map((w) => w.shape.join("×")),
