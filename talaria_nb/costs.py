@@ -99,7 +99,7 @@ class CostTable:
         Sum of squared values of each weight, NaN while unknown. float64, shape (weights,).
     squared_error
         What a scheme does to the values, as `talaria_nb.distortion` says; NaN where illegal and while unknown:
-        `cost_table` looks at no values. float64, shape (weights, schemes).
+        `cost_table` looks at no values. float32, shape (weights, schemes).
     fixed_file_bytes, fixed_proto_bytes
         What no plan changes: of `weight.bin`, and of the package beside it.
     dispatch_ms
@@ -157,7 +157,7 @@ class CostTable:
     fixed_memory_bytes: int
     elements: NDArray[np.float64]
     signal: NDArray[np.float64]
-    squared_error: NDArray[np.float64]
+    squared_error: NDArray[np.float32]
     fixed_file_bytes: int
     fixed_proto_bytes: int
     dispatch_ms: float
@@ -294,7 +294,7 @@ def cost_table(
         fixed_memory_bytes=_fixed_memory_bytes(timed),
         elements=weights.elements.astype(np.float64),
         signal=np.full(len(weights), np.nan),
-        squared_error=np.full(stored.reason.shape, np.nan),
+        squared_error=np.full(stored.reason.shape, np.nan, dtype=np.float32),
         fixed_file_bytes=program.fixed_file_bytes,
         fixed_proto_bytes=program.fixed_package_bytes,
         dispatch_ms=times.dispatch_ms,

@@ -234,7 +234,7 @@ def extra_bytes(offsets: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def _weight_error(table: CostTable, columns: NDArray[np.integer]) -> float | None:
-    error = float(table.squared_error[np.arange(len(columns)), columns].sum())
+    error = float(table.squared_error[np.arange(len(columns)), columns].sum(dtype=np.float64))
     signal = float(table.signal.sum())
     if isnan(error) or isnan(signal):
         return None

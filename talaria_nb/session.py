@@ -440,7 +440,9 @@ class Session(anywidget.AnyWidget):
         self._shown = self._sweep.found
         unknown = np.full(len(self._shown.signal), np.nan)
         columns = [self._shown.squared_error.get(scheme, unknown) for scheme in self._table.schemes]
-        self._table = replace(self._table, signal=self._shown.signal, squared_error=np.stack(columns, axis=1))
+        self._table = replace(
+            self._table, signal=self._shown.signal, squared_error=np.stack(columns, axis=1, dtype=np.float32)
+        )
         self._publish_costs()
 
     def _have_errors_shown(self) -> None:

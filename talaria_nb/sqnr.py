@@ -40,7 +40,7 @@ def weight_noise(plan: Plan) -> Noise:
 
 def known_noise(table: CostTable, columns: NDArray[np.integer]) -> Noise:
     """Look up what a cost table knows already; columns as in `estimate.price`."""
-    return Noise(table.squared_error[np.arange(len(columns)), columns], table.signal)
+    return Noise(table.squared_error[np.arange(len(columns)), columns].astype(np.float64), table.signal)
 
 
 def weight_sqnr_db(noise: Noise) -> NDArray[np.float64]:

@@ -1,6 +1,8 @@
 """What crosses to the browser: programs and cost tables as JSON with binary columns.
 
-The receiving side is `js/src/protocol.ts`. Columns of numbers travel as little-endian bytes, texts as lists.
+The receiving side is `js/src/protocol.ts`. Columns of numbers travel as little-endian bytes, texts as lists. Most rows
+of most columns are like many others, for models are made of equal layers: those travel as their distinct rows and which
+of them each one is.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from talaria_nb.schemes import is_determined
 from talaria_nb.work import count_work
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import ArrayLike, NDArray
 
     from talaria_nb.costs import CostTable
@@ -58,18 +62,18 @@ def pack_program(model: Model) -> Wire:
         ],
         "ops": {
             "name": list(ops.name),
-            "op_type": list(ops.op_type),
+            "op_type": _pack_texts(ops.op_type),
             "module": _pack(ops.module, "<i4"),
-            "source": [source_text(model.source_map, name) for name in ops.name],
-            "output": [shape_text(values.shape[outputs[0]]) if outputs else "" for outputs in ops.outputs],
-            "flops": _pack(work.flops, "<f8"),
-            "activation_bytes": _pack(work.activation_bytes, "<f8"),
+            "source": _pack_texts(source_text(model.source_map, name) for name in ops.name),
+            "output": _pack_texts(shape_text(values.shape[outputs[0]]) if outputs else "" for outputs in ops.outputs),
+            "flops": _pack_rows(work.flops, "<f8"),
+            "activation_bytes": _pack_rows(work.activation_bytes, "<f8"),
             "can_read_int8": _pack(np.isin(np.arange(len(ops)), activation_ops(program)), "u1"),
         },
         "edges": _pack(program.edges, "<i4"),
         "modules": {
             "path": list(modules.path),
-            "class_name": list(modules.class_name),
+            "class_name": _pack_texts(modules.class_name),
             "parent": _pack(modules.parent, "<i4"),
             "alike": _pack(blocks.block, "<i4"),
             "start": _pack(blocks.tree.start, "<i4"),
@@ -78,8 +82,8 @@ def pack_program(model: Model) -> Wire:
         "tree": {"leaf": _pack(blocks.tree.module, "<i4"), "order": _pack(blocks.tree.order, "<i4")},
         "weights": {
             "name": list(weights.name),
-            "shape": [shape_text(shape) for shape in weights.shape],
-            "elements": _pack(weights.elements, "<f8"),
+            "shape": _pack_texts(map(shape_text, weights.shape)),
+            "elements": _pack_rows(weights.elements, "<f8"),
             "module": _pack([int(ops.module[readers[0]]) for readers in weights.readers], "<i4"),
         },
     }
@@ -103,27 +107,27 @@ def pack_costs(table: CostTable) -> Wire:
         ],
         "families": [{"key": key, "label": label} for key, label in families],
         "start": _pack(table.start, "<u2"),
-        "legal": _pack(table.reason < 0, "u1"),
-        "reason": _pack(table.reason, "<i2"),
+        "legal": _pack_rows(table.reason < 0, "u1"),
+        "reason": _pack_rows(table.reason, "<i2"),
         "reasons": list(table.refusals),
-        "payload_bytes": _pack(table.payload_bytes, "<f8"),
-        "file_bytes": _pack(table.file_bytes, "<f8"),
-        "shared": _pack(table.shared, "<i2"),
+        "payload_bytes": _pack_rows(table.payload_bytes, "<f8"),
+        "file_bytes": _pack_rows(table.file_bytes, "<f8"),
+        "shared": _pack_rows(table.shared, "<i2"),
         "shared_file_bytes": _pack(table.shared_file_bytes, "<f8"),
         "last_weight": table.last_weight,
         "tail_bytes": _pack(table.tail_bytes, "<f8"),
         "tail_shared": _pack(table.tail_shared, "<i2"),
-        "proto_bytes": _pack(table.proto_bytes, "<f8"),
-        "tensors": _pack(table.tensors, "u1"),
+        "proto_bytes": _pack_rows(table.proto_bytes, "<f8"),
+        "tensors": _pack_rows(table.tensors, "u1"),
         "fixed_records": _pack(table.fixed_records, "<i4"),
         "build_info_bytes": table.build_info_bytes,
         "enclosing_bytes": _pack(table.enclosing_bytes, "<i4"),
-        "stream_ms": _pack(table.stream_ms, "<f8"),
-        "resident_bytes": _pack(table.resident_bytes, "<f8"),
+        "stream_ms": _pack_rows(table.stream_ms, "<f8"),
+        "resident_bytes": _pack_rows(table.resident_bytes, "<f8"),
         "fixed_memory_bytes": table.fixed_memory_bytes,
-        "elements": _pack(table.elements, "<f8"),
+        "elements": _pack_rows(table.elements, "<f8"),
         "signal": _pack(table.signal, "<f8"),
-        "squared_error": _pack(table.squared_error, "<f8"),
+        "squared_error": _pack_rows(table.squared_error, "<f4"),
         "fixed_file_bytes": table.fixed_file_bytes,
         "fixed_proto_bytes": table.fixed_proto_bytes,
         "dispatch_ms": table.dispatch_ms,
@@ -131,22 +135,22 @@ def pack_costs(table: CostTable) -> Wire:
         "unit": _pack(table.unit, "u1"),
         "unit_reasons": list(table.unit_reasons),
         "unit_reason": _pack(table.unit_reason, "<i2"),
-        "launch_ms": _pack(table.launch_ms, "<f8"),
-        "compute_ms": _pack(table.compute_ms, "<f8"),
-        "activation_ms": _pack(table.activation_ms, "<f8"),
-        "products_ms": _pack(table.products_ms, "<f8"),
-        "traffic_ms": _pack(table.traffic_ms, "<f8"),
+        "launch_ms": _pack_rows(table.launch_ms, "<f8"),
+        "compute_ms": _pack_rows(table.compute_ms, "<f8"),
+        "activation_ms": _pack_rows(table.activation_ms, "<f8"),
+        "products_ms": _pack_rows(table.products_ms, "<f8"),
+        "traffic_ms": _pack_rows(table.traffic_ms, "<f8"),
         "int8_ops": _pack(table.int8_ops, "<i4"),
-        "int8_ms": _pack(table.int8_ms, "<f8"),
+        "int8_ms": _pack_rows(table.int8_ms.reshape(-1), "<f8"),
         "int8_schemes": _pack(table.int8_schemes, "u1"),
-        "work_mj": _pack(table.work_mj, "<f8"),
-        "byte_mj": _pack(table.byte_mj, "<f8"),
-        "active_w": _pack(table.active_w, "<f8"),
+        "work_mj": _pack_rows(table.work_mj, "<f8"),
+        "byte_mj": _pack_rows(table.byte_mj, "<f8"),
+        "active_w": _pack_rows(table.active_w, "<f8"),
         "dispatch_mj": table.dispatch_ms * table.main_unit.active_w,
         "energy_factor": ENERGY_FACTOR,
         "op_weights_start": _pack(table.op_weights_start, "<i4"),
         "op_weights": _pack(table.op_weights, "<i4"),
-        "op_weights_share": _pack(table.op_weights_share, "<f8"),
+        "op_weights_share": _pack_rows(table.op_weights_share, "<f8"),
         "interval": list(table.interval),
         "start_ms": start_ms(table),
         "spread": table.main_unit.difference_spread,
@@ -209,3 +213,22 @@ def pack_kept(name: str, columns: NDArray[np.uint16], int8: NDArray[np.bool_]) -
 
 def _pack(column: ArrayLike, dtype: str) -> bytes:
     return np.ascontiguousarray(column, dtype=dtype).tobytes()
+
+
+def _pack_rows(column: ArrayLike, dtype: str) -> Wire:
+    """Pack the distinct rows of an array, and which of them each row is."""
+    rows: dict[bytes, int] = {}
+    of = [rows.setdefault(row.tobytes(), len(rows)) for row in np.ascontiguousarray(column, dtype=dtype)]
+    return {"rows": b"".join(rows), **_pack_places(of, len(rows))}
+
+
+def _pack_texts(texts: Iterable[str]) -> Wire:
+    """Pack distinct texts, and which of them each one is."""
+    rows: dict[str, int] = {}
+    of = [rows.setdefault(text, len(rows)) for text in texts]
+    return {"rows": list(rows), **_pack_places(of, len(rows))}
+
+
+def _pack_places(of: list[int], count: int) -> Wire:
+    width = 2 if count <= 1 << 16 else 4
+    return {"of": _pack(of, f"<u{width}"), "of_width": width}

@@ -36,7 +36,9 @@ _DTYPES = {
     "enclosing_bytes": "<i4",
     "tensors": "u1",
     "fixed_records": "<i4",
+    "squared_error": "<f4",
     "tail_shared": "<i2",
+    "of": "<u2",
     "op_weights_start": "<i4",
     "op_weights": "<i4",
     "scheme": "<u2",
@@ -53,7 +55,7 @@ def plain(packed: Any, key: str = "") -> Any:
     if isinstance(packed, bytes):
         return np.frombuffer(packed, dtype=_DTYPES.get(key, "<f8")).tolist()
     if isinstance(packed, dict):
-        return {name: plain(value, name) for name, value in packed.items()}
+        return {name: plain(value, key if name == "rows" else name) for name, value in packed.items()}
     if isinstance(packed, list):
         return [plain(value, key) for value in packed]
     return packed
@@ -105,7 +107,7 @@ def random_table(rng: np.random.Generator, *, ops: int, weights: int) -> CostTab
         fixed_memory_bytes=int(rng.integers(0, 100_000)),
         elements=np.round(rng.lognormal(9, 2, weights)),
         signal=signal,
-        squared_error=squared_error,
+        squared_error=squared_error.astype(np.float32),
         fixed_file_bytes=int(rng.integers(64, 10_000)),
         fixed_proto_bytes=int(rng.integers(1_000, 100_000)),
         dispatch_ms=float(rng.uniform(0, 0.3)),

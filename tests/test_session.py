@@ -223,8 +223,15 @@ def test_schemes_added_later_get_their_errors_too(session: tnb.Session) -> None:
     session.menu = session.menu.add(added)
     session.find_errors()
     row = compressible(session)[0]
-    errors = np.frombuffer(session.costs["squared_error"]).reshape(-1, len(session.costs["schemes"]))
-    assert errors[row, [scheme["key"] for scheme in session.costs["schemes"]].index(added.key)] > 0
+    packed = session.costs["squared_error"]
+    errors = np.frombuffer(packed["rows"], dtype="<f4").reshape(-1, len(session.costs["schemes"]))
+    assert (
+        errors[
+            np.frombuffer(packed["of"], dtype="<u2")[row],
+            [scheme["key"] for scheme in session.costs["schemes"]].index(added.key),
+        ]
+        > 0
+    )
 
 
 def test_a_removed_scheme_stays_with_the_weights_that_have_it_and_is_offered_to_no_other(session: tnb.Session) -> None:

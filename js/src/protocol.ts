@@ -114,7 +114,7 @@ export interface Costs {
   elements: Float64Array;
   /** sum of squared values of each weight; NaN while unknown, as squaredError of each weight and scheme */
   signal: Float64Array;
-  squaredError: Float64Array;
+  squaredError: Float32Array;
   /** which schemes' errors are exact: nothing is clustered */
   exactError: Uint8Array;
   fixedFileBytes: number;
@@ -190,13 +190,20 @@ export interface Edit {
   int8: number[];
 }
 
+interface Numbers<T> {
+  readonly length: number;
+  set(from: T, at: number): void;
+  subarray(begin: number, end: number): T;
+}
+
 interface TypedArrayOf<T> {
   new (buffer: ArrayBuffer): T;
+  new (length: number): T;
   from(values: ArrayLike<number>): T;
 }
 
 /** Jupyter hands out views at any byte offset, so the bytes are copied to get an aligned array. */
-function typed<T>(kind: TypedArrayOf<T>, value: unknown): T {
+function aligned<T>(kind: TypedArrayOf<T>, value: unknown): T {
   if (value instanceof ArrayBuffer) return new kind(value.slice(0));
   if (value instanceof DataView) {
     const bytes = new Uint8Array(value.byteLength);
@@ -208,6 +215,25 @@ function typed<T>(kind: TypedArrayOf<T>, value: unknown): T {
   return kind.from([]);
 }
 
+/** Which of the distinct rows each row is. */
+const places = ({ of, of_width }: Wire): Uint16Array | Uint32Array =>
+  of_width === 2 ? aligned<Uint16Array>(Uint16Array, of) : aligned<Uint32Array>(Uint32Array, of);
+
+/** Numbers, or their distinct rows and which of them each row is. */
+function typed<T extends Numbers<T>>(kind: TypedArrayOf<T>, value: unknown): T {
+  const packed = wire(value);
+  if (packed.of === undefined) return aligned(kind, value);
+  const rows = aligned(kind, packed.rows);
+  const of = places(packed);
+  let count = 0;
+  for (const row of of) count = Math.max(count, row + 1);
+  const width = count > 0 ? rows.length / count : 0;
+  const all = new kind(of.length * width);
+  for (let i = 0; i < of.length; i++) all.set(rows.subarray(of[i]! * width, (of[i]! + 1) * width), i * width);
+  return all;
+}
+
+export const f32 = (value: unknown): Float32Array => typed<Float32Array>(Float32Array, value);
 export const f64 = (value: unknown): Float64Array => typed<Float64Array>(Float64Array, value);
 export const i32 = (value: unknown): Int32Array => typed<Int32Array>(Int32Array, value);
 export const i16 = (value: unknown): Int16Array => typed<Int16Array>(Int16Array, value);
@@ -216,7 +242,13 @@ export const u8 = (value: unknown): Uint8Array => typed<Uint8Array>(Uint8Array, 
 
 export const wire = (value: unknown): Wire => (value ?? {}) as Wire;
 export const text = (value: unknown): string => (value === undefined || value === null ? "" : String(value));
-export const texts = (value: unknown): string[] => (Array.isArray(value) ? value.map(text) : []);
+/** Texts, or the distinct ones and which of them each one is. */
+export function texts(value: unknown): string[] {
+  if (Array.isArray(value)) return value.map(text);
+  const packed = wire(value);
+  const rows = Array.isArray(packed.rows) ? packed.rows.map(text) : [];
+  return Array.from(places(packed), (row) => rows[row] ?? "");
+}
 export const number = (value: unknown): number => Number(value ?? 0);
 export const wires = (value: unknown): Wire[] => (Array.isArray(value) ? (value as Wire[]) : []);
 
@@ -310,7 +342,7 @@ export function decodeCosts(value: unknown): Costs {
     fixedMemoryBytes: number(raw.fixed_memory_bytes),
     elements: f64(raw.elements),
     signal: f64(raw.signal),
-    squaredError: f64(raw.squared_error),
+    squaredError: f32(raw.squared_error),
     exactError: u8(raw.exact_error),
     fixedFileBytes: number(raw.fixed_file_bytes),
     fixedProtoBytes: number(raw.fixed_proto_bytes),

@@ -274,7 +274,7 @@ function errorsWire(weights: Weight[], schemes: { key: string; nbits: number }[]
   );
   return {
     signal: view(Float64Array.from(weights, elementsOf)),
-    squared_error: view(Float64Array.from(noise)),
+    squared_error: view(Float32Array.from(noise)),
     exact_error: view(Uint8Array.from(schemes, ({ key }) => (key.startsWith("palettize") ? 0 : 1))),
   };
 }
