@@ -64,7 +64,7 @@ class CostTable:
     file_bytes
         Growth of `weight.bin`, with records and padding.
     shared
-        Rows in `shared_file_bytes` of tensors that all weights naming them share, -1 for none. int16, shape (weights,
+        Rows in `shared_file_bytes` of tensors that all weights naming them share, -1 for none. int32, shape (weights,
         schemes, 4).
     shared_file_bytes
         Growth of `weight.bin` if at least one weight needs the shared tensor. float64.
@@ -74,7 +74,7 @@ class CostTable:
         That padding under each scheme of it: if its last tensor is its own or not stored by another weight, and if it
         is. float64, shape (schemes, 2).
     tail_shared
-        Row in `shared_file_bytes` of that last tensor, -1 if it is the weight's own. int16, shape (schemes,).
+        Row in `shared_file_bytes` of that last tensor, -1 if it is the weight's own. int32, shape (schemes,).
     proto_bytes
         Growth of the program proto against the uncompressed program, offsets in `weight.bin` taken as one byte each.
     tensors
@@ -142,11 +142,11 @@ class CostTable:
     reason: NDArray[np.int16]
     payload_bytes: NDArray[np.float64]
     file_bytes: NDArray[np.float64]
-    shared: NDArray[np.int16]
+    shared: NDArray[np.int32]
     shared_file_bytes: NDArray[np.float64]
     last_weight: int
     tail_bytes: NDArray[np.float64]
-    tail_shared: NDArray[np.int16]
+    tail_shared: NDArray[np.int32]
     proto_bytes: NDArray[np.float64]
     tensors: NDArray[np.uint8]
     fixed_records: NDArray[np.int32]

@@ -241,7 +241,7 @@ def _weight_error(table: CostTable, columns: NDArray[np.integer]) -> float | Non
     return error / signal if error else 0.0
 
 
-def _tail_bytes(table: CostTable, columns: NDArray[np.integer], needed: NDArray[np.int16]) -> float:
+def _tail_bytes(table: CostTable, columns: NDArray[np.integer], needed: NDArray[np.int32]) -> float:
     """Return the padding that `weight.bin` is spared after its last tensor."""
     if table.last_weight < 0:
         return 0.0

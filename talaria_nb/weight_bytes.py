@@ -51,11 +51,11 @@ class WeightBytes:
     refusals: tuple[str, ...]
     payload_bytes: NDArray[np.float64]
     file_bytes: NDArray[np.float64]
-    shared: NDArray[np.int16]
+    shared: NDArray[np.int32]
     shared_file_bytes: NDArray[np.float64]
     last_weight: int
     tail_bytes: NDArray[np.float64]
-    tail_shared: NDArray[np.int16]
+    tail_shared: NDArray[np.int32]
     proto_bytes: NDArray[np.float64]
     tensors: NDArray[np.uint8]
     tables: NDArray[np.float64]
@@ -86,11 +86,11 @@ def weight_bytes(program: Program, menu: tuple[Scheme, ...]) -> WeightBytes:
     for number, each in enumerate(stored):
         recorded[number, : len(each.tensors)] = [storage.recorded(nbytes) for nbytes, _ in each.tensors]
     merged = _merged(alike, entries)
-    merged_as = np.full((*reason.shape, slots), -1, dtype=np.int16)
+    merged_as = np.full((*reason.shape, slots), -1, dtype=np.int32)
     for number, cells in enumerate(merged):
         merged_as[tuple(np.transpose(cells))] = number
     last = next(iter(np.flatnonzero(program.weights.last_in_file).tolist()), -1)
-    tail_bytes, tail_shared = np.zeros((len(menu), 2)), np.full(len(menu), -1, dtype=np.int16)
+    tail_bytes, tail_shared = np.zeros((len(menu), 2)), np.full(len(menu), -1, dtype=np.int32)
     if last >= 0:
         for column, number in enumerate(entry_of[last].tolist()):
             tail_bytes[column], tail_shared[column] = _tail(stored[number].tensors, merged_as[last, column])
@@ -290,9 +290,9 @@ def _merged(alike: _Alike, entries: Sequence[_Entry]) -> list[list[tuple[int, in
     return sorted(merged)
 
 
-def _numbers_first(merged_as: NDArray[np.int16]) -> NDArray[np.int16]:
+def _numbers_first(merged_as: NDArray[np.int32]) -> NDArray[np.int32]:
     """Move the numbers of shared tensors before the -1 of others, and keep as many places as can be shared."""
-    shared = np.full((*merged_as.shape[:2], _SHARED_SLOTS), -1, dtype=np.int16)
+    shared = np.full((*merged_as.shape[:2], _SHARED_SLOTS), -1, dtype=np.int32)
     if (merged_as >= 0).any():
         order = np.argsort(merged_as < 0, axis=2, kind="stable")[:, :, :_SHARED_SLOTS]
         shared[:, :, : order.shape[2]] = np.take_along_axis(merged_as, order, axis=2)
@@ -300,7 +300,7 @@ def _numbers_first(merged_as: NDArray[np.int16]) -> NDArray[np.int16]:
 
 
 def _tail(
-    tensors: Sequence[tuple[int, storage.Shareable | None]], merged_as: NDArray[np.int16]
+    tensors: Sequence[tuple[int, storage.Shareable | None]], merged_as: NDArray[np.int32]
 ) -> tuple[tuple[float, float], int]:
     """Count the padding that the file is spared after the last weight, and say what its last tensor is merged as."""
     if not tensors:

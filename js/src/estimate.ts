@@ -105,7 +105,7 @@ function restOfGrowth(costs: Costs, scheme: Uint16Array, ops: number): number {
   return offsets + lengths - buildInfoBytes;
 }
 
-function markShared(shared: Int16Array, at: number, stored: Uint8Array): void {
+function markShared(shared: Int32Array, at: number, stored: Uint8Array): void {
   for (let slot = at * SHARED_SLOTS; slot < (at + 1) * SHARED_SLOTS; slot++)
     if (shared[slot]! >= 0) stored[shared[slot]!] = 1;
 }

@@ -90,14 +90,14 @@ export interface Costs {
    * SHARED_SLOTS indices into sharedFileBytes for each weight and scheme, -1 for none: tensors stored once for all
    * weights that name them
    */
-  shared: Int16Array;
+  shared: Int32Array;
   sharedFileBytes: Float64Array;
   /** the weight that ends weight.bin, or -1 */
   lastWeight: number;
   /** per scheme of that weight, padding that is spared: if its last tensor is new, and if another weight stores it */
   tailBytes: Float64Array;
   /** per scheme of that weight, its last tensor's index into sharedFileBytes, or -1 */
-  tailShared: Int16Array;
+  tailShared: Int32Array;
   protoBytes: Float64Array;
   /** tensors in weight.bin per weight and scheme: the proto names each by its offset */
   tensors: Uint8Array;
@@ -327,11 +327,11 @@ export function decodeCosts(value: unknown): Costs {
     reasons: texts(raw.reasons),
     payloadBytes: f64(raw.payload_bytes),
     fileBytes: f64(raw.file_bytes),
-    shared: i16(raw.shared),
+    shared: i32(raw.shared),
     sharedFileBytes: f64(raw.shared_file_bytes),
     lastWeight: Number(raw.last_weight ?? -1),
     tailBytes: f64(raw.tail_bytes),
-    tailShared: i16(raw.tail_shared),
+    tailShared: i32(raw.tail_shared),
     protoBytes: f64(raw.proto_bytes),
     tensors: u8(raw.tensors),
     fixedRecords: i32(raw.fixed_records),

@@ -368,7 +368,7 @@ function costsWire(device: string, ops: Op[], weights: Weight[], errors: boolean
     rounding: 1e-9,
     op_weights_start: view(start),
     op_weights: view(Int32Array.from(read)),
-    shared: view(new Int16Array(4 * payload.length).fill(-1)),
+    shared: view(new Int32Array(4 * payload.length).fill(-1)),
     last_weight: -1,
     tensors: view(new Uint8Array(payload.length).fill(1)),
     build_info_bytes: 0,
