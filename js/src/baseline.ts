@@ -30,8 +30,10 @@ export function afterStep(history: HistoryState, cursor: number): KeptPlan {
   return { name: cursor === 0 ? "the start" : `step ${cursor}: ${label}`, scheme, int8 };
 }
 
-const equal = (a: ArrayLike<number>, b: ArrayLike<number>): boolean =>
-  a.length === b.length && Array.prototype.every.call(a, (value: number, i: number) => value === b[i]);
+const equal = (a: ArrayLike<number>, b: ArrayLike<number>): boolean => {
+  for (let i = 0; i < Math.max(a.length, b.length); i++) if ((a[i] ?? 0) !== (b[i] ?? 0)) return false;
+  return true;
+};
 
 export const samePlan = (
   a: Pick<KeptPlan, "scheme" | "int8">,

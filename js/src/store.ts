@@ -235,6 +235,15 @@ export class Store {
     this.sendSoon();
   }
 
+  /** Take another plan as a whole: one step. */
+  take(plan: Pick<KeptPlan, "scheme" | "int8">, label: string): void {
+    this.endGesture();
+    const weights = Array.from(plan.scheme, (_, w) => w);
+    const schemes = Array.from(plan.scheme);
+    const ops = Array.from(plan.int8, (_, op) => op);
+    this.edit({ gesture: "", label, weights, schemes, ops, int8: Array.from(plan.int8) }, 0);
+  }
+
   /** Undo or redo until so many steps of the history are applied. */
   goTo(cursor: number): void {
     batch(() => {

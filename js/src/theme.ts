@@ -111,6 +111,12 @@ export function rampColor(dark: boolean, value: number): string {
   return `rgb(${r},${g},${b})`;
 }
 
+/** One colour for each of `BOUNDS`, apart in every colour vision and in lightness; a word stands beside each. */
+const BOUND_LIGHT = ["#b6bcc8", "#d9822b", "#3f7ae0", "#2a9d8f"] as const;
+const BOUND_DARK = ["#5c6577", "#e39a4e", "#5b8de6", "#3fb5a5"] as const;
+export const boundColor = (dark: boolean, bound: number): string =>
+  (dark ? BOUND_DARK : BOUND_LIGHT)[bound] ?? BOUND_LIGHT[0];
+
 /** Ink that reads on that fill (contrast of at least 4.5 on every step of both ramps). */
 export function rampInk(dark: boolean, value: number): string {
   const [r, g, b] = rampRgb(dark, value).map((c) => {

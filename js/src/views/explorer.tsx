@@ -2,6 +2,7 @@ import type { Signal } from "@preact/signals";
 import type { VNode } from "preact";
 import type { Store } from "../store";
 import type { Palette } from "../theme";
+import { Dock } from "./dock";
 import { GraphView } from "./graph";
 import { Header } from "./header";
 import { Sliders } from "./sliders";
@@ -26,6 +27,7 @@ export function Explorer({ store, palette, uid }: ExplorerProps): VNode {
           <Sliders store={store} />
         </div>
       </div>
+      <Dock store={store} palette={palette} uid={uid} />
     </>
   );
 }

@@ -6,6 +6,7 @@ import { adoptStyles, DEFAULT_HEIGHT, MIN_HEIGHT, type Palette, readPalette, wat
 import { Explorer } from "./explorer";
 import { ExportDialog } from "./exportDialog";
 import { GraphView } from "./graph";
+import { HeightHandle } from "./heightHandle";
 import { Sliders } from "./sliders";
 import { Summary } from "./summary";
 import { Table } from "./table";
@@ -84,42 +85,17 @@ export function Root({ store, view, height }: RootProps): VNode {
       {view === "table" && <Table store={store} uid={uid} />}
       {view === "graph" && <GraphView store={store} palette={palette} uid={uid} />}
       {view === "sliders" && <Sliders store={store} />}
-      {view === "explorer" && <HeightHandle height={tall ?? DEFAULT_HEIGHT} change={setTall} />}
+      {view === "explorer" && (
+        <HeightHandle
+          class="tlr-handle"
+          label="Height of the Explorer"
+          height={tall ?? DEFAULT_HEIGHT}
+          least={MIN_HEIGHT}
+          edge="bottom"
+          change={setTall}
+        />
+      )}
       {view === "explorer" && <ExportDialog store={store} />}
     </div>
-  );
-}
-
-const KEY_STEP = 24;
-
-function HeightHandle({ height, change }: { height: number; change(height: number): void }): VNode {
-  const drag = useRef<{ y: number; height: number } | null>(null);
-  const set = (value: number): void => change(Math.max(MIN_HEIGHT, Math.round(value)));
-  return (
-    <div
-      class="tlr-handle"
-      role="separator"
-      tabIndex={0}
-      aria-orientation="horizontal"
-      aria-label="Height of the Explorer"
-      aria-valuemin={MIN_HEIGHT}
-      aria-valuenow={height}
-      title="Drag to change the height"
-      onPointerDown={(e) => {
-        e.preventDefault();
-        e.currentTarget.setPointerCapture(e.pointerId);
-        drag.current = { y: e.clientY, height };
-      }}
-      onPointerMove={(e) => drag.current && set(drag.current.height + e.clientY - drag.current.y)}
-      onLostPointerCapture={() => {
-        drag.current = null;
-      }}
-      onKeyDown={(e) => {
-        if (e.key !== "ArrowUp" && e.key !== "ArrowDown") return;
-        e.preventDefault();
-        e.stopPropagation();
-        set(height + (e.key === "ArrowDown" ? KEY_STEP : -KEY_STEP));
-      }}
-    />
   );
 }

@@ -312,7 +312,7 @@ test("the Explorer is 720 px high and can be made taller by its handle and by ke
   await settled();
   const height = (): number => get(el, ".tlr").getBoundingClientRect().height;
   expect(height()).toBe(720);
-  const handle = get(el, "[role=separator]");
+  const handle = byName(el, "separator", "Height of the Explorer");
   const at = handle.getBoundingClientRect();
   point(handle, "pointerdown", { x: at.left + 9, y: at.top });
   point(handle, "pointermove", { x: at.left + 9, y: at.top + 80 });

@@ -1,0 +1,164 @@
+import { type Signal, useComputed } from "@preact/signals";
+import type { VNode } from "preact";
+import { useRef, useState } from "preact/hooks";
+import { BOUNDS } from "../estimate";
+import type { Store } from "../store";
+import { boundColor, type Palette, rampGradient } from "../theme";
+import { HeightHandle } from "./heightHandle";
+import { HistoryTab } from "./historyTab";
+import { describeOp, Timeline, type TimelineColour } from "./timeline";
+
+interface DockProps {
+  store: Store;
+  palette: Signal<Palette | null>;
+  uid: string;
+}
+
+const TABS = [
+  ["timeline", "Timeline"],
+  ["history", "History"],
+] as const;
+type Tab = (typeof TABS)[number][0];
+
+const HEIGHT = 100;
+const MIN_HEIGHT = 72;
+const MAX_HEIGHT = 480;
+
+/** Small charts below everything, one at a time; it folds away, and its upper edge can be dragged. */
+export function Dock({ store, palette, uid }: DockProps): VNode {
+  const [tab, setTab] = useState<Tab>("timeline");
+  const [open, setOpen] = useState(true);
+  const [height, setHeight] = useState(HEIGHT);
+  const [colour, setColour] = useState<TimelineColour>("size");
+  const list = useRef<HTMLDivElement>(null);
+  const show = (next: Tab): void => {
+    setTab(next);
+    setOpen(true);
+  };
+  const key = (e: KeyboardEvent): void => {
+    const at = TABS.findIndex(([name]) => name === tab);
+    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: TABS.length - 1 }[e.key];
+    if (to === undefined) return;
+    e.preventDefault();
+    e.stopPropagation();
+    const next = (to + TABS.length) % TABS.length;
+    show(TABS[next]![0]);
+    list.current?.querySelectorAll<HTMLElement>("[role=tab]")[next]?.focus({ preventScroll: true });
+  };
+  return (
+    <section class="tlr-dock" aria-label="Charts">
+      {open && (
+        <HeightHandle
+          class="tlr-dock-handle"
+          label="Height of the charts"
+          height={height}
+          least={MIN_HEIGHT}
+          most={MAX_HEIGHT}
+          edge="top"
+          change={setHeight}
+        />
+      )}
+      <div class="tlr-dock-bar">
+        <div ref={list} class="tlr-tabs" role="tablist" aria-label="Charts" onKeyDown={key}>
+          {TABS.map(([name, title]) => (
+            <button
+              key={name}
+              type="button"
+              role="tab"
+              id={`${uid}-tab-${name}`}
+              aria-selected={open && tab === name}
+              aria-controls={`${uid}-dock`}
+              tabIndex={tab === name ? 0 : -1}
+              onClick={() => show(name)}
+            >
+              {title}
+            </button>
+          ))}
+        </div>
+        <Readout store={store} />
+        {open && tab === "timeline" && (
+          <TimelineColours palette={palette} colour={colour} change={setColour} />
+        )}
+        <button
+          type="button"
+          class="tlr-button is-icon is-plain"
+          aria-label={open ? "Fold the charts away" : "Show the charts"}
+          aria-expanded={open}
+          aria-controls={`${uid}-dock`}
+          onClick={() => setOpen(!open)}
+        >
+          {open ? "▾" : "▴"}
+        </button>
+      </div>
+      <div
+        id={`${uid}-dock`}
+        class="tlr-dock-panel"
+        role="tabpanel"
+        aria-labelledby={`${uid}-tab-${tab}`}
+        hidden={!open}
+        style={{ flexBasis: `${height}px` }}
+      >
+        {open && tab === "timeline" && <Timeline store={store} palette={palette} colour={colour} />}
+        {open && tab === "history" && <HistoryTab store={store} />}
+      </div>
+    </section>
+  );
+}
+
+/** A line on the op under the pointer, wherever that is. */
+function Readout({ store }: { store: Store }): VNode {
+  const line = useComputed(() => {
+    const hover = store.hover.value;
+    if (!hover) return "";
+    return hover.op >= 0
+      ? describeOp(store, hover.op)
+      : (store.program.value.modules.path[hover.module] ?? "");
+  });
+  return (
+    <span class="tlr-dock-readout tlr-muted tlr-ellipsis">
+      <bdi>{line}</bdi>
+    </span>
+  );
+}
+
+interface ColoursProps {
+  palette: Signal<Palette | null>;
+  colour: TimelineColour;
+  change(colour: TimelineColour): void;
+}
+
+function TimelineColours({ palette, colour, change }: ColoursProps): VNode {
+  const dark = palette.value?.dark ?? false;
+  return (
+    <>
+      {colour === "bound" ? (
+        <span class="tlr-dock-legend">
+          {BOUNDS.map((bound, b) => (
+            <span key={bound}>
+              <i style={{ background: boundColor(dark, b) }} />
+              {bound}
+            </span>
+          ))}
+        </span>
+      ) : (
+        <span class="tlr-dock-legend">
+          few
+          <i class="is-ramp" style={{ background: rampGradient(dark) }} />
+          many bytes
+        </span>
+      )}
+      <label class="tlr-muted tlr-dock-colour">
+        {"colour by "}
+        <select
+          class="tlr-select"
+          aria-label="Colour the timeline by"
+          value={colour}
+          onChange={(e) => change(e.currentTarget.value as TimelineColour)}
+        >
+          <option value="size">size</option>
+          <option value="bound">bound</option>
+        </select>
+      </label>
+    </>
+  );
+}
