@@ -16,6 +16,7 @@ from talaria_nb import adapters, compressed, coreml, frames, functions, lint, pa
 from talaria_nb.convert import Conversion, convert, convert_program
 from talaria_nb.coreml import walk
 from talaria_nb.errors import LoadError
+from talaria_nb.evaluations import Evaluations
 from talaria_nb.legality import ios_version
 from talaria_nb.progress import bar, stage
 from talaria_nb.quiet import quiet
@@ -23,7 +24,7 @@ from talaria_nb.read import mil_function, read_program
 from talaria_nb.source import SourceMap, Stack, package_source_map
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     import pandas as pd
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from coremltools.proto import Model_pb2
     from numpy.typing import NDArray
 
-    from talaria_nb.evaluation import Evaluation
     from talaria_nb.functions import FunctionBytes
     from talaria_nb.program import Program, Shape
     from talaria_nb.states import States
@@ -70,7 +70,7 @@ class Model:
     conversion: Conversion | None = None
     function_bytes: tuple[FunctionBytes, ...] = ()
     function: str = ""
-    evaluations: dict[Hashable, Evaluation] = field(default_factory=dict, repr=False)
+    evaluations: Evaluations = field(default_factory=Evaluations, repr=False)
 
     def __repr__(self) -> str:
         program = self.program

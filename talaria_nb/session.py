@@ -16,6 +16,7 @@ import traitlets as t
 from IPython.display import display
 
 from talaria_nb import wire
+from talaria_nb.accuracy import Accuracy
 from talaria_nb.allocate import allocate
 from talaria_nb.bundles import SESSION_BUNDLE
 from talaria_nb.costs import CostTable, cost_table
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from talaria_nb.schemes import Scheme
 
 
-class Session(anywidget.AnyWidget):
+class Session(Accuracy, anywidget.AnyWidget):
     """One exploration: a model, a device, the history of plans and the selection.
 
     Made by `tnb.explore`. All views of a session show the same state; edits in the browser arrive here debounced, and
@@ -234,7 +235,7 @@ class Session(anywidget.AnyWidget):
         ----------
         budget, options
             As in `tnb.allocate`, on the session's device. Unless schemes are given, or a preset, it is the session's
-            menu that weights may be.
+            menu that weights may be; unless error is given, it is `session.error` that is minimised.
 
         Raises
         ------
@@ -243,6 +244,7 @@ class Session(anywidget.AnyWidget):
         """
         if options.get("preset") is None:
             options.setdefault("schemes", self._menu)
+            options.setdefault("error", self.error)
         found = allocate(self.plan, budget, **{"device": self.device, "table": self._table, **options})
         columns = self._columns_of(found)
         label = " and ".join(each.text for each in found.spent) or "a preset"
@@ -255,7 +257,8 @@ class Session(anywidget.AnyWidget):
         Parameters
         ----------
         along, options
-            As in `tnb.pareto`. Unless schemes are given, it is the session's menu that weights may be.
+            As in `tnb.pareto`. Unless schemes are given, it is the session's menu that weights may be; unless error is
+            given, it is `session.error` that is minimised.
 
         Returns
         -------
@@ -263,6 +266,7 @@ class Session(anywidget.AnyWidget):
             With a marker that follows the session's plan. It stays with the device that the session had.
         """
         options.setdefault("schemes", self._menu)
+        options.setdefault("error", self.error)
         return front_widget(pareto(self.plan, along=along, **{"device": self.device, **options}), self)
 
     def undo(self) -> None:
@@ -453,6 +457,7 @@ class Session(anywidget.AnyWidget):
 
     def _publish_costs(self) -> None:
         self.set_trait("costs", wire.pack_costs(self._table) | wire.pack_menu(self._table, self._menu))
+        self._publish_error()
 
     def _publish_measured(self) -> None:
         shown = self._measured

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from talaria_nb.costs import CostTable
+    from talaria_nb.error_table import ErrorTable
+    from talaria_nb.evaluation import Evaluation
     from talaria_nb.history import History
     from talaria_nb.load import Model
     from talaria_nb.measured import Measured
@@ -203,6 +205,27 @@ def pack_history(history: History, *, revision: int, acknowledged: dict[str, int
             for entry in history.entries
         ],
         "acknowledged": dict(acknowledged),
+    }
+
+
+def pack_error(errors: ErrorTable, model: Model, table: CostTable) -> Wire:
+    """Pack errors of weights × schemes in a cost table's columns; the error of a plan is their sum."""
+    return {
+        "grade": errors.grade,
+        "what": errors.what,
+        "metric": getattr(errors, "metric", ""),  # sensitivities have one
+        "error": _pack(errors.of(model, table.schemes), "<f8"),
+    }
+
+
+def pack_evaluation(evaluation: Evaluation, columns: NDArray[np.integer], int8_ops: Iterable[int]) -> Wire:
+    """Pack what was measured of one plan."""
+    return {
+        "metric": evaluation.metric,
+        "value": evaluation.value,
+        "values": dict(evaluation.values),
+        "scheme": _pack(columns, "<u2"),
+        "int8_ops": _pack(sorted(int8_ops), "<i4"),
     }
 
 

@@ -5,6 +5,7 @@
 
 import { batch, computed, type ReadonlySignal, type Signal, signal } from "@preact/signals";
 import { decodeKept, decodeSnapshots, type KeptPlan, packKept } from "./baseline";
+import { decodeErrors, decodeEvaluations, type Errors, type Evaluated } from "./errors";
 import { createPriced, type Priced, price, type Totals, totalsOf } from "./estimate";
 import { Exports } from "./exports";
 import { applyEdit, fold, type HistoryState } from "./history";
@@ -73,6 +74,9 @@ export class Store {
   readonly skipped: Signal<number> = signal(0);
   /** what `session.measured` holds */
   readonly measured: Signal<Measured | null>;
+  /** what `session.error` holds, and what was measured of plans, newest first */
+  readonly errors: Signal<Errors | null>;
+  readonly evaluations: Signal<Evaluated[]>;
   readonly requests = new Requests((request) => this.request(request));
   readonly exports = new Exports(this.requests);
   readonly canUndo: ReadonlySignal<boolean>;
@@ -111,6 +115,8 @@ export class Store {
     this.history = signal(this.authority);
     this.selection = signal(this.readSelection());
     this.measured = signal(decodeMeasured(model.get("measured_state")));
+    this.errors = signal(decodeErrors(model.get("error_state")));
+    this.evaluations = signal(decodeEvaluations(model.get("evaluation_state")));
     this.compared = signal(this.readKept());
     this.snapshots = signal(this.readSnapshots());
     this.baselineName = computed(() => this.compared.value?.name ?? nameOfLoaded(this.costs.value.start));
@@ -155,6 +161,12 @@ export class Store {
     });
     this.listen("measured_state", () => {
       this.measured.value = decodeMeasured(model.get("measured_state"));
+    });
+    this.listen("error_state", () => {
+      this.errors.value = decodeErrors(model.get("error_state"));
+    });
+    this.listen("evaluation_state", () => {
+      this.evaluations.value = decodeEvaluations(model.get("evaluation_state"));
     });
     this.listen("response", () => this.requests.receive(model.get("response")));
     this.listen("progress", () => this.requests.told(model.get("progress")));

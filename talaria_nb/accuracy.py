@@ -1,0 +1,83 @@
+"""What a session knows of its plan's accuracy beyond the errors of weights: errors that were estimated or measured."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import traitlets as t
+
+from talaria_nb import wire
+from talaria_nb.error_table import ErrorTable, error_table
+from talaria_nb.errors import PlanError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from talaria_nb.costs import CostTable
+    from talaria_nb.load import Model
+
+_EVALUATIONS_SHOWN = 20
+"""The newest cross to the browser: a person remembers no more of them."""
+
+
+class Accuracy(t.HasTraits):
+    """The part of a session that holds errors of outputs, for views to show."""
+
+    # What crosses to the browser; `js/src/errors.ts` is the other side.
+    error_state = t.Dict(read_only=True).tag(sync=True)
+    evaluation_state = t.List(t.Dict(), read_only=True).tag(sync=True)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._error: ErrorTable | None = None
+        super().__init__(*args, **kwargs)
+        self.model.evaluations.listen(self._publish_evaluations)
+        self._publish_evaluations()
+
+    @property
+    def model(self) -> Model:
+        """The model under exploration."""
+        raise NotImplementedError
+
+    @property
+    def cost_table(self) -> CostTable:
+        """Prices of every weight under every scheme."""
+        raise NotImplementedError
+
+    @property
+    def error(self) -> ErrorTable | None:
+        """What each scheme of each weight does to the outputs; views show its sum, and `allocate` minimises it.
+
+        Settable with what `tnb.sensitivity` returns, or anything else that `tnb.allocate(error=…)` takes; None goes
+        back to the errors of the weights alone.
+        """
+        return self._error
+
+    @error.setter
+    def error(self, error: ErrorTable | pd.DataFrame | pd.Series | NDArray[np.floating] | str | None) -> None:
+        found = None if error is None else error_table(self.model, self.cost_table.schemes, error)
+        if found is not None:
+            fingerprint = getattr(found, "fingerprint", self.model.program.fingerprint)  # sensitivities have one
+            if fingerprint != self.model.program.fingerprint:
+                raise PlanError(f"These errors are of another model than {self.model.program.name}.")
+            found.of(self.model, self.cost_table.schemes)  # says what is wrong with them
+        self._error = found
+        self._publish_error()
+
+    def _publish_error(self) -> None:
+        packed = {} if self._error is None else wire.pack_error(self._error, self.model, self.cost_table)
+        self.set_trait("error_state", packed)
+
+    def _publish_evaluations(self) -> None:
+        newest = islice(reversed(self.model.evaluations.items()), _EVALUATIONS_SHOWN)
+        column = self.cost_table.column
+        self.set_trait(
+            "evaluation_state",
+            [
+                wire.pack_evaluation(evaluation, self.cost_table.columns_of(schemes), activations)
+                for (_, schemes, activations), evaluation in newest
+                if all(scheme in column for scheme in schemes)
+            ],
+        )

@@ -1,0 +1,79 @@
+"""Errors of outputs in a session: given, estimated and measured."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import models
+import talaria_nb as tnb
+from talaria_nb.errors import PlanError
+
+
+@pytest.fixture
+def session() -> tnb.Session:
+    return tnb.Session(models.classifier(), "iPhone 15 Pro")
+
+
+def table(session: tnb.Session) -> tnb.ErrorTable:
+    schemes = (tnb.Float16(), tnb.Palettize(4), tnb.Palettize(2))
+    error = np.arange(3.0) * np.arange(1, len(session.model.weights) + 1)[:, None]
+    return tnb.ErrorTable(schemes, error, "estimated", "loss of the outputs")
+
+
+def sent(session: tnb.Session) -> np.ndarray:
+    packed = np.frombuffer(session.error_state["error"])
+    return packed.reshape(len(session.model.weights), -1)
+
+
+def test_errors_cross_in_the_columns_of_the_cost_table(session: tnb.Session) -> None:
+    session.error = table(session)
+    column = session.cost_table.column
+    assert session.error_state["grade"] == "estimated"
+    assert session.error_state["what"] == "loss of the outputs"
+    error = sent(session)
+    assert error.shape == session.cost_table.reason.shape
+    assert error[2, column[tnb.Palettize(4)]] == 3.0
+    assert error[2, column[tnb.Float16()]] == 0.0
+    assert np.isnan(error[2, column[tnb.Palettize(8)]])
+    session.error = None
+    assert session.error_state == {}
+
+
+def test_schemes_that_come_later_have_columns_too(session: tnb.Session) -> None:
+    session.error = table(session)
+    session.menu = session.menu.add(tnb.Prune(0.9))
+    assert sent(session).shape == session.cost_table.reason.shape
+
+
+def test_the_best_plan_is_best_by_the_errors_that_are_shown(session: tnb.Session) -> None:
+    worst, *_ = np.flatnonzero(session.model.weights["compressible"])
+    schemes = (tnb.Float16(), tnb.Palettize(8), tnb.Palettize(2))
+    error = np.tile([0.0, 1e-6, 2e-6], (len(session.model.weights), 1))
+    error[worst, 1:] = 1e3
+    session.error = tnb.ErrorTable(schemes, error, "estimated", "loss of the outputs")
+    found = session.allocate("12 bits")
+    assert found.grade == "estimated"
+    assert session.plan.scheme_of_weight[worst] == tnb.Float16()
+
+
+def test_errors_of_another_model_are_refused(session: tnb.Session) -> None:
+    with pytest.raises(PlanError, match="Errors are found anew for every model"):
+        session.error = tnb.ErrorTable((tnb.Float16(),), np.zeros((1, 1)), "estimated", "nothing")
+    assert session.error is None
+    assert session.error_state == {}
+
+
+def test_what_is_measured_of_a_plan_crosses_at_once(session: tnb.Session) -> None:
+    assert session.evaluation_state == []
+    data = [torch.randn(1, *session.model.program.values.shape[session.model.program.inputs[0]][1:])]
+    plan = session.plan.set("*", tnb.Palettize(4))
+    first = tnb.evaluate(plan, data)
+    second = tnb.evaluate(session.plan, data)
+    newest, older = session.evaluation_state
+    assert (newest["value"], older["value"]) == (second.value, first.value)
+    columns = session.cost_table.columns_of(plan.scheme_of_weight)
+    assert np.frombuffer(older["scheme"], "<u2").tolist() == columns.tolist()
+    later = tnb.Session(session.model, "A15")
+    assert [each["value"] for each in later.evaluation_state] == [second.value, first.value]
