@@ -52,6 +52,14 @@ export function grouped(value: number): string {
   return rounded < 0 ? MINUS + plain : plain;
 }
 
+const FLOP_UNITS = ["FLOPs", "KFLOPs", "MFLOPs", "GFLOPs", "TFLOPs"] as const;
+
+/** Floating-point operations, a multiply-add as two. */
+export function flops(value: number): string {
+  const exponent = byteExponent(value);
+  return inUnit(value, exponent) + THIN + FLOP_UNITS[exponent];
+}
+
 export const exactBytes = (value: number): string => `${grouped(value)} bytes`;
 
 export const milliseconds = (value: number): string => digits(value, value < 0.1 ? 2 : 3);

@@ -29,6 +29,22 @@ const RAMP_DARK: readonly Rgb[] = [
   [134, 176, 255],
 ];
 
+/** From less (blue) through nothing to more (orange): two hues that every colour vision tells apart. */
+const CHANGE_LIGHT: readonly Rgb[] = [
+  [31, 84, 181],
+  [137, 173, 232],
+  [240, 241, 244],
+  [240, 178, 110],
+  [179, 88, 6],
+];
+const CHANGE_DARK: readonly Rgb[] = [
+  [134, 176, 255],
+  [58, 93, 160],
+  [37, 41, 50],
+  [140, 84, 28],
+  [255, 174, 92],
+];
+
 /** Shared by both themes; values that differ are given per theme below. */
 const TOKENS = `
 .tlr {
@@ -97,17 +113,22 @@ export interface Palette {
 
 const mix = (a: number, b: number, t: number): number => Math.round(a + (b - a) * t);
 
-function rampRgb(dark: boolean, value: number): Rgb {
-  const ramp = dark ? RAMP_DARK : RAMP_LIGHT;
+function rampOf(dark: boolean, diverging: boolean): readonly Rgb[] {
+  if (diverging) return dark ? CHANGE_DARK : CHANGE_LIGHT;
+  return dark ? RAMP_DARK : RAMP_LIGHT;
+}
+
+function rampRgb(dark: boolean, value: number, diverging: boolean): Rgb {
+  const ramp = rampOf(dark, diverging);
   const at = Math.min(1, Math.max(0, value)) * (ramp.length - 1);
   const i = Math.min(ramp.length - 2, Math.floor(at));
   const [a, b] = [ramp[i]!, ramp[i + 1]!];
   return [mix(a[0], b[0], at - i), mix(a[1], b[1], at - i), mix(a[2], b[2], at - i)];
 }
 
-/** Fill for a value in 0…1. */
-export function rampColor(dark: boolean, value: number): string {
-  const [r, g, b] = rampRgb(dark, value);
+/** Fill for a value in 0…1; of a change, 0.5 is none. */
+export function rampColor(dark: boolean, value: number, diverging = false): string {
+  const [r, g, b] = rampRgb(dark, value, diverging);
   return `rgb(${r},${g},${b})`;
 }
 
@@ -117,17 +138,19 @@ const BOUND_DARK = ["#5c6577", "#e39a4e", "#5b8de6", "#3fb5a5"] as const;
 export const boundColor = (dark: boolean, bound: number): string =>
   (dark ? BOUND_DARK : BOUND_LIGHT)[bound] ?? BOUND_LIGHT[0];
 
-/** Ink that reads on that fill (contrast of at least 4.5 on every step of both ramps). */
-export function rampInk(dark: boolean, value: number): string {
-  const [r, g, b] = rampRgb(dark, value).map((c) => {
+/** Ink that reads on that fill: of black and white the one with the higher contrast, which is always over 4.5. */
+export function rampInk(dark: boolean, value: number, diverging = false): string {
+  const [r, g, b] = rampRgb(dark, value, diverging).map((c) => {
     const s = c / 255;
     return s <= 0.04045 ? s / 12.92 : ((s + 0.055) / 1.055) ** 2.4;
   }) as [number, number, number];
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.19 ? "#10151f" : "#ffffff";
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.18 ? "#000000" : "#ffffff";
 }
 
-export const rampGradient = (dark: boolean): string =>
-  `linear-gradient(to right, ${(dark ? RAMP_DARK : RAMP_LIGHT).map((c) => `rgb(${c.join(",")})`).join(", ")})`;
+export const rampGradient = (dark: boolean, diverging = false): string =>
+  `linear-gradient(to right, ${rampOf(dark, diverging)
+    .map((c) => `rgb(${c.join(",")})`)
+    .join(", ")})`;
 
 export function readPalette(root: HTMLElement): Palette {
   const style = getComputedStyle(root);

@@ -1,15 +1,22 @@
 import { describe, expect, test } from "vitest";
-import { buildScene, buildTree, openingModules, opsInside } from "../src/graph/collapse";
+import { buildScene, buildTree, keyOf, openingModules, opsInside } from "../src/graph/collapse";
 import { hitTest, TOGGLE } from "../src/graph/hit";
 import { layoutScene } from "../src/graph/layout";
 import { decodeProgram, type Program } from "../src/protocol";
 import { synthetic, view } from "./synthetic";
+import { treeWire } from "./tree";
 
 const program = decodeProgram(synthetic({ ops: 138 }).program);
 const tree = buildTree(program);
 const moduleAt = (path: string): number => program.modules.path.indexOf(path);
 
+/** Modules of equal ops are built alike. */
 function tiny(modules: [path: string, parent: number][], ops: number[], edges: number[] = []): Program {
+  const [built, placed] = treeWire(
+    modules.map(([, p]) => p),
+    ops,
+    ops.map(() => "add"),
+  );
   return decodeProgram({
     name: "tiny",
     ops: {
@@ -26,16 +33,19 @@ function tiny(modules: [path: string, parent: number][], ops: number[], edges: n
       path: modules.map(([p]) => p),
       class_name: modules.map(() => "Module"),
       parent: view(Int32Array.from(modules, ([, p]) => p)),
+      ...built,
     },
+    tree: placed,
     weights: { name: [], shape: [], elements: [], module: [] },
   });
 }
 
 describe("opening view", () => {
-  test("a transformer opens at its layers, every op inside exactly one box", () => {
+  test("a transformer opens with its layers as one stack, every op inside exactly one box", () => {
     const scene = buildScene(program, tree, openingModules(tree));
     const labels = scene.items.map((item) => item.label);
-    expect(labels).toEqual(["embeddings", "encoder.layer", "0", "1", "2", "3", "4", "5", "pool"]);
+    expect(labels).toEqual(["embeddings", "encoder.layer", "pool"]);
+    expect(scene.items.map((item) => item.repeats)).toEqual([1, 6, 1]);
     expect(scene.items.every((item) => item.kind === "module")).toBe(true);
     expect(Array.from(scene.itemOfOp).every((id) => id >= 0 && !scene.items[id]!.expanded)).toBe(true);
   });
@@ -90,17 +100,99 @@ describe("opening view", () => {
   });
 });
 
+describe("stacks", () => {
+  // stem, three equal blocks, an unequal one; then two equal ones more, all in one chain
+  const modules: [string, number][] = [
+    ["", -1],
+    ["stem", 0],
+    ...[0, 1, 2, 3, 4, 5].map((i): [string, number] => [`blocks.${i}`, 0]),
+  ];
+  const ops = [1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 6, 6, 7, 7];
+  const chain = ops.slice(1).flatMap((_, i) => [i, i + 1]);
+  const labels = (p: Program, open: number[] = []): string[] => {
+    const t = buildTree(p);
+    return buildScene(p, t, new Set(open)).items.map(
+      (i) => `${i.label}${i.repeats > 1 ? ` × ${i.repeats}` : ""}`,
+    );
+  };
+
+  test("equal modules that follow each other are one box; what differs ends the run", () => {
+    expect(labels(tiny(modules, ops, chain))).toEqual([
+      "stem",
+      "blocks.0 – 2 × 3",
+      "blocks.3",
+      "blocks.4 – 5 × 2",
+    ]);
+  });
+
+  test("a stack opens into its modules and stands for all of their ops while closed", () => {
+    const p = tiny(modules, ops, chain);
+    const t = buildTree(p);
+    const closed = buildScene(p, t, new Set());
+    const stack = closed.items[1]!;
+    expect(Array.from(closed.itemOfOp).flatMap((id, op) => (id === stack.id ? [op] : []))).toEqual([
+      3, 4, 5, 6, 7, 8,
+    ]);
+    const opened = buildScene(p, t, new Set([keyOf(stack)]));
+    const frame = opened.items[1]!;
+    expect(frame.expanded).toBe(true);
+    expect(frame.children.map((id) => opened.items[id]!.label)).toEqual(["blocks.0", "blocks.1", "blocks.2"]);
+    expect(opened.edges.get(frame.id)).toEqual([2, 3, 3, 4]);
+    // Its first module has the same index and a key of its own.
+    const inner = buildScene(p, t, new Set([keyOf(stack), keyOf(opened.items[2]!)]));
+    expect(inner.items.filter((i) => i.expanded).map((i) => i.kind)).toEqual(["stack", "module"]);
+  });
+
+  test("equal branches of one input are no stack, nor modules with an op between them", () => {
+    const branches: [string, number][] = [
+      ["", -1],
+      ["q", 0],
+      ["k", 0],
+      ["v", 0],
+    ];
+    expect(labels(tiny(branches, [0, 1, 2, 3, 0], [0, 1, 0, 2, 0, 3, 1, 4, 2, 4, 3, 4]))).toEqual([
+      "add",
+      "q",
+      "k",
+      "v",
+      "add",
+    ]);
+    const blocks: [string, number][] = [
+      ["", -1],
+      ["a", 0],
+      ["b", 0],
+    ];
+    expect(labels(tiny(blocks, [1, 0, 2], [0, 1, 1, 2, 0, 2]))).toEqual(["a", "add", "b"]);
+  });
+
+  test("a module that is nothing but equal modules is the stack itself", () => {
+    const p = tiny(
+      [
+        ["", -1],
+        ["head", 0],
+        ["layers", 0],
+        ["layers.0", 2],
+        ["layers.1", 2],
+      ],
+      [1, 3, 4],
+      [0, 1, 1, 2],
+    );
+    expect(labels(p)).toEqual(["head", "layers × 2"]);
+    expect(labels(p, [2])).toEqual(["head", "layers × 2", "0", "1"]);
+  });
+});
+
 describe("collapse", () => {
   test("an edge appears once, between siblings of the innermost frame that holds both ends", () => {
-    // a = {0, 1}, b = {2, 3}; two op edges from a to b are one edge of the picture.
+    // a = {0, 1}, b = {2, 3, 4}; two op edges from a to b are one edge of the picture.
     const p = tiny(
       [
         ["", -1],
         ["a", 0],
         ["b", 0],
       ],
-      [1, 1, 2, 2],
-      [0, 1, 0, 2, 1, 3, 2, 3],
+      [1, 1, 2, 2, 2],
+      [0, 1, 0, 2, 1, 3, 2, 3, 3, 4],
     );
     const t = buildTree(p);
     const closed = buildScene(p, t, new Set());
@@ -113,7 +205,11 @@ describe("collapse", () => {
 
   test("expanding shows what is inside; ops inside are those of the subtree", () => {
     const layer = moduleAt("encoder.layer.2");
-    const opened = buildScene(program, tree, new Set([...openingModules(tree), layer]));
+    const opened = buildScene(
+      program,
+      tree,
+      new Set([...openingModules(tree), moduleAt("encoder.layer"), layer]),
+    );
     const frame = opened.items.find((i) => i.kind === "module" && i.index === layer)!;
     expect(frame.expanded).toBe(true);
     expect(frame.children.map((id) => opened.items[id]!.label)).toEqual([
@@ -131,7 +227,12 @@ describe("layout", () => {
   const scene = buildScene(
     program,
     tree,
-    new Set([...openingModules(tree), moduleAt("encoder.layer.2"), moduleAt("encoder.layer.2.attention")]),
+    new Set([
+      ...openingModules(tree),
+      moduleAt("encoder.layer"),
+      moduleAt("encoder.layer.2"),
+      moduleAt("encoder.layer.2.attention"),
+    ]),
   );
   const layout = layoutScene(scene);
   const box = (id: number): number[] => Array.from(layout.boxes.subarray(id * 4, id * 4 + 4));

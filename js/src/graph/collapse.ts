@@ -1,6 +1,7 @@
 /** Module tree → what is on screen: collapsed modules as boxes, expanded ones as frames, edges between them. */
 
 import type { Program } from "../protocol";
+import { findFollowers, repeatsIn, runsOf } from "./stacks";
 
 export interface ModuleTree {
   parent: Int32Array;
@@ -12,16 +13,25 @@ export interface ModuleTree {
   enter: Int32Array;
   exit: Int32Array;
   opCount: Int32Array;
+  /** the first op of each module or of any inside it */
+  first: Int32Array;
+  /** the module in whose box each op is: blocks.py's tree, in which equal modules have equal ops */
   opModule: Int32Array;
+  /** 1 for a module that repeats the sibling before it; see stacks.ts */
+  follows: Uint8Array;
   path: string[];
 }
 
-/** A box of the picture: a module or a single op. Parents come before their children. */
+/** A box of the picture: a module, a run of equal ones, or a single op. Parents come before their children. */
 export interface Item {
   id: number;
-  kind: "module" | "op";
-  /** module index or op index */
+  kind: "module" | "stack" | "op";
+  /** module index (the first one of a stack) or op index */
   index: number;
+  /** the modules that it stands for; none for an op */
+  modules: readonly number[];
+  /** how many equal modules it holds, for a stack and for a module that is nothing but such a run; else 1 */
+  repeats: number;
   label: string;
   /** id of the frame around it, -1 at the top */
   parent: number;
@@ -30,6 +40,10 @@ export interface Item {
   expandable: boolean;
   children: number[];
 }
+
+/** What says in a set that a box is open: the module, or ~module for the stack that begins with it. */
+export const keyOf = (item: Pick<Item, "kind" | "index">): number =>
+  item.kind === "stack" ? ~item.index : item.index;
 
 export interface Scene {
   items: Item[];
@@ -43,23 +57,23 @@ export interface Scene {
 export function buildTree(program: Program): ModuleTree {
   const { parent, path } = program.modules;
   const count = Math.max(1, program.modules.count);
-  const opModule = Int32Array.from(program.ops.module, (m) => (m >= 0 && m < count ? m : 0));
+  const opModule = Int32Array.from({ length: program.ops.count }, (_, op) => program.tree.leaf[op] ?? 0);
   const ops: number[][] = Array.from({ length: count }, () => []);
   const opCount = new Int32Array(count);
-  const firstOp = new Int32Array(count).fill(2 ** 31 - 1);
+  const first = new Int32Array(count).fill(2 ** 31 - 1);
   opModule.forEach((m, op) => {
     ops[m]!.push(op);
     opCount[m]!++;
-    if (op < firstOp[m]!) firstOp[m] = op;
+    if (op < first[m]!) first[m] = op;
   });
   const children: number[][] = Array.from({ length: count }, () => []);
   for (let m = count - 1; m > 0; m--) {
     const p = parent[m]!;
     opCount[p]! += opCount[m]!;
-    firstOp[p] = Math.min(firstOp[p]!, firstOp[m]!);
+    first[p] = Math.min(first[p]!, first[m]!);
     if (opCount[m]! > 0) children[p]!.push(m);
   }
-  for (const list of children) list.sort((a, b) => firstOp[a]! - firstOp[b]!);
+  for (const list of children) list.sort((a, b) => first[a]! - first[b]!);
   const enter = new Int32Array(count);
   const exit = new Int32Array(count);
   let clock = 0;
@@ -76,11 +90,16 @@ export function buildTree(program: Program): ModuleTree {
       stack.push([child, 0]);
     }
   }
-  return { parent, children, ops, enter, exit, opCount, opModule, path: path.length > 0 ? path : [""] };
+  const names = path.length > 0 ? path : [""];
+  const tree = { parent, children, ops, enter, exit, opCount, first, opModule, path: names };
+  return { ...tree, follows: findFollowers(program, tree) };
 }
 
-export const isInside = (tree: ModuleTree, module: number, ancestor: number): boolean =>
-  tree.enter[ancestor]! <= tree.enter[module]! && tree.enter[module]! < tree.exit[ancestor]!;
+export const isInside = (
+  tree: Pick<ModuleTree, "enter" | "exit">,
+  module: number,
+  ancestor: number,
+): boolean => tree.enter[ancestor]! <= tree.enter[module]! && tree.enter[module]! < tree.exit[ancestor]!;
 
 export function opsInside(tree: ModuleTree, module: number): number[] {
   const out: number[] = [];
@@ -96,34 +115,38 @@ function unwrapped(tree: ModuleTree, module: number): number {
   return m;
 }
 
-const OPENING_MODULES = 4;
+const OPENING_BOXES = 4;
 const OPENING_LIMIT = 48;
 
 /**
- * Modules to open at first, so that one sees several modules and no wall of boxes: while few modules are there and
- * one of them holds most of the ops, it is opened.
+ * Modules to open at first, so that one sees several boxes and no wall of them: while few are there and a module that
+ * is not itself a stack holds most of the ops, it is opened.
  */
 export function openingModules(tree: ModuleTree): Set<number> {
   const expanded = new Set<number>();
-  let visible = topLevel(tree, 0);
+  let visible = inside(tree, 0);
   let loose = tree.ops[unwrapped(tree, 0)]!.length;
-  for (;;) {
-    if (visible.length >= OPENING_MODULES) break;
-    const largest = visible.reduce((a, b) => (tree.opCount[b]! > tree.opCount[a]! ? b : a), visible[0] ?? -1);
-    if (largest < 0 || tree.opCount[largest]! * 2 < tree.opModule.length) break;
-    const inner = topLevel(tree, largest);
+  while (visible.length < OPENING_BOXES) {
+    const single = visible.filter((run) => run.length === 1).map((run) => run[0]!);
+    const largest = single.find(
+      (m) => repeatsIn(tree, m) === 1 && tree.opCount[m]! * 2 >= tree.opModule.length,
+    );
+    if (largest === undefined) break;
+    const inner = inside(tree, largest);
     const innerOps = tree.ops[largest]!.length;
     if (inner.length === 0 || visible.length + inner.length + loose + innerOps > OPENING_LIMIT) break;
     expanded.add(largest);
-    visible = [...visible.filter((m) => m !== largest), ...inner];
+    visible = [...visible.filter((run) => run[0] !== largest), ...inner];
     loose += innerOps;
   }
   return expanded;
 }
 
-/** Child modules as shown: wrappers skipped. */
-function topLevel(tree: ModuleTree, module: number): number[] {
-  return tree.children[unwrapped(tree, module)]!.map((m) => unwrapped(tree, m));
+/** What a module holds, as shown: wrappers skipped, equal modules together. */
+function inside(tree: ModuleTree, module: number): number[][] {
+  return runsOf(tree, tree.children[unwrapped(tree, module)]!).map((run) =>
+    run.length === 1 ? [unwrapped(tree, run[0]!)] : run,
+  );
 }
 
 function labelOf(tree: ModuleTree, module: number, frame: number): string {
@@ -133,78 +156,84 @@ function labelOf(tree: ModuleTree, module: number, frame: number): string {
   return label === "" ? "model" : label;
 }
 
+/** "encoder.layer.0 – 5": the first of a run and the end of the last one's path. */
+function stackLabel(tree: ModuleTree, run: readonly number[], frame: number): string {
+  const last = tree.path[run[run.length - 1]!]!;
+  return `${labelOf(tree, run[0]!, frame)} – ${last.slice(last.lastIndexOf(".") + 1)}`;
+}
+
 export function buildScene(program: Program, tree: ModuleTree, expanded: ReadonlySet<number>): Scene {
   const items: Item[] = [];
   const itemOfOp = new Int32Array(program.ops.count).fill(-1);
   const itemOfModule = new Int32Array(tree.parent.length || 1).fill(-1);
 
-  const addChildren = (module: number, frame: number, level: number): number[] => {
+  type Made = Pick<Item, "kind" | "index" | "modules" | "repeats" | "label">;
+  const add = (made: Made, parent: number, level: number): Item => {
+    const expandable = made.kind !== "op";
+    const open = expandable && expanded.has(keyOf(made));
+    const item: Item = {
+      ...made,
+      id: items.length,
+      parent,
+      level,
+      expandable,
+      expanded: open,
+      children: [],
+    };
+    items.push(item);
+    if (!open) for (const m of item.modules) itemOfModule[m] = item.id;
+    return item;
+  };
+  const addOp = (op: number, frame: number, level: number): number => {
+    const label = program.ops.opType[op] ?? "";
+    itemOfOp[op] = items.length;
+    return add({ kind: "op", index: op, modules: [], repeats: 1, label }, frame, level).id;
+  };
+  const frameModule = (frame: number): number => {
+    if (frame < 0) return -1;
+    const { kind, index } = items[frame]!;
+    return kind === "stack" ? tree.parent[index]! : index;
+  };
+  const addModule = (outer: number, frame: number, level: number): number => {
+    const index = unwrapped(tree, outer);
+    const label = labelOf(tree, index, frameModule(frame));
+    const repeats = repeatsIn(tree, index);
+    const item = add({ kind: "module", index, modules: [index], repeats, label }, frame, level);
+    if (item.expanded) item.children = addInside(index, item.id, level + 1);
+    return item.id;
+  };
+  const addStack = (modules: number[], frame: number, level: number): number => {
+    const label = stackLabel(tree, modules, frameModule(frame));
+    const made: Made = { kind: "stack", index: modules[0]!, modules, repeats: modules.length, label };
+    const item = add(made, frame, level);
+    if (item.expanded) item.children = modules.map((m) => addModule(m, item.id, level + 1));
+    return item.id;
+  };
+  const addInside = (module: number, frame: number, level: number): number[] => {
     const inner = unwrapped(tree, module);
     const ids: number[] = [];
     const modules = tree.children[inner]!;
     const direct = tree.ops[inner]!;
+    // The box of a module that is one run was drawn as the stack; opened, it shows the modules themselves.
+    const whole = frame >= 0 && items[frame]!.repeats > 1;
     // Modules and loose ops are merged by execution order so that the tree reads in the order things run.
     let d = 0;
-    for (const child of modules) {
-      const first = firstOpOf(tree, child);
-      for (; d < direct.length && direct[d]! < first; d++) ids.push(addOp(direct[d]!, frame, level));
-      ids.push(addModule(unwrapped(tree, child), frame, level));
+    for (const run of whole ? modules.map((m) => [m]) : runsOf(tree, modules)) {
+      for (; d < direct.length && direct[d]! < tree.first[run[0]!]!; d++)
+        ids.push(addOp(direct[d]!, frame, level));
+      ids.push(run.length > 1 ? addStack(run, frame, level) : addModule(run[0]!, frame, level));
     }
     for (; d < direct.length; d++) ids.push(addOp(direct[d]!, frame, level));
     return ids;
   };
-  const addOp = (op: number, frame: number, level: number): number => {
-    const id = items.length;
-    const label = program.ops.opType[op] ?? "";
-    items.push({
-      id,
-      kind: "op",
-      index: op,
-      label,
-      parent: frame,
-      level,
-      expanded: false,
-      expandable: false,
-      children: [],
-    });
-    itemOfOp[op] = id;
-    return id;
-  };
-  const addModule = (module: number, frame: number, level: number): number => {
-    const id = items.length;
-    const open = expanded.has(module);
-    const frameModule = frame >= 0 ? items[frame]!.index : -1;
-    const item: Item = {
-      id,
-      kind: "module",
-      index: module,
-      label: labelOf(tree, module, frameModule),
-      parent: frame,
-      level,
-      expanded: open,
-      expandable: true,
-      children: [],
-    };
-    items.push(item);
-    if (open) item.children = addChildren(module, id, level + 1);
-    else itemOfModule[module] = id;
-    return id;
-  };
 
-  const roots = addChildren(0, -1, 1);
+  const roots = addInside(0, -1, 1);
   // A collapsed module stands for everything below it; parents have smaller indices, so one pass suffices.
   for (let m = 1; m < itemOfModule.length; m++)
     if (itemOfModule[m] === -1 && tree.parent[m]! >= 0) itemOfModule[m] = itemOfModule[tree.parent[m]!]!;
   for (let op = 0; op < itemOfOp.length; op++)
     if (itemOfOp[op] === -1) itemOfOp[op] = itemOfModule[tree.opModule[op]!]!;
   return { items, roots, edges: liftEdges(program.edges, items, itemOfOp), itemOfOp };
-}
-
-function firstOpOf(tree: ModuleTree, module: number): number {
-  let best = tree.ops[module]![0] ?? Number.POSITIVE_INFINITY;
-  const child = tree.children[module]![0];
-  if (child !== undefined) best = Math.min(best, firstOpOf(tree, child));
-  return best;
 }
 
 /** Each op edge appears once: between the two siblings in the innermost frame that holds both ends. */

@@ -1,36 +1,36 @@
 /** The picture on canvas 2D. Reads positions and per-item values; decides nothing. */
 
 import { type Palette, rampColor, rampInk } from "../theme";
-import type { Scene } from "./collapse";
+import type { Item, Scene } from "./collapse";
 import { FRAME_TITLE, type Layout } from "./layout";
-
-export interface Camera {
-  x: number;
-  y: number;
-  scale: number;
-}
+import type { Box, Viewport } from "./viewport";
 
 export interface Marks {
   /** colour value in 0…1 of an item, NaN for "has none" */
   value(id: number): number;
+  /** whether the colours have a middle */
+  diverging: boolean;
   /** text at the right of a box */
   figure(id: number): string;
   /** 0 none, 1 some, 2 all ops of the box are selected */
   selected(id: number): 0 | 1 | 2;
   hover: number;
+  /** rectangle that is being drawn around boxes */
+  band: Box | null;
 }
 
 const RADIUS = 5;
 const FULL_TEXT_SCALE = 0.42;
+/** How far each card of a stack lies behind the one before it. */
+const CARD_OFFSET = 3;
 
 export function drawScene(
   ctx: CanvasRenderingContext2D,
-  size: { width: number; height: number; ratio: number },
+  { camera, size }: Viewport,
   scene: Scene,
   layout: Layout,
-  camera: Camera,
-  marks: Marks,
   palette: Palette,
+  marks: Marks,
 ): void {
   const { scale } = camera;
   ctx.setTransform(size.ratio, 0, 0, size.ratio, 0, 0);
@@ -63,17 +63,38 @@ export function drawScene(
   for (const item of scene.items) if (item.expanded && visible(item.id)) frame(item.id);
   edges();
   for (const item of scene.items) if (!item.expanded && visible(item.id)) box(item.id);
+  if (marks.band) rubberBand(marks.band);
 
-  function outline(id: number, inset: number): void {
+  function outline(id: number, behind = 0): void {
     const b = layout.boxes;
     ctx.beginPath();
-    ctx.roundRect(
-      b[id * 4]! + inset,
-      b[id * 4 + 1]! + inset,
-      b[id * 4 + 2]! - 2 * inset,
-      b[id * 4 + 3]! - 2 * inset,
-      RADIUS,
-    );
+    ctx.roundRect(b[id * 4]! + behind, b[id * 4 + 1]! + behind, b[id * 4 + 2]!, b[id * 4 + 3]!, RADIUS);
+  }
+
+  /** The edges of the cards below the top one. */
+  function cards(id: number, count: number, fill: string): void {
+    for (let card = Math.min(2, count - 1); card > 0; card--) {
+      outline(id, card * CARD_OFFSET);
+      ctx.fillStyle = palette.background;
+      ctx.fill();
+      ctx.globalAlpha = 0.65;
+      ctx.fillStyle = fill;
+      ctx.fill();
+      ctx.globalAlpha = 1;
+      ctx.strokeStyle = palette.border;
+      ctx.lineWidth = 1;
+      ctx.stroke();
+    }
+  }
+
+  function rubberBand(band: Box): void {
+    ctx.fillStyle = palette.accent;
+    ctx.globalAlpha = 0.12;
+    ctx.fillRect(band.x, band.y, band.width, band.height);
+    ctx.globalAlpha = 1;
+    ctx.strokeStyle = palette.accent;
+    ctx.lineWidth = 1 / scale;
+    ctx.strokeRect(band.x, band.y, band.width, band.height);
   }
 
   function border(id: number): void {
@@ -84,7 +105,7 @@ export function drawScene(
     ctx.lineWidth = chosen === 2 || hovered ? 2 : chosen === 1 ? 1.5 : 1;
     ctx.strokeStyle = chosen > 0 || hovered ? palette.accent : palette.border;
     ctx.setLineDash(chosen === 1 ? [5, 3] : []);
-    outline(id, 0);
+    outline(id);
     ctx.stroke();
     ctx.setLineDash([]);
   }
@@ -92,23 +113,13 @@ export function drawScene(
   function frame(id: number): void {
     const item = scene.items[id]!;
     const [x, y, w] = [layout.boxes[id * 4]!, layout.boxes[id * 4 + 1]!, layout.boxes[id * 4 + 2]!];
-    outline(id, 0);
+    outline(id);
     ctx.fillStyle = palette.surface;
     ctx.fill();
     border(id);
     if (!text) return;
     glyph(x, y + (FRAME_TITLE - 26) / 2, true, palette.muted);
-    label(
-      item.label,
-      marks.figure(id),
-      x,
-      y + FRAME_TITLE / 2 + 0.5,
-      w,
-      palette.text,
-      palette.muted,
-      true,
-      true,
-    );
+    label(item.label, figure(item), x, y + FRAME_TITLE / 2 + 0.5, w, palette.text, palette.muted, true, true);
   }
 
   function box(id: number): void {
@@ -121,17 +132,25 @@ export function drawScene(
       layout.boxes[id * 4 + 2]!,
       layout.boxes[id * 4 + 3]!,
     ];
-    outline(id, 0);
+    const fill = none ? palette.surface : rampColor(palette.dark, value, marks.diverging);
+    if (item.repeats > 1) cards(id, item.repeats, fill);
+    outline(id);
     ctx.fillStyle = palette.background;
     ctx.fill();
-    ctx.fillStyle = none ? palette.surface : rampColor(palette.dark, value);
+    ctx.fillStyle = fill;
     ctx.fill();
     border(id);
     if (!text) return;
-    const ink = none ? palette.text : rampInk(palette.dark, value);
+    const ink = none ? palette.text : rampInk(palette.dark, value, marks.diverging);
     const quiet = none ? palette.muted : ink;
     if (item.expandable) glyph(x, y + (h - 26) / 2, false, quiet);
-    label(item.label, marks.figure(id), x, y + h / 2 + 0.5, w, ink, quiet, item.expandable, false);
+    label(item.label, figure(item), x, y + h / 2 + 0.5, w, ink, quiet, item.expandable, false);
+  }
+
+  function figure(item: Item): string {
+    const own = marks.figure(item.id);
+    if (item.repeats === 1) return own;
+    return own === "" ? `× ${item.repeats}` : `× ${item.repeats} · ${own}`;
   }
 
   function glyph(x: number, y: number, minus: boolean, ink: string): void {

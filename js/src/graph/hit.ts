@@ -31,3 +31,21 @@ export function hitTest(scene: Scene, layout: Layout, x: number, y: number): Hit
   const dy = y - layout.boxes[found.id * 4 + 1]!;
   return { item: found, toggle: found.expandable && dx <= TOGGLE + 4 && dy <= TOGGLE + 6 };
 }
+
+/** Closed boxes that a rectangle touches. */
+export function boxesIn(
+  scene: Scene,
+  layout: Layout,
+  area: { x: number; y: number; width: number; height: number },
+): Item[] {
+  return scene.items.filter(({ id, expanded }) => {
+    const [x, y] = [layout.boxes[id * 4]!, layout.boxes[id * 4 + 1]!];
+    return (
+      !expanded &&
+      x <= area.x + area.width &&
+      y <= area.y + area.height &&
+      x + layout.boxes[id * 4 + 2]! >= area.x &&
+      y + layout.boxes[id * 4 + 3]! >= area.y
+    );
+  });
+}

@@ -25,6 +25,8 @@ interface Level {
 export const BOX_HEIGHT = 26;
 export const OP_HEIGHT = 20;
 export const FRAME_TITLE = 24;
+/** Room beside the label of a stack for how many there are. */
+const STACK_FIGURES = 124;
 const FRAME_PAD = 12;
 const NODE_GAP = 14;
 const RANK_GAP = 18;
@@ -49,7 +51,7 @@ export function layoutScene(scene: Scene): Layout {
       boxes[id * 4 + 2] = Math.max(level.width + 2 * FRAME_PAD, labelWidth(item.label, 90));
       boxes[id * 4 + 3] = level.height + FRAME_TITLE + FRAME_PAD;
     } else if (item.kind === "module") {
-      boxes[id * 4 + 2] = labelWidth(item.label, 84);
+      boxes[id * 4 + 2] = labelWidth(item.label, item.repeats > 1 ? STACK_FIGURES : 84);
       boxes[id * 4 + 3] = BOX_HEIGHT;
     } else {
       boxes[id * 4 + 2] = labelWidth(item.label, 46);

@@ -1,30 +1,79 @@
-/** Sums of the per-op and per-weight results up the module tree, for the boxes of the graph. */
+/** What the boxes of the graph can be coloured by, and the sums of it up the module tree. */
 
 import type { Priced } from "../estimate";
+import * as format from "../format";
 import type { Costs } from "../protocol";
 import type { ModuleTree } from "./collapse";
 
-export const METRICS = ["size", "latency", "bits"] as const;
+export const METRICS = [
+  "size",
+  "latency",
+  "error",
+  "bits",
+  "FLOPs",
+  "change of size",
+  "change of latency",
+] as const;
 export type Metric = (typeof METRICS)[number];
 
-/**
- * Position of a share of the largest value on the colour ramp. One embedding often outweighs everything else; the
- * square root keeps the rest apart, and the legend's ticks follow it. Bits are shown as they are.
- */
-export const scaled = (metric: Metric, share: number): number =>
-  metric === "bits" ? share : Math.sqrt(share);
-export const scaleInverse = (metric: Metric, at: number): number => (metric === "bits" ? at : at * at);
+/** Decibels at the quiet end of the scale of errors; its other end is 0 dB: as much noise as signal. */
+const QUIET_DB = 60;
+const MOST_BITS = 16;
 
-export interface ModuleSums {
+/** Whether a metric has a middle, so that its scale has two hues. */
+export const isDiverging = (metric: Metric): boolean => metric.startsWith("change");
+
+/** How each number of a metric is known. */
+export const certainty = (metric: Metric): string =>
+  metric === "latency" || metric === "change of latency" || metric === "error" ? "estimated" : "exact";
+
+/**
+ * Position of a value on the colour scale, 0…1; NaN stays NaN. One embedding often outweighs everything else: the
+ * square root keeps the rest apart, and the legend's ticks follow it. `most` is the largest value, where that is not
+ * given by the metric.
+ */
+export function position(metric: Metric, value: number, most: number): number {
+  const within = (at: number): number => (Number.isNaN(at) ? at : Math.min(1, Math.max(0, at)));
+  if (metric === "bits") return within(value / MOST_BITS);
+  if (metric === "error") return within(1 + (10 * Math.log10(value)) / QUIET_DB);
+  if (isDiverging(metric)) return within(0.5 + 0.5 * Math.sign(value) * Math.sqrt(Math.abs(value)));
+  return most > 0 ? within(Math.sqrt(value / most)) : 0;
+}
+
+/** The value at a position: what the ticks of the legend read. */
+export function valueAt(metric: Metric, at: number, most: number): number {
+  if (metric === "bits") return at * MOST_BITS;
+  if (metric === "error") return 10 ** (((at - 1) * QUIET_DB) / 10);
+  if (isDiverging(metric)) return Math.sign(at - 0.5) * (2 * at - 1) ** 2;
+  return at * at * most;
+}
+
+/** A value as it reads, with its unit. */
+export function say(metric: Metric, value: number): string {
+  if (Number.isNaN(value)) return "";
+  if (metric === "size") return format.bytes(value);
+  if (metric === "latency") return `${format.ABOUT}${format.milliseconds(value)}${format.THIN}ms`;
+  if (metric === "bits") return `${format.bits(value)}${format.THIN}bits`;
+  if (metric === "error") return value === 0 ? "no error" : format.decibels(value);
+  if (metric === "FLOPs") return format.flops(value);
+  return format.percentChange(1, 1 + value) || `0${format.THIN}%`;
+}
+
+export interface Sums {
   bytes: Float64Array;
   ms: Float64Array;
   elements: Float64Array;
+  /** squared error of the weights, and the sum of their squares */
+  error: Float64Array;
+  squares: Float64Array;
 }
 
-export const createSums = (modules: number): ModuleSums => ({
-  bytes: new Float64Array(modules),
-  ms: new Float64Array(modules),
-  elements: new Float64Array(modules),
+export const createSums = (count: number): Sums => ({
+  bytes: new Float64Array(count),
+  ms: new Float64Array(count),
+  elements: new Float64Array(count),
+  error: new Float64Array(count),
+  squares: new Float64Array(count),
 });
 
 /** First op that reads each weight; a shared weight counts there and nowhere else, so shares add up. */
@@ -38,30 +87,33 @@ export function weightOwners(costs: Costs): Int32Array {
   return owner;
 }
 
+/** Add what is in each module to the module around it, from the leaves up. */
+export function rollUp(tree: ModuleTree, ...columns: Float64Array[]): void {
+  for (const column of columns)
+    for (let m = column.length - 1; m > 0; m--) column[tree.parent[m]!]! += column[m]!;
+}
+
 export function sumModules(
   costs: Costs,
   tree: ModuleTree,
   owner: Int32Array,
   scheme: Uint16Array,
   priced: Priced,
-  out: ModuleSums,
+  out: Sums,
 ): void {
-  const { bytes, ms, elements } = out;
-  bytes.fill(0);
-  ms.fill(0);
-  elements.fill(0);
+  const { bytes, ms, elements, error, squares } = out;
+  for (const column of [bytes, ms, elements, error, squares]) column.fill(0);
   const schemes = costs.schemes.length;
+  const known = costs.signal.length > 0;
   for (let w = 0; w < owner.length; w++) {
     if (owner[w]! < 0) continue;
     const m = tree.opModule[owner[w]!]!;
-    bytes[m]! += costs.payloadBytes[w * schemes + scheme[w]!]!;
+    const at = w * schemes + scheme[w]!;
+    bytes[m]! += costs.payloadBytes[at]!;
     elements[m]! += costs.elements[w]!;
+    error[m]! += known ? costs.squaredError[at]! : Number.NaN;
+    squares[m]! += known ? costs.signal[w]! : Number.NaN;
   }
   for (let op = 0; op < priced.opMs.length; op++) ms[tree.opModule[op]!]! += priced.opMs[op]!;
-  for (let m = bytes.length - 1; m > 0; m--) {
-    const p = tree.parent[m]!;
-    bytes[p]! += bytes[m]!;
-    ms[p]! += ms[m]!;
-    elements[p]! += elements[m]!;
-  }
+  rollUp(tree, bytes, ms, elements, error, squares);
 }

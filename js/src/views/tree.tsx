@@ -23,8 +23,8 @@ export function GraphTree({ graph, uid }: { graph: GraphController; uid: string 
   const viewKey = useSignal("");
 
   useSignalEffect(() => {
-    graph.moved.value;
-    const { x, y, scale } = graph.camera;
+    graph.view.moved.value;
+    const { x, y, scale } = graph.view.camera;
     if (layer.current) layer.current.style.transform = `matrix(${scale},0,0,${scale},${x},${y})`;
     // A coarse key: the list is made again only when the camera went a good part of a screen.
     if (graph.picture.value.scene.items.length > ALL_ITEMS)
@@ -58,7 +58,7 @@ export function GraphTree({ graph, uid }: { graph: GraphController; uid: string 
     graph.reveal(id);
   };
   const open = (item: Item, expanded: boolean): void => {
-    graph.setExpanded(item.index, expanded);
+    graph.setExpanded(item, expanded);
     const next = graph.picture
       .peek()
       .scene.items.findIndex((i) => i.kind === item.kind && i.index === item.index);
@@ -127,18 +127,22 @@ export function GraphTree({ graph, uid }: { graph: GraphController; uid: string 
 function nameOf(graph: GraphController, item: Item): string {
   const { program } = graph.store;
   const state = graph.selectedState(item) === 1 ? ", partly selected" : "";
-  const metric = graph.metric.value;
-  const figure = untracked(() => graph.figure(item));
-  const share = figure === "" || metric === "bits" ? figure : `${figure} of ${metric}`;
+  const metric = graph.figures.metric.value;
+  const figure = untracked(() => graph.figures.figure(item));
+  const isShare = metric === "size" || metric === "latency" || metric === "FLOPs";
+  const share = figure === "" ? "" : isShare ? `${figure} of ${metric}` : `${metric} ${figure}`;
   const tail = `${share === "" ? "" : `, ${share}`}${state}`;
   if (item.kind === "op") return `${item.label} ${program.value.ops.name[item.index]}${tail}`;
-  const path = graph.tree.value.path[item.index] || "model";
-  return `${path}, ${format.plural(graph.tree.value.opCount[item.index]!, "op")}${tail}`;
+  const { path, opCount } = graph.tree.value;
+  const ops = item.modules.reduce((sum, m) => sum + opCount[m]!, 0);
+  const name = item.kind === "stack" ? item.label : path[item.index] || "model";
+  const alike = item.repeats > 1 ? `, ${item.repeats} built alike` : "";
+  return `${name}${alike}, ${format.plural(ops, "op")}${tail}`;
 }
 
 function inView(graph: GraphController, items: Item[], keep: number): Item[] {
-  const { x, y, scale } = graph.camera;
-  const { width, height } = graph.size;
+  const { x, y, scale } = graph.view.camera;
+  const { width, height } = graph.view.size;
   return items.filter((item) => {
     if (item.id === keep) return true;
     const box = graph.box(item.id);

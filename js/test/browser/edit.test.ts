@@ -12,6 +12,7 @@ import {
   get,
   item,
   mount,
+  mountOpen,
   paint,
   point,
   press,
@@ -28,8 +29,7 @@ const slider = (el: ParentNode, name = NAME): HTMLElement => byName(row(el, name
 
 describe("a drag", () => {
   test("re-prices totals, row and graph within the frame of the pointer event, kernel blocked", async () => {
-    const { el, model } = mount();
-    await settled();
+    const { el, model } = await mountOpen();
     const box = item(el, "encoder.layer.0,");
     const before = {
       size: value(el, "total-size"),

@@ -12,6 +12,7 @@ import {
   get,
   item,
   mount,
+  mountOpen,
   paint,
   point,
   press,
@@ -19,6 +20,7 @@ import {
   row,
   rows,
   settled,
+  toggleBox,
 } from "./page";
 
 afterEach(closeAll);
@@ -59,8 +61,7 @@ describe("selection", () => {
   });
 
   test("a row selected in the table marks its box in the graph, collapsed as it is", async () => {
-    const { el } = mount();
-    await settled();
+    const { el } = await mountOpen();
     const box = item(el, "encoder.layer.3,");
     const edge = (): string => {
       const canvas = get<HTMLCanvasElement>(el, "[data-testid=graph-canvas]");
@@ -130,8 +131,7 @@ describe("selection", () => {
 });
 
 test("hover is one for both: a row lights its box, a box its rows", async () => {
-  const { el } = mount();
-  await settled();
+  const { el } = await mountOpen();
   const box = item(el, "encoder.layer.1,");
   const canvas = get<HTMLCanvasElement>(el, "[data-testid=graph-canvas]");
   const picture = (): string => canvas.toDataURL();
@@ -225,16 +225,12 @@ describe("the table", () => {
 
 describe("the graph", () => {
   test("expands and collapses in place by double-click and by its corner", async () => {
-    const { el } = mount();
-    await settled();
+    const { el } = await mountOpen();
     const count = el.querySelectorAll("[role=treeitem]").length;
     const box = item(el, "encoder.layer.0,");
     const at = box.getBoundingClientRect();
     const canvas = get(el, "[data-testid=graph-canvas]");
-    canvas.dispatchEvent(
-      new MouseEvent("dblclick", { bubbles: true, clientX: at.left + at.width / 2, clientY: at.top + 6 }),
-    );
-    await settled();
+    await toggleBox(el, box);
     const opened = item(el, "encoder.layer.0,");
     expect(opened.ariaExpanded).toBe("true");
     expect(el.querySelectorAll("[role=treeitem]").length).toBe(count + 3);
@@ -263,7 +259,8 @@ describe("the graph", () => {
       await settled();
       return document.activeElement as HTMLElement;
     };
-    expect((await key("ArrowDown")).ariaLabel).toMatch(/^encoder\.layer,/);
+    expect((await key("ArrowDown")).ariaLabel).toMatch(/^encoder\.layer, 6 built alike,/);
+    expect((await key("ArrowRight")).ariaExpanded).toBe("true");
     expect((await key("ArrowDown")).ariaLabel).toMatch(/^encoder\.layer\.0,/);
     expect((await key("ArrowRight")).ariaExpanded).toBe("true");
     expect((await key("ArrowRight")).ariaLabel).toMatch(/^encoder\.layer\.0\.attention,/);
@@ -275,8 +272,7 @@ describe("the graph", () => {
   });
 
   test("colours follow the metric, and a drag on the background pans without selecting", async () => {
-    const { el, model } = mount();
-    await settled();
+    const { el, model } = await mountOpen();
     const box = item(el, "embeddings,");
     const size = paint(el, box);
     const select = get<HTMLSelectElement>(el, "select[aria-label='Colour by']");

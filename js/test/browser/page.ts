@@ -127,6 +127,23 @@ export function pressBox(el: ParentNode, target: HTMLElement, extra: PointerEven
   point(canvas, "pointerup", at, extra);
 }
 
+/** Double-click on a box of the graph: opens or closes it. */
+export async function toggleBox(el: ParentNode, target: HTMLElement): Promise<void> {
+  const { left, top, width } = target.getBoundingClientRect();
+  get(el, "[data-testid=graph-canvas]").dispatchEvent(
+    new MouseEvent("dblclick", { bubbles: true, clientX: left + width / 2, clientY: top + 6 }),
+  );
+  await settled();
+}
+
+/** Mount the views with the stack of layers open, each a box of its own. */
+export async function mountOpen(options: SyntheticOptions = {}): Promise<Page> {
+  const page = mount(options);
+  await settled();
+  await toggleBox(page.el, item(page.el, "encoder.layer,"));
+  return page;
+}
+
 /** Colour of the canvas inside a box, near its lower edge where there is no text. */
 export function paint(el: ParentNode, target: HTMLElement): string {
   const canvas = get<HTMLCanvasElement>(el, "[data-testid=graph-canvas]");

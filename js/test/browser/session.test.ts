@@ -16,6 +16,7 @@ import {
   get,
   item,
   mount,
+  mountOpen,
   paint,
   point,
   press,
@@ -272,8 +273,7 @@ test("names that are HTML, very long, right-to-left or emoji are text, and nothi
 
 test("a theme that switches live is followed, canvas included", async () => {
   document.body.dataset.jpThemeLight = "true";
-  const { el } = mount();
-  await settled();
+  const { el } = await mountOpen();
   const light = paint(el, item(el, "encoder.layer.0,"));
   const ground = getComputedStyle(get(el, ".tlr-header")).borderBottomColor;
   document.body.dataset.jpThemeLight = "false";

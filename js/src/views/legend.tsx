@@ -1,0 +1,44 @@
+import { useSignal, useSignalEffect } from "@preact/signals";
+import type { VNode } from "preact";
+import type { GraphController } from "../graph/controller";
+import { certainty, isDiverging, say, valueAt } from "../graph/metrics";
+import { rampGradient } from "../theme";
+
+const HINT = "Double-click a box to open it · drag to move · shift-drag to select";
+const TICKS = [0, 0.5, 1] as const;
+
+/** Legend of the colours, on which the box under the pointer is marked, and a line on that box. */
+export function Legend({ graph }: { graph: GraphController }): VNode {
+  const { figures } = graph;
+  const dark = graph.palette.value?.dark ?? false;
+  const metric = figures.metric.value;
+  const most = figures.most.value;
+  const line = useSignal("");
+  const mark = useSignal(Number.NaN);
+  useSignalEffect(() => {
+    const id = graph.hoveredItem();
+    const item = id >= 0 ? graph.picture.value.scene.items[id] : undefined;
+    line.value = item ? figures.describe(item) : "";
+    mark.value = item ? figures.position(item) : Number.NaN;
+  });
+  const how = certainty(metric);
+  return (
+    <div class="tlr-graph-foot">
+      <div class="tlr-legend" title={`Colour: ${metric}, ${how}`}>
+        <span class="tlr-legend-ramp" style={{ background: rampGradient(dark, isDiverging(metric)) }}>
+          {!Number.isNaN(mark.value) && (
+            <span class="tlr-legend-mark" style={{ left: `${mark.value * 100}%` }} />
+          )}
+        </span>
+        <span class="tlr-legend-ticks">
+          {TICKS.map((at) => (
+            <span key={at}>{say(metric, valueAt(metric, at, most))}</span>
+          ))}
+        </span>
+      </div>
+      <div class="tlr-readout tlr-ellipsis" title={line.value}>
+        <bdi>{line.value || HINT}</bdi>
+      </div>
+    </div>
+  );
+}
