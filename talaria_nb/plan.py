@@ -401,7 +401,9 @@ class Plan:
 
         return export.compress(self, path, own_tables=own_tables, sample_data=sample_data, progress=progress)
 
-    def verify(self, compressed: ct.models.MLModel | None = None, *, progress: bool = True) -> pd.DataFrame:
+    def verify(
+        self, compressed: ct.models.MLModel | str | os.PathLike[str] | None = None, *, progress: bool = True
+    ) -> pd.DataFrame:
         """Compare predicted with actual bytes and values; see `talaria_nb.verify.verify`."""
         from talaria_nb import verify
 

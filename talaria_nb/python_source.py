@@ -15,6 +15,17 @@ _ABOUT_SAMPLES = (
     "# Its version 9.0 keeps the ranges of the last sample alone (apple/coremltools issue 2704): put the widest last.",
 )
 
+_AS_SCRIPT = (
+    "",
+    'if __name__ == "__main__":  # python this_file.py model.mlpackage compressed.mlpackage',
+    "    import sys",
+    "",
+    "    import coremltools as ct",
+    "",
+    "    compress(ct.models.MLModel(sys.argv[1], skip_model_load=True)).save(sys.argv[2])",
+    "",
+)
+
 
 def to_python(plan: Plan, *, explicit: bool = False) -> str:
     """Write a plan as Python source that needs coremltools alone.
@@ -29,8 +40,9 @@ def to_python(plan: Plan, *, explicit: bool = False) -> str:
     Returns
     -------
     str
-        Source that defines `compress(mlmodel)`. It runs as it stands; for a plan with int8 activations it is
-        `compress(mlmodel, sample_data)`, which needs a Mac, because coremltools runs the model on the samples.
+        Source that defines `compress(mlmodel)`, and runs as a script with the paths of two packages: the model's, and
+        where to save what it becomes. For a plan with int8 activations it is `compress(mlmodel, sample_data)` alone,
+        which needs a Mac, because coremltools runs the model on the samples.
     """
     lines = [
         f'"""Compress {_one_line(plan.model.program.name)} with coremltools as planned in talaria-nb."""',
@@ -57,6 +69,7 @@ def to_python(plan: Plan, *, explicit: bool = False) -> str:
         *steps,
         "    return mlmodel",
         "",
+        *(_AS_SCRIPT if parameters == "mlmodel" else ()),
     ]
     return "\n".join(lines)
 

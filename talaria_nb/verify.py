@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import coremltools as ct
 import numpy as np
 import pandas as pd
 from sklearn.metrics import pairwise_distances_argmin_min
@@ -17,12 +18,14 @@ from talaria_nb.devices import devices
 from talaria_nb.distortion import dequantized, squared_errors
 from talaria_nb.export import compress, constexprs
 from talaria_nb.legality import Subject, grouped_axis, table_counts
+from talaria_nb.package import check, open_package, parse
 from talaria_nb.read import mil_function
 from talaria_nb.schemes import Float16, Palettize, Prune, Scheme, is_determined, part
 from talaria_nb.weight_bytes import stored_weight, weight_file_bytes
 
 if TYPE_CHECKING:
-    import coremltools as ct
+    import os
+
     from numpy.typing import NDArray
 
     from talaria_nb.plan import Plan
@@ -44,7 +47,9 @@ _EXACT_TOLERANCE = 1e-3
 """How far values that are known beforehand may be off, over the largest of them: one step of float16 arithmetic."""
 
 
-def verify(plan: Plan, compressed: ct.models.MLModel | None = None, *, progress: bool = True) -> pd.DataFrame:
+def verify(
+    plan: Plan, compressed: ct.models.MLModel | str | os.PathLike[str] | None = None, *, progress: bool = True
+) -> pd.DataFrame:
     """Compare what was predicted with what coremltools wrote, sizes and values.
 
     Parameters
@@ -52,8 +57,8 @@ def verify(plan: Plan, compressed: ct.models.MLModel | None = None, *, progress:
     plan
         The plan that `compressed` was made from.
     compressed
-        What `plan.compress()` returned, or what coremltools made of `plan.optimization_configs()`; None compresses now,
-        which a plan with int8 activations needs samples for.
+        What `plan.compress()` returned, or what coremltools made of `plan.optimization_configs()`, or the path of an
+        .mlpackage that it was saved in; None compresses now, which a plan with int8 activations needs samples for.
     progress
         Whether a progress bar shows while it compresses.
 
@@ -73,8 +78,10 @@ def verify(plan: Plan, compressed: ct.models.MLModel | None = None, *, progress:
     ------
     ExportError
         If compression fails.
+    LoadError
+        If the package is none, or damaged.
     """
-    mlmodel = compress(plan, progress=progress) if compressed is None else compressed
+    mlmodel = compress(plan, progress=progress) if compressed is None else _opened(compressed)
     found = constexprs(mlmodel, plan)
     dense = {op.name: op for op in walk(mil_function(mlmodel)) if op.op_type == "const"}
     program = plan.model.program
@@ -121,7 +128,19 @@ def dequantized_weights(mlmodel: ct.models.MLModel) -> dict[str, np.ndarray]:
     dict of str to numpy.ndarray
         Const name of each compressed weight → its values, float16 or float32, in the weight's own shape.
     """
-    return {weight: dense_value(op) for weight, op in constexprs(mlmodel).items()}
+    return {weight: dense_value(op) for weight, op in constexprs(_opened(mlmodel)).items()}
+
+
+def _opened(compressed: ct.models.MLModel | str | os.PathLike[str]) -> ct.models.MLModel:
+    """Return a model whose program is in memory, which it is not where coremltools read the package."""
+    mlmodel = (
+        compressed if isinstance(compressed, ct.models.MLModel) else open_package(Path(compressed), progress=False)
+    )
+    if mlmodel._mil_program is None:  # noqa: SLF001 - filled as coremltools itself does after a conversion
+        name = Path(mlmodel.package_path or "The model").name
+        check(mlmodel, name)
+        mlmodel._mil_program = parse(mlmodel, name)  # noqa: SLF001
+    return mlmodel
 
 
 def _activation_rows(plan: Plan, mlmodel: ct.models.MLModel) -> list[tuple[str, int, int, float, float, float, str]]:

@@ -2,19 +2,23 @@ from __future__ import annotations
 
 import errno
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import coremltools as ct
 import coremltools.optimize.coreml as cto
 import numpy as np
+import pandas as pd
 import pytest
 from coremltools.optimize.coreml import _quantization_passes
 
 import models
 import talaria_nb as tnb
 from talaria_nb import export
-from talaria_nb.errors import ExportError
+from talaria_nb.errors import ExportError, LoadError
 from talaria_nb.export import save
 from talaria_nb.read import mil_function
 from talaria_nb.verify import dequantized_weights
@@ -65,6 +69,38 @@ def test_python_source_runs_as_it_stands(mixed: tnb.Plan) -> None:
     exec(mixed.to_python(), namespace)  # noqa: S102 - running it is the test
     compressed = namespace["compress"](mixed.model.mlmodel)  # type: ignore[operator]
     assert mixed.verify(compressed)["match"].all()
+
+
+def test_python_source_is_a_script(mixed: tnb.Plan, tmp_path: Path) -> None:
+    """It finds the weights of the package by name, and what it saves is the package that was planned."""
+    script, model, small = tmp_path / "compress.py", tmp_path / "unet.mlpackage", tmp_path / "small.mlpackage"
+    script.write_text(mixed.to_python(), encoding="utf-8")
+    save(mixed.model.mlmodel, model)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    subprocess.run([sys.executable, "-I", str(script), str(model), str(small)], cwd=elsewhere, check=True)
+    expected = mixed.compress(tmp_path / "ours.mlpackage", own_tables=False)
+    assert "exactly as predicted" in mixed.verify(small).attrs["verdict"]
+    theirs = Path("Data/com.apple.CoreML/weights/weight.bin")
+    assert (small / theirs).read_bytes() == (Path(expected.package_path) / theirs).read_bytes()
+
+
+def test_verify_reads_a_package(mixed: tnb.Plan, tmp_path: Path) -> None:
+    path = tmp_path / "small.mlpackage"
+    in_memory = mixed.verify(mixed.compress(path))
+    opened = ct.models.MLModel(str(path), skip_model_load=True)
+    for given in (opened, path, str(path)):
+        found = mixed.verify(given)
+        pd.testing.assert_frame_equal(found, in_memory)
+        assert found.attrs["verdict"] == in_memory.attrs["verdict"]
+    assert dequantized_weights(ct.models.MLModel(str(path), skip_model_load=True)).keys() == {
+        weight for weight, scheme in mixed.schemes.items() if scheme != tnb.Float16()
+    }
+    with pytest.raises(LoadError, match="There is no file"):
+        mixed.verify(tmp_path / "none.mlpackage")
+    (path / "Data/com.apple.CoreML/weights/weight.bin").write_bytes(b"")
+    with pytest.raises(LoadError, match=r"small\.mlpackage is damaged"):
+        mixed.verify(ct.models.MLModel(str(path), skip_model_load=True))
 
 
 def test_python_source_of_the_float16_plan_changes_nothing() -> None:
