@@ -1,108 +1,122 @@
-/** Columns of the ops table: what they show, how they sort, and which stay when the table is narrow. */
+/** Columns of the ops table: which there are, which stay when the table is narrow, and by which it is sorted. */
 
-import { BOUNDS } from "./estimate";
-import { measuredOp, measuredUnit } from "./measured";
+import * as format from "./format";
+import type { Bins, Range } from "./histogram";
 import type { Column, Program } from "./protocol";
-import { decibelsOf, opNoise } from "./sqnr";
-import type { Store } from "./store";
 
 export type ColumnKey =
   | "name"
   | "op_type"
   | "output"
   | "module"
+  | "module_class"
   | "source"
   | "scheme"
   | "bits"
+  | "bits_per_weight"
+  | "elements"
   | "size"
+  | "size_share"
   | "error"
   | "latency"
+  | "latency_share"
+  | "energy"
+  | "flops"
+  | "activation_bytes"
   | "bound"
   | "unit";
+
+export type ColumnGroup = "op" | "weights" | "time and energy" | "work";
 
 export interface TableColumn {
   key: ColumnKey;
   title: string;
-  /** keys of `program.columns` whose text is the tooltip, best first */
+  /** where the column chooser lists it */
+  group: ColumnGroup;
+  /** keys of `program.columns` whose text is the tooltip, best first; or a sentence of our own */
   meta: string[];
+  about?: string;
   /** pixels; the first column takes what is left */
   width: number;
-  /** columns with a higher number go first when there is no room */
-  optional: number;
+  /** columns with a higher number go first when there is no room; those without one are shown only when chosen */
+  optional?: number;
   numeric: boolean;
   /** whether the first click puts the lowest on top: there the lowest is what one looks for */
   lowFirst?: boolean;
 }
 
+const text = (
+  key: ColumnKey,
+  title: string,
+  group: ColumnGroup,
+  width: number,
+  rest: Partial<TableColumn> = {},
+): TableColumn => ({ key, title, group, meta: [key], width, numeric: false, ...rest });
+
+const figure = (
+  key: ColumnKey,
+  title: string,
+  group: ColumnGroup,
+  width: number,
+  rest: Partial<TableColumn> = {},
+): TableColumn => ({ key, title, group, meta: [key], width, numeric: true, ...rest });
+
 export const TABLE_COLUMNS: readonly TableColumn[] = [
-  { key: "name", title: "name", meta: ["name"], width: 132, optional: 0, numeric: false },
-  { key: "op_type", title: "op", meta: ["op_type"], width: 84, optional: 2, numeric: false },
-  {
-    key: "output",
-    title: "output",
-    meta: ["output", "output_shape"],
-    width: 92,
-    optional: 4,
-    numeric: false,
-  },
-  { key: "module", title: "module", meta: ["module"], width: 150, optional: 1, numeric: false },
-  { key: "source", title: "source", meta: ["source"], width: 150, optional: 5, numeric: false },
-  { key: "scheme", title: "scheme", meta: ["scheme"], width: 104, optional: 0, numeric: false },
-  {
-    key: "bits",
-    title: "bits",
-    meta: ["bits", "nbits", "bits_per_weight"],
-    width: 134,
-    optional: 0,
-    numeric: true,
-  },
-  {
-    key: "size",
-    title: "size",
-    meta: ["size", "weight_bytes", "size_bytes"],
-    width: 138,
-    optional: 0,
-    numeric: true,
-  },
-  {
-    key: "error",
-    title: "weight error",
-    meta: ["sqnr_db"],
-    width: 126,
-    optional: 0.5,
-    numeric: true,
-    lowFirst: true,
-  },
-  {
-    key: "latency",
-    title: "latency ms",
-    meta: ["latency", "latency_ms"],
-    width: 140,
-    optional: 0,
-    numeric: true,
-  },
-  { key: "bound", title: "bound", meta: ["bound"], width: 124, optional: 3, numeric: false },
-  { key: "unit", title: "unit", meta: ["unit"], width: 96, optional: 6, numeric: false },
+  text("name", "name", "op", 132, { optional: 0 }),
+  text("op_type", "op", "op", 76, { optional: 0.7 }),
+  text("output", "output", "op", 92, { optional: 4, meta: ["output", "output_shape"] }),
+  text("module", "module", "op", 150, { optional: 1 }),
+  text("module_class", "class", "op", 120, { about: "Class of the module whose code made the op." }),
+  text("source", "source", "op", 150, { optional: 5 }),
+  text("scheme", "scheme", "weights", 96, { optional: 0 }),
+  figure("bits", "bits", "weights", 128, { optional: 0 }),
+  figure("bits_per_weight", "bits per weight", "weights", 112, {
+    about:
+      "Stored bits of the weights that the op reads over their elements, tables and scales included (exact).",
+  }),
+  figure("elements", "elements", "weights", 88, {
+    about: "Elements of the weights that the op reads (exact).",
+  }),
+  figure("size", "size", "weights", 120, { optional: 0, meta: ["size", "weight_bytes", "size_bytes"] }),
+  figure("size_share", "% of size", "weights", 80, {
+    about:
+      "Bytes of the op's weights as stored, of those of all ops. A tied weight counts for each op that reads it.",
+  }),
+  figure("error", "weight error", "weights", 110, { optional: 0.5, meta: ["sqnr_db"], lowFirst: true }),
+  figure("latency", "latency ms", "time and energy", 116, { optional: 0, meta: ["latency", "latency_ms"] }),
+  figure("latency_share", "% of latency", "time and energy", 92, {
+    about: "Time of the op, of the time of all ops (estimated).",
+  }),
+  figure("energy", "energy µJ", "time and energy", 92, {
+    meta: ["energy_mj"],
+    about: "Energy of the op (a rough guess).",
+  }),
+  text("bound", "bound", "time and energy", 124, { optional: 3 }),
+  text("unit", "unit", "time and energy", 96, { optional: 6 }),
+  figure("flops", "FLOPs", "work", 88),
+  figure("activation_bytes", "activations", "work", 92),
 ];
 
-const NAME_IDEAL = 184;
+const NAME_IDEAL = 168;
 
 /** In a narrow table the fixed columns give some of their width to the name. */
 const TIGHT_BELOW = 700;
-const TIGHT: Partial<Record<ColumnKey, number>> = { scheme: 92, bits: 112, size: 128, latency: 140 };
+const TIGHT: Partial<Record<ColumnKey, number>> = { scheme: 88, bits: 112, size: 116, latency: 112 };
 
-/** The columns that fit, in their order; that of errors only once there are any. */
-export function columnsFor(width: number, errors: boolean): TableColumn[] {
-  if (width < TIGHT_BELOW)
-    return TABLE_COLUMNS.filter((c) => c.optional === 0).map((c) => ({
-      ...c,
-      width: TIGHT[c.key] ?? c.width,
-    }));
+/** The columns that were chosen; else those that fit, in their order, that of errors only once there are any. */
+export function columnsFor(
+  width: number,
+  errors: boolean,
+  chosen: readonly ColumnKey[] | null = null,
+): TableColumn[] {
+  if (chosen) return TABLE_COLUMNS.filter((c) => c.key === "name" || chosen.includes(c.key));
+  const always = TABLE_COLUMNS.filter((c) => c.optional === 0);
+  if (width < TIGHT_BELOW) return always.map((c) => ({ ...c, width: TIGHT[c.key] ?? c.width }));
   let room = width - NAME_IDEAL + TABLE_COLUMNS[0]!.width;
-  for (const c of TABLE_COLUMNS) if (c.optional === 0) room -= c.width;
-  const kept = new Set(TABLE_COLUMNS.filter((c) => c.optional === 0));
-  const optional = TABLE_COLUMNS.filter((c) => c.optional > 0 && (errors || c.key !== "error"));
-  for (const c of optional.sort((a, b) => a.optional - b.optional)) {
+  for (const c of always) room -= c.width;
+  const kept = new Set(always);
+  const optional = TABLE_COLUMNS.filter((c) => (c.optional ?? 0) > 0 && (errors || c.key !== "error"));
+  for (const c of optional.sort((a, b) => a.optional! - b.optional!)) {
     if (room < c.width) break;
     room -= c.width;
     kept.add(c);
@@ -120,7 +134,7 @@ export const column = (program: Program, ...keys: string[]): Column | undefined 
 
 export function tooltip(program: Program, c: TableColumn): string {
   const meta = column(program, ...c.meta);
-  if (!meta) return c.title;
+  if (!meta) return c.about ?? c.title;
   const facts = [meta.unit, meta.certainty === "text" ? "" : meta.certainty].filter((s) => s !== "");
   return `${meta.description || meta.title}${facts.length > 0 ? ` (${facts.join(", ")})` : ""}`;
 }
@@ -128,66 +142,6 @@ export function tooltip(program: Program, c: TableColumn): string {
 export interface SortKey {
   key: ColumnKey;
   descending: boolean;
-}
-
-type Value = (op: number) => number | string;
-
-function sortValue(store: Store, key: ColumnKey): Value {
-  const program = store.program.peek();
-  const costs = store.costs.peek();
-  const scheme = store.history.peek().scheme;
-  const { live } = store;
-  switch (key) {
-    case "name":
-      return (op) => program.ops.name[op]!;
-    case "op_type":
-      return (op) => program.ops.opType[op]!;
-    case "output":
-      return (op) => program.ops.output[op]!;
-    // Modules are numbered in the order they run, which serves better than the alphabet.
-    case "module":
-      return (op) => program.ops.module[op]!;
-    case "source":
-      return (op) => program.ops.source[op]!;
-    case "size":
-      return (op) => live.opBytes[op]!;
-    case "error":
-      return (op) => decibelsOf(opNoise(costs, scheme, op));
-    case "latency":
-      return (op) => measuredOp(store, op)?.ms ?? live.opMs[op]!;
-    case "bound":
-      return (op) => BOUNDS[live.bound[op]!]!;
-    case "unit":
-      return (op) => measuredUnit(store, op) || (costs.units[costs.unit[op]!] ?? "");
-    case "scheme":
-    case "bits":
-      return (op) => {
-        let bits = 0;
-        let name = "";
-        for (let i = costs.opWeightsStart[op]!; i < costs.opWeightsStart[op + 1]!; i++) {
-          const info = costs.schemes[scheme[costs.opWeights[i]!]!]!;
-          if (bits === 0 || info.nbits < bits) bits = info.nbits;
-          if (info.family !== costs.schemes[0]!.family || name === "") name = info.familyLabel;
-        }
-        return key === "bits" ? bits : name;
-      };
-  }
-}
-
-/** Ops in the order of the keys; equal ones stay in execution order. */
-export function sortOps(store: Store, ops: readonly number[], keys: readonly SortKey[]): number[] {
-  const values = keys.map(({ key, descending }) => {
-    const value = sortValue(store, key);
-    const column = new Map(ops.map((op) => [op, value(op)]));
-    return { column, sign: descending ? -1 : 1 };
-  });
-  return [...ops].sort((a, b) => {
-    for (const { column, sign } of values) {
-      const [x, y] = [column.get(a)!, column.get(b)!];
-      if (x !== y) return (x < y ? -1 : 1) * sign;
-    }
-    return a - b;
-  });
 }
 
 /** A click sorts by the column, or turns its direction; with shift it becomes or stays a second key. */
@@ -199,18 +153,37 @@ export function nextSort(sort: readonly SortKey[], c: TableColumn, second: boole
   return [...sort.slice(0, 1), next];
 }
 
-/** Ops whose name, type, module or source holds every word of the query. */
-export function searchOps(program: Program, query: string): number[] {
-  const { ops, modules } = program;
-  const words = query.toLowerCase().split(/\s+/).filter(Boolean);
-  const found: number[] = [];
-  for (let op = 0; op < ops.count; op++) {
-    if (words.length > 0) {
-      const module = modules.path[ops.module[op]!] ?? "";
-      const text = `${ops.name[op]}\n${ops.opType[op]}\n${module}\n${ops.source[op]}`.toLowerCase();
-      if (!words.every((word) => text.includes(word))) continue;
-    }
-    found.push(op);
+/** A number of a column as people read it, with its unit. */
+export function written(key: ColumnKey, value: number): string {
+  switch (key) {
+    case "size":
+    case "activation_bytes":
+      return format.bytes(value);
+    case "elements":
+    case "flops":
+      return format.quantity(value);
+    case "size_share":
+    case "latency_share":
+      return `${format.digits(value, 2)}${format.THIN}%`;
+    case "error":
+      return `${value.toFixed(1).replace("-", format.MINUS)}${format.THIN}dB`;
+    case "latency":
+      return `${format.milliseconds(value)}${format.THIN}ms`;
+    case "energy":
+      return `${format.digits(value, 2)}${format.THIN}µJ`;
+    default:
+      return `${format.bits(value)}${format.THIN}bits`;
   }
-  return found;
+}
+
+/** A range that the table is filtered by: "≥ 12 KB", "4 – 8 bits". */
+export function rangeText(key: ColumnKey, bins: Bins, [low, high]: Range): string {
+  const { edges, whole } = bins;
+  const most = whole ? high - 1 : high;
+  if (whole && low === most) return written(key, low);
+  if (low <= edges[0]!) return `${whole ? "≤" : "<"}${format.THIN}${written(key, most)}`;
+  if (high >= edges[edges.length - 1]!) return `≥${format.THIN}${written(key, low)}`;
+  const [a, b] = [written(key, low), written(key, most)];
+  const unit = b.slice(b.lastIndexOf(format.THIN));
+  return `${a.endsWith(unit) ? a.slice(0, -unit.length) : a}${format.THIN}–${format.THIN}${b}`;
 }

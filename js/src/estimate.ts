@@ -29,6 +29,7 @@ export interface Priced {
   stored: Uint8Array;
   opMs: Float64Array;
   opBytes: Float64Array;
+  opMj: Float64Array;
   /** index into BOUNDS */
   bound: Uint8Array;
 }
@@ -58,6 +59,7 @@ export function createPriced(costs: Costs): Priced {
     stored: new Uint8Array(costs.sharedFileBytes.length),
     opMs: new Float64Array(ops),
     opBytes: new Float64Array(ops),
+    opMj: new Float64Array(ops),
     bound: new Uint8Array(ops),
   };
 }
@@ -164,7 +166,7 @@ export function price(costs: Costs, scheme: Uint16Array, out: Priced, int8?: Uin
   out.peakMemoryBytes = costs.fixedMemoryBytes + resident;
 
   const { launchMs, opWeights, opWeightsStart, opWeightsShare, int8Ops, int8Ms, int8Schemes } = costs;
-  const { opMs, opBytes, bound } = out;
+  const { opMs, opBytes, opMj, bound } = out;
   let latency = costs.dispatchMs;
   let energy = costs.dispatchMj;
   let eight = 0;
@@ -204,7 +206,9 @@ export function price(costs: Costs, scheme: Uint16Array, out: Priced, int8?: Uin
     const byWeights = memory > (products + traffic) * (1 + costs.rounding);
     bound[o] = launch >= busy ? 0 : byWeights ? 2 : traffic > products ? 3 : 1;
     latency += ms;
-    energy += costs.workMj[o]! + costs.byteMj[o]! * moved + costs.activeW[o]! * ms;
+    const mj = costs.workMj[o]! + costs.byteMj[o]! * moved + costs.activeW[o]! * ms;
+    opMj[o] = mj;
+    energy += mj;
   }
   out.latencyMs = latency;
   const change = costs.startMs > 0 ? Math.abs(Math.log(latency / costs.startMs)) : 0;

@@ -46,6 +46,16 @@ export function bytesChange(before: number, after: number): string {
   return `${bytes(before)} ${ARROW} ${bytes(after)}`;
 }
 
+const THOUSANDS = ["", "K", "M", "G", "T"] as const;
+
+/** Three significant digits and a power of a thousand: "1.23 M". */
+export function quantity(value: number): string {
+  let exponent = 0;
+  for (let rest = Math.abs(value); rest >= 999.5 && exponent < THOUSANDS.length - 1; rest /= 1000) exponent++;
+  if (exponent === 0) return digits(value);
+  return digits(value / 1000 ** exponent) + THIN + THOUSANDS[exponent];
+}
+
 export function grouped(value: number): string {
   const rounded = Math.round(value);
   const plain = String(Math.abs(rounded)).replace(/\B(?=(\d{3})+$)/g, THIN);

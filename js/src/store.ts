@@ -8,6 +8,7 @@ import { decodeKept, decodeSnapshots, type KeptPlan, packKept } from "./baseline
 import { decodeErrors, decodeEvaluations, type Errors, type Evaluated } from "./errors";
 import { createPriced, type Priced, price, type Totals, totalsOf } from "./estimate";
 import { Exports } from "./exports";
+import { OPENING, type TableView } from "./filters";
 import { applyEdit, fold, type HistoryState } from "./history";
 import { decodeMeasured, type Measured } from "./measured";
 import {
@@ -69,6 +70,8 @@ export class Store {
   readonly history: Signal<HistoryState>;
   readonly selection: Signal<Selection>;
   readonly hover: Signal<Hover> = signal(null);
+  /** what a person set up in the table: plain data, the same for all tables of the session */
+  readonly tableView: Signal<TableView> = signal(OPENING);
   readonly preferredFamily: Signal<string>;
   /** weights that could not take the last choice */
   readonly skipped: Signal<number> = signal(0);
@@ -173,15 +176,20 @@ export class Store {
   }
 
   /** Weights read by these ops, each once; all weights for no ops. */
-  weightsOf(ops: readonly number[]): ArrayLike<number> {
+  weightsOf(ops: ArrayLike<number>): ArrayLike<number> {
     const costs = this.costs.value;
     if (ops.length === 0) return Int32Array.from({ length: costs.elements.length }, (_, w) => w);
     const { opWeights, opWeightsStart } = costs;
     if (ops.length === 1) return opWeights.subarray(opWeightsStart[ops[0]!]!, opWeightsStart[ops[0]! + 1]!);
-    const seen = new Set<number>();
-    for (const op of ops)
-      for (let i = opWeightsStart[op]!; i < opWeightsStart[op + 1]!; i++) seen.add(opWeights[i]!);
-    return Int32Array.from(seen);
+    const seen = new Uint8Array(costs.elements.length);
+    const found: number[] = [];
+    for (let at = 0; at < ops.length; at++)
+      for (let i = opWeightsStart[ops[at]!]!; i < opWeightsStart[ops[at]! + 1]!; i++) {
+        const w = opWeights[i]!;
+        if (seen[w] === 0) found.push(w);
+        seen[w] = 1;
+      }
+    return Int32Array.from(found);
   }
 
   get scheme(): Uint16Array {

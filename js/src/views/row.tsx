@@ -1,9 +1,10 @@
 import { useComputed } from "@preact/signals";
 import type { VNode } from "preact";
-import type { ColumnKey, TableColumn } from "../columns";
+import { type ColumnKey, type TableColumn, written } from "../columns";
 import { BOUNDS } from "../estimate";
 import * as format from "../format";
 import { measuredOp, measuredUnit } from "../measured";
+import { numberOf } from "../opValues";
 import { type Noise, opNoise } from "../sqnr";
 import type { Store } from "../store";
 import { Bits } from "./bits";
@@ -107,7 +108,25 @@ function Cell({ store, op, active, most, column }: RowProps & { column: ColumnKe
       return <Text value={BOUNDS[store.live.bound[op]!]!} />;
     case "unit":
       return <UnitCell store={store} op={op} />;
+    case "module_class":
+      return <Text value={modules.className[ops.module[op]!] ?? ""} tail={8} />;
+    default:
+      return <NumberCell store={store} op={op} column={column} />;
   }
+}
+
+/** A figure of the op alone, exact ones in full on hover. */
+function NumberCell({ store, op, column }: { store: Store; op: number; column: ColumnKey }): VNode | null {
+  store.totals.value;
+  const value = numberOf(store, column, op);
+  if (Number.isNaN(value)) return null;
+  const exact = column === "flops" || column === "elements" || column === "activation_bytes";
+  const rough = column === "energy" || column === "latency_share";
+  return (
+    <span class="tlr-text" title={exact ? format.grouped(value) : undefined}>
+      {(rough ? format.ABOUT : "") + written(column, value)}
+    </span>
+  );
 }
 
 /** Where the op runs; on hover, why it left the Neural Engine. */

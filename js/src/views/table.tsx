@@ -1,36 +1,31 @@
-import { useComputed, useSignal, useSignalEffect } from "@preact/signals";
-import { elementScroll, observeElementOffset, observeElementRect, Virtualizer } from "@tanstack/virtual-core";
+import { useComputed, useSignalEffect } from "@preact/signals";
 import type { VNode } from "preact";
-import { useLayoutEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
-import {
-  columnsFor,
-  nextSort,
-  type SortKey,
-  searchOps,
-  sortOps,
-  type TableColumn,
-  tooltip,
-} from "../columns";
+import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { type ColumnKey, columnsFor, type TableColumn } from "../columns";
+import { isFiltered, type TableView } from "../filters";
 import * as format from "../format";
+import type { Bins } from "../histogram";
 import { errorsKnown } from "../sqnr";
 import type { Store } from "../store";
 import { ROW_HEIGHT } from "../theme";
+import { ColumnMenu } from "./columnMenu";
+import { FilterMenus } from "./filterMenus";
 import { Row } from "./row";
+import { useBins, useShown } from "./shownOps";
+import { TableHead } from "./tableHead";
 import { TotalRow } from "./total";
-
-const HEADER = 29;
-const FOOTER = 28;
-const OVERSCAN = 6;
+import { FOOTER, HEADER, inView, useVirtualRows } from "./virtualRows";
 
 export function Table({ store, uid }: { store: Store; uid: string }): VNode {
-  const query = useSignal("");
-  const [sort, setSort] = useState<SortKey[]>([{ key: "size", descending: true }]);
-  const program = store.program.value;
-  const costs = store.costs.value;
-  const found = useMemo(() => searchOps(program, query.value), [program, query.value]);
-  // Rows keep their place while values change under the pointer: sorted again only when the person asks or the
-  // device changes.
-  const order = useMemo(() => sortOps(store, found, sort), [store, found, sort, costs]);
+  const view = store.tableView.value;
+  const [width, setWidth] = useState(820);
+  const errors = errorsKnown(store.costs.value);
+  const columns = useMemo(() => columnsFor(width, errors, view.columns), [width, errors, view.columns]);
+  const bins = useBins(store, columns);
+  const { order, others } = useShown(store, bins);
+  const edit = (change: Partial<TableView>): void => {
+    store.tableView.value = { ...store.tableView.peek(), ...change };
+  };
   return (
     <section class="tlr-table" aria-label="Ops">
       <div class="tlr-toolbar">
@@ -39,36 +34,30 @@ export function Table({ store, uid }: { store: Store; uid: string }): VNode {
           type="search"
           aria-label="Search ops"
           placeholder="Search name, type, module, file"
-          value={query.value}
-          onInput={(e) => {
-            query.value = e.currentTarget.value;
-          }}
+          value={view.query}
+          onInput={(e) => edit({ query: e.currentTarget.value })}
           onKeyDown={(e) => {
-            if (e.key !== "Escape" || query.value === "") return;
+            if (e.key !== "Escape" || view.query === "") return;
             e.stopPropagation();
-            query.value = "";
+            edit({ query: "" });
           }}
         />
+        <FilterMenus store={store} others={others} />
         <span class="tlr-spacer" />
         <Counts store={store} shown={order.length} />
         <button
           type="button"
           class="tlr-button"
+          aria-label="Select all shown"
           disabled={order.length === 0}
           title="Select every op that is shown (Ctrl or ⌘ A)"
-          onClick={() => store.select(order, "table")}
+          onClick={() => store.select([...order], "table")}
         >
-          Select all shown
+          Select all
         </button>
+        <ColumnMenu store={store} shown={columns} />
       </div>
-      <Grid
-        store={store}
-        uid={uid}
-        order={order}
-        sort={sort}
-        setSort={setSort}
-        filtered={query.value.trim() !== ""}
-      />
+      <Grid store={store} uid={uid} order={order} columns={columns} bins={bins} setWidth={setWidth} />
     </section>
   );
 }
@@ -86,20 +75,17 @@ function Counts({ store, shown }: { store: Store; shown: number }): VNode {
 interface GridProps {
   store: Store;
   uid: string;
-  order: readonly number[];
-  sort: readonly SortKey[];
-  setSort(sort: SortKey[]): void;
-  filtered: boolean;
+  order: Int32Array;
+  columns: readonly TableColumn[];
+  bins: ReadonlyMap<ColumnKey, Bins>;
+  setWidth(width: number): void;
 }
 
-function Grid({ store, uid, order, sort, setSort, filtered }: GridProps): VNode {
+function Grid({ store, uid, order, columns, bins, setWidth }: GridProps): VNode {
   const scroller = useRef<HTMLDivElement>(null);
-  const [width, setWidth] = useState(820);
   const [active, setActive] = useState(0);
   const anchor = useRef(0);
   const virtual = useVirtualRows(scroller, order.length, Math.min(active, order.length - 1));
-  const errors = errorsKnown(store.costs.value);
-  const columns = useMemo(() => columnsFor(width, errors), [width, errors]);
   const most = useComputed(() => {
     store.baseline.value;
     return { bytes: largest(store.loaded.opBytes), ms: largest(store.loaded.opMs) };
@@ -111,7 +97,7 @@ function Grid({ store, uid, order, sort, setSort, filtered }: GridProps): VNode 
     });
     observer.observe(scroller.current!);
     return () => observer.disconnect();
-  }, []);
+  }, [setWidth]);
 
   const shown = useRef(order);
   shown.current = order;
@@ -162,13 +148,14 @@ function Grid({ store, uid, order, sort, setSort, filtered }: GridProps): VNode 
       if (e.ctrlKey || e.metaKey || e.key === " ") store.toggle([order[active]!], "table");
       else store.select([order[active]!], "table");
     } else if (e.key.toLowerCase() === "a" && (e.ctrlKey || e.metaKey)) {
-      store.select(order, "table");
+      store.select([...order], "table");
     } else return;
     e.preventDefault();
     e.stopPropagation();
   };
 
   const template = columns.map((c, i) => (i === 0 ? "minmax(0, 1fr)" : `${c.width}px`)).join(" ");
+  const least = columns.reduce((sum, c) => sum + c.width, 0);
   const items = virtual.getVirtualItems();
   return (
     <div
@@ -183,11 +170,11 @@ function Grid({ store, uid, order, sort, setSort, filtered }: GridProps): VNode 
       aria-activedescendant={
         order.length > 0 ? `${uid}-row-${order[Math.min(active, order.length - 1)]}` : undefined
       }
-      style={{ "--tlr-columns": template }}
+      style={{ "--tlr-columns": template, "--tlr-least": `${least}px` }}
       onKeyDown={key}
       onPointerLeave={() => store.setHover(null)}
     >
-      <Header store={store} columns={columns} sort={sort} setSort={setSort} />
+      <TableHead store={store} columns={columns} bins={bins} shown={order} />
       <div class="tlr-rows" role="rowgroup" style={{ height: `${order.length * ROW_HEIGHT}px` }}>
         {items.map(({ index }) => {
           const op = order[index];
@@ -207,89 +194,15 @@ function Grid({ store, uid, order, sort, setSort, filtered }: GridProps): VNode 
             />
           );
         })}
-        {order.length === 0 && <div class="tlr-empty">No op matches. Try fewer words.</div>}
+        {order.length === 0 && <div class="tlr-empty">No op matches. Try fewer words or filters.</div>}
       </div>
-      <TotalRow store={store} columns={columns} shown={order} filtered={filtered} />
+      <TotalRow store={store} columns={columns} shown={order} filtered={isFiltered(store.tableView.value)} />
     </div>
   );
 }
 
-interface HeaderProps {
-  store: Store;
-  columns: readonly TableColumn[];
-  sort: readonly SortKey[];
-  setSort(sort: SortKey[]): void;
-}
-
-function Header({ store, columns, sort, setSort }: HeaderProps): VNode {
-  return (
-    <div class="tlr-head" role="row" aria-rowindex={1}>
-      {columns.map((c) => {
-        const at = sort.findIndex((s) => s.key === c.key);
-        const direction = at < 0 ? "none" : sort[at]!.descending ? "descending" : "ascending";
-        return (
-          <div key={c.key} role="columnheader" aria-sort={direction} class={`tlr-cell tlr-cell-${c.key}`}>
-            <button
-              type="button"
-              title={`${tooltip(store.program.value, c)}\nClick to sort, shift-click for a second key.`}
-              onClick={(e) => setSort(nextSort(sort, c, e.shiftKey))}
-            >
-              {c.title}
-              <span class="tlr-sort" aria-hidden="true">
-                {at < 0 ? "" : `${direction === "descending" ? "↓" : "↑"}${sort.length > 1 ? at + 1 : ""}`}
-              </span>
-            </button>
-          </div>
-        );
-      })}
-    </div>
-  );
-}
-
-type Rows = Virtualizer<HTMLDivElement, HTMLDivElement>;
-
-/** Only the rows in view exist; the active one always does, so that focus in it survives scrolling. */
-function useVirtualRows(scroller: { current: HTMLDivElement | null }, count: number, active: number): Rows {
-  const [, redraw] = useReducer((n: number) => n + 1, 0);
-  const kept = useRef(active);
-  kept.current = active;
-  const options = {
-    count,
-    getScrollElement: () => scroller.current,
-    estimateSize: () => ROW_HEIGHT,
-    overscan: OVERSCAN,
-    paddingStart: HEADER,
-    paddingEnd: FOOTER,
-    scrollPaddingStart: HEADER,
-    scrollPaddingEnd: FOOTER,
-    scrollToFn: elementScroll,
-    observeElementRect,
-    observeElementOffset,
-    onChange: () => redraw(0),
-    rangeExtractor: (r: { startIndex: number; endIndex: number; overscan: number; count: number }) => {
-      const first = Math.max(0, r.startIndex - r.overscan);
-      const last = Math.min(r.count - 1, r.endIndex + r.overscan);
-      const indices = Array.from({ length: Math.max(0, last - first + 1) }, (_, i) => first + i);
-      const keep = kept.current;
-      if (keep >= 0 && keep < r.count && (keep < first || keep > last)) indices.push(keep);
-      return indices;
-    },
-  };
-  const [virtual] = useState(() => new Virtualizer<HTMLDivElement, HTMLDivElement>(options));
-  virtual.setOptions(options);
-  useLayoutEffect(() => virtual._didMount(), [virtual]);
-  useLayoutEffect(() => virtual._willUpdate());
-  return virtual;
-}
-
-function inView(virtual: Rows, index: number): boolean {
-  const top = index * ROW_HEIGHT;
-  const offset = virtual.scrollOffset ?? 0;
-  return top >= offset && top + ROW_HEIGHT <= offset + (virtual.scrollRect?.height ?? 0) - HEADER - FOOTER;
-}
-
-const range = (order: readonly number[], a: number, b: number): number[] =>
-  order.slice(Math.min(a, b), Math.max(a, b) + 1);
+const range = (order: Int32Array, a: number, b: number): number[] =>
+  Array.from(order.subarray(Math.min(a, b), Math.max(a, b) + 1));
 
 function largest(values: Float64Array): number {
   let most = 0;

@@ -21,7 +21,7 @@ const NOTHING: Sums = { bytes: 0, bits: 0, ms: 0, noise: Number.NaN };
 interface TotalRowProps {
   store: Store;
   columns: readonly TableColumn[];
-  shown: readonly number[];
+  shown: ArrayLike<number>;
   filtered: boolean;
 }
 
@@ -72,7 +72,7 @@ function Figures({
 }: {
   store: Store;
   columns: readonly TableColumn[];
-  ops: readonly number[] | null;
+  ops: ArrayLike<number> | null;
 }): VNode {
   const costs = store.costs.value;
   // The ops are fixed while one drags, so which weights they read and what they cost in the baseline is found once.
@@ -112,7 +112,7 @@ function Figures({
 function sum(
   store: Store,
   weights: ArrayLike<number>,
-  ops: readonly number[] | null,
+  ops: ArrayLike<number> | null,
   scheme: Uint16Array,
   priced: Priced,
 ): Sums {
@@ -126,7 +126,7 @@ function sum(
     error += costs.squaredError[at]!;
     squares += costs.signal[w]!;
   }
-  if (ops) for (const op of ops) ms += priced.opMs[op]!;
+  if (ops) for (let i = 0; i < ops.length; i++) ms += priced.opMs[ops[i]!]!;
   else for (const value of priced.opMs) ms += value;
   const noise = ratioOf(error, squares);
   return { bytes, bits: elements > 0 ? (8 * bytes) / elements : 0, ms, noise };

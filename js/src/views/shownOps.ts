@@ -1,0 +1,94 @@
+import { useSignalEffect } from "@preact/signals";
+import { useCallback, useMemo, useRef, useState } from "preact/hooks";
+import type { ColumnKey, TableColumn } from "../columns";
+import { PICKS, type PickKey, passing, pickMask, searchMask, sortOps } from "../filters";
+import { type Bins, binsOf } from "../histogram";
+import { numbers } from "../opValues";
+import type { Store } from "../store";
+
+/** Histograms wait this long for the next edit: they are no part of a drag. */
+const SETTLE_MS = 150;
+
+/** Histograms of the columns that are shown or filtered by, as of the last edit. */
+export function useBins(store: Store, columns: readonly TableColumn[]): ReadonlyMap<ColumnKey, Bins> {
+  const [edit, setEdit] = useState(0);
+  const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
+  const first = useRef(true);
+  useSignalEffect(() => {
+    store.totals.value;
+    store.measured.value;
+    if (first.current) {
+      first.current = false;
+      return;
+    }
+    clearTimeout(timer.current);
+    timer.current = setTimeout(() => setEdit((n) => n + 1), SETTLE_MS);
+    return () => clearTimeout(timer.current);
+  });
+  const costs = store.costs.value;
+  const wanted = new Set(columns.filter((c) => c.numeric).map((c) => c.key));
+  for (const key of Object.keys(store.tableView.value.ranges)) wanted.add(key as ColumnKey);
+  const keys = [...wanted].sort().join();
+  return useMemo(() => {
+    const bins = new Map<ColumnKey, Bins>();
+    for (const key of wanted) {
+      const found = binsOf(numbers(store, key), elsewhere(store, key));
+      if (found) bins.set(key, found);
+    }
+    return bins;
+  }, [store, costs, keys, edit]);
+}
+
+/** Values that a column may come to have, so that its histogram keeps its place under edits. */
+function elsewhere(store: Store, key: ColumnKey): Float64Array | undefined {
+  if (key === "bits") return Float64Array.from(store.costs.peek().schemes, (s) => s.nbits);
+  if (key === "size") return store.loaded.opBytes.filter((bytes) => bytes > 0);
+  if (key === "latency") return store.loaded.opMs;
+  return undefined;
+}
+
+export interface Shown {
+  /** ops that are shown, in their order */
+  order: Int32Array;
+  /** ops that every filter but one menu's lets through */
+  others(key: PickKey): Int32Array;
+}
+
+/**
+ * What search, menus and ranges leave, sorted. Rows keep their place while values change under the pointer: found again
+ * only when a person asks for other ones, or the device changes.
+ */
+export function useShown(store: Store, bins: ReadonlyMap<ColumnKey, Bins>): Shown {
+  const program = store.program.value;
+  const costs = store.costs.value;
+  const { query, sort, ranges, picks } = store.tableView.value;
+  const sorted = useMemo(() => sortOps(store, sort), [store, program, costs, sort]);
+  const search = useMemo(() => searchMask(program, query), [program, query]);
+  const picked = useMemo(
+    () => PICKS.flatMap((key) => (picks[key] ? [{ key, mask: pickMask(store, key, picks[key]) }] : [])),
+    [store, program, costs, picks],
+  );
+  const between = useMemo(
+    () =>
+      Object.entries(ranges).flatMap(([key, range]) => {
+        const found = bins.get(key as ColumnKey);
+        return found ? [{ bins: found, range }] : [];
+      }),
+    // Not when only the histograms change: rows do not go while their values do.
+    [program, costs, ranges],
+  );
+  const order = useMemo(
+    () => passing(sorted, [search, ...picked.map(({ mask }) => mask)], between),
+    [sorted, search, picked, between],
+  );
+  const others = useCallback(
+    (key: PickKey) =>
+      passing(
+        sorted,
+        [search, ...picked.filter((each) => each.key !== key).map(({ mask }) => mask)],
+        between,
+      ),
+    [sorted, search, picked, between],
+  );
+  return { order, others };
+}

@@ -1,0 +1,221 @@
+/** What the table lets a person ask for: ranges, types, modules and bounds to filter by, and columns to show. */
+
+import { afterEach, describe, expect, test } from "vitest";
+import type { SyntheticOptions } from "../synthetic";
+import { all, button, byName, cell, closeAll, frame, get, mount, point, press, rows, settled } from "./page";
+
+afterEach(closeAll);
+
+const open = async (options: SyntheticOptions = {}, width = 1500): Promise<HTMLElement> => {
+  const { el } = mount(options, "table", width);
+  await settled();
+  return el;
+};
+const header = (el: ParentNode, key: string): HTMLElement => get(el, `[role=columnheader].tlr-cell-${key}`);
+const histogram = (el: ParentNode, key: string): HTMLElement => get(header(el, key), ".tlr-hist");
+const thumbs = (el: ParentNode, key: string): HTMLElement[] => all(histogram(el, key), "[role=slider]");
+const shown = (el: ParentNode): number =>
+  Number(/^([\d\u202f]+) of/.exec(counts(el))![1]!.replace("\u202f", ""));
+const counts = (el: ParentNode): string => get(el, ".tlr-counts").textContent ?? "";
+const values = (el: ParentNode, key: string): string[] => rows(el).map((r) => cell(r, key));
+const menu = async (el: ParentNode, name: string): Promise<HTMLElement> => {
+  button(el, name).click();
+  await settled();
+  return get(el, ".tlr-popover");
+};
+const check = (el: ParentNode, label: string): HTMLInputElement =>
+  get(all(el, ".tlr-check").find((c) => get(c, "bdi").textContent === label)!, "input");
+
+/** Drag over a histogram, in parts of its width. */
+function brush(el: HTMLElement, from: number, to: number): void {
+  const box = el.getBoundingClientRect();
+  const at = (part: number): { x: number; y: number } => ({ x: box.left + part * box.width, y: box.top + 5 });
+  point(el, "pointerdown", at(from));
+  point(el, "pointermove", at((from + to) / 2));
+  point(el, "pointermove", at(to));
+  point(el, "pointerup", at(to));
+}
+
+describe("histograms over the columns", () => {
+  test("a drag shows only what is in the range, a click shows all again", async () => {
+    const el = await open();
+    const every = shown(el);
+    brush(histogram(el, "size"), 0.9, 1);
+    await settled();
+    expect(values(el, "name")).toEqual(["embeddings_word_embeddings"]);
+    expect(get(header(el, "size"), ".tlr-range").textContent).toMatch(/^≥\u202f[\d.]+\u202fMB$/);
+    expect(get(el, ".tlr-total").textContent).toContain("Shown 1");
+    const box = histogram(el, "size").getBoundingClientRect();
+    point(histogram(el, "size"), "pointerdown", { x: box.left + 4, y: box.top + 4 });
+    point(histogram(el, "size"), "pointerup", { x: box.left + 4, y: box.top + 4 });
+    await settled();
+    expect(shown(el)).toBe(every);
+    expect(el.querySelector(".tlr-range")).toBeNull();
+  });
+
+  test("values over orders of magnitude are shown by their logarithm, and it says so", async () => {
+    const el = await open();
+    expect(histogram(el, "size").title).toContain("logarithmic scale");
+    expect(histogram(el, "bits").title).not.toContain("logarithmic");
+  });
+
+  test("two thumbs do the same by keys, say what they mean, and go back by Escape", async () => {
+    const el = await open();
+    const [low, high] = thumbs(el, "size");
+    expect([low!.ariaLabel, high!.ariaLabel]).toEqual(["Least size shown", "Most size shown"]);
+    const every = shown(el);
+    press(low!, "ArrowRight");
+    await settled();
+    const fewer = shown(el);
+    expect(fewer).toBeLessThan(every);
+    expect(low!.getAttribute("aria-valuetext")).toMatch(/^at least /);
+    press(thumbs(el, "size")[1]!, "ArrowLeft");
+    await settled();
+    expect(shown(el)).toBeLessThan(fewer);
+    expect(values(el, "name")).not.toContain("embeddings_word_embeddings");
+    expect(get(header(el, "size"), ".tlr-range").textContent).toMatch(/–/);
+    press(thumbs(el, "size")[0]!, "Escape");
+    await settled();
+    expect(shown(el)).toBe(every);
+  });
+
+  test("rows stay while their values leave the range under the pointer", async () => {
+    const el = await open();
+    press(thumbs(el, "bits")[0]!, "End");
+    await settled();
+    const name = values(el, "name")[0]!;
+    const before = shown(el);
+    press(byName(el, "slider", `Bits of ${name}`), "ArrowRight");
+    await new Promise((done) => setTimeout(done, 250));
+    await settled();
+    expect(cell(rows(el)[0]!, "bits")).toBe("8");
+    expect(values(el, "name")[0]).toBe(name);
+    expect(shown(el)).toBe(before);
+  });
+
+  test("a range is common to all tables of a session", async () => {
+    const el = await open({}, 1500);
+    brush(histogram(el, "size"), 0.9, 1);
+    await settled();
+    expect(shown(el)).toBe(1);
+    button(el, "Clear filters").click();
+    await settled();
+    expect(shown(el)).toBe(144);
+  });
+});
+
+describe("menus", () => {
+  test("types are counted and chosen, several at once, together with the search", async () => {
+    const el = await open();
+    const types = await menu(el, "Filter by type");
+    const hints = all(types, ".tlr-check").map((c) => c.textContent);
+    expect(hints[0]).toBe("linear36");
+    check(types, "linear").click();
+    check(get(el, ".tlr-popover"), "softmax").click();
+    await settled();
+    expect(shown(el)).toBe(42);
+    const input = get<HTMLInputElement>(el, ".tlr-toolbar > input[type=search]");
+    input.value = "layer.2";
+    input.dispatchEvent(new Event("input", { bubbles: true }));
+    await settled();
+    expect(new Set(values(el, "op_type"))).toEqual(new Set(["linear", "softmax"]));
+    expect(shown(el)).toBe(7);
+    press(get(el, ".tlr-popover input"), "Escape");
+    await settled();
+    expect(el.querySelector(".tlr-popover")).toBeNull();
+    expect(document.activeElement?.getAttribute("aria-label")).toBe("Filter by type: linear, softmax");
+    button(el, "Clear filters").click();
+    await settled();
+    expect(shown(el)).toBe(144);
+    expect([...el.querySelectorAll("button")].some((b) => b.textContent === "Clear filters")).toBe(false);
+  });
+
+  test("a module stands for all inside it, and its list can be searched", async () => {
+    const el = await open();
+    const modules = await menu(el, "Filter by module");
+    const input = get<HTMLInputElement>(modules, "input[type=search]");
+    input.value = "layer.3";
+    input.dispatchEvent(new Event("input", { bubbles: true }));
+    await frame();
+    check(get(el, ".tlr-popover"), "encoder.layer.3").click();
+    await settled();
+    expect(shown(el)).toBe(23);
+    expect(values(el, "module").every((path) => path.startsWith("encoder.layer.3"))).toBe(true);
+  });
+
+  test("counts of one menu follow the other filters", async () => {
+    const el = await open();
+    const types = await menu(el, "Filter by type");
+    check(types, "softmax").click();
+    await settled();
+    const modules = await menu(el, "Filter by module");
+    const layer = all(modules, ".tlr-check").find((c) => get(c, "bdi").textContent === "encoder.layer.3")!;
+    expect(get(layer, ".tlr-menu-hint").textContent).toBe("1");
+  });
+});
+
+describe("columns", () => {
+  test("others can be chosen, scroll sideways where they do not fit, and go back to those that fit", async () => {
+    const el = await open({ errors: true }, 760);
+    expect(el.querySelector(".tlr-cell-flops")).toBeNull();
+    const columns = await menu(el, "Columns");
+    expect(all(columns, "legend").map((l) => l.textContent)).toEqual([
+      "op",
+      "weights",
+      "time and energy",
+      "work",
+    ]);
+    check(columns, "FLOPs").click();
+    await settled();
+    for (const label of ["bits per weight", "% of latency", "energy µJ"]) {
+      check(get(el, ".tlr-popover"), label).click();
+      await settled();
+    }
+    const first = rows(el)[0]!;
+    expect(cell(first, "bits_per_weight")).toBe("16\u202fbits");
+    expect(cell(first, "flops")).toMatch(/^[\d.]+\u202f[KMG]$/);
+    expect(cell(first, "latency_share")).toMatch(/^≈\d+\u202f%$/);
+    expect(cell(first, "energy")).toMatch(/^≈[\d.]+\u202fµJ$/);
+    const grid = get(el, "[role=grid]");
+    expect(grid.scrollWidth).toBeGreaterThan(grid.clientWidth);
+    button(el, "Those that fit").click();
+    await settled();
+    expect(el.querySelector(".tlr-cell-flops")).toBeNull();
+    expect(grid.scrollWidth).toBe(grid.clientWidth);
+  });
+
+  test("a column of numbers sorts and filters wherever it comes from", async () => {
+    const el = await open({}, 1500);
+    check(await menu(el, "Columns"), "FLOPs").click();
+    await settled();
+    get(header(el, "flops"), "button").click();
+    await settled();
+    expect(values(el, "op_type")[0]).toBe("linear");
+    brush(histogram(el, "flops"), 0.95, 1);
+    await settled();
+    expect(new Set(values(el, "op_type"))).toEqual(new Set(["linear"]));
+  });
+});
+
+test("100,000 ops are filtered within a frame or two of the drag", async () => {
+  const el = await open({ ops: 100_000, hidden: 64, vocabulary: 1000 });
+  const hist = histogram(el, "latency");
+  const box = hist.getBoundingClientRect();
+  const times: number[] = [];
+  point(hist, "pointerdown", { x: box.right - 1, y: box.top + 4 });
+  for (let step = 1; step <= 20; step++) {
+    const start = performance.now();
+    point(hist, "pointermove", { x: box.right - 1 - (box.width * step) / 25, y: box.top + 4 });
+    await Promise.resolve();
+    await new Promise((done) => setTimeout(done));
+    times.push(performance.now() - start);
+  }
+  point(hist, "pointerup", { x: box.left, y: box.top });
+  expect(shown(el)).toBeLessThan(90_000);
+  times.sort((a, b) => a - b);
+  console.info(
+    `filter drag over 100,000 ops: median ${times[10]!.toFixed(1)} ms, worst ${times[19]!.toFixed(1)} ms`,
+  );
+  // A guard against work that grows: some 10 ms on a quiet machine.
+  expect(times[10]!).toBeLessThan(150);
+});
