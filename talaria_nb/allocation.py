@@ -1,7 +1,11 @@
-"""Allocation: a plan that was found for a budget, with a bound for how much better any other could be."""
+"""Allocation: a plan that was found for a budget, with a bound for how much better any other could be.
+
+And the steps from which plans for any budget are made at once.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from talaria_nb.budgets import Budget, amount
@@ -9,6 +13,9 @@ from talaria_nb.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from talaria_nb.error_table import Grade
 
@@ -61,3 +68,32 @@ class Allocation(Plan):
         best = "the best plan" if self.optimal else f"at most {self.gap:.2g} above the best plan"
         budget = f"; {kept}" if kept else ""
         return f"{super().__repr__()[:-1]}; {self.grade} error {self.error:.4g}, {best}{budget}>"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BudgetSteps:
+    """Steps from the cheapest plan to the one of least error, those that gain most for what they cost first.
+
+    Taking them in this order while they fit into a budget gives a plan close to the best one: the rounded optimum of
+    the linear relaxation. A step of a group counts only after the group's steps before it.
+
+    Attributes
+    ----------
+    columns
+        Of the cheapest plan, in the cost table. int64, shape (weights,).
+    least, most
+        What the cheapest plan takes, and that of least error.
+    group
+        Of each weight, its group, whose weights have one scheme; -1 for weights without a choice. int64, shape
+        (weights,).
+    step_group, step_column, step_cost
+        Which group goes to which column, and what that adds to the cost; shape (steps,).
+    """
+
+    columns: NDArray[np.int64]
+    least: float
+    most: float
+    group: NDArray[np.int64]
+    step_group: NDArray[np.int64]
+    step_column: NDArray[np.int64]
+    step_cost: NDArray[np.float64]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from talaria_nb.additive import additive, cost
-from talaria_nb.allocation import Allocation
+from talaria_nb.allocation import Allocation, BudgetSteps
 from talaria_nb.budgets import Budget, budgets
 from talaria_nb.choices import choices, pinned_schemes
 from talaria_nb.costs import CostTable, cost_table
@@ -241,6 +241,22 @@ class Allocator:
             spent=spent,
             grade=self._errors.grade,
             what=self._errors.what,
+        )
+
+    def steps(self, metric: Metric) -> BudgetSteps:
+        """Return the steps from which a plan for any budget is made at once, by a slider say."""
+        budget = Budget(metric, 1.0)
+        costs = self._costs_of(budget, self._first)
+        found = costs.hull
+        least = costs.fixed + found.least_cost
+        return BudgetSteps(
+            columns=self._columns_of(found.option[0]),
+            least=least,
+            most=least + float(found.cost.sum()),
+            group=self._member,
+            step_group=found.group,
+            step_column=self._columns[found.option[found.stage + 1, found.group]],
+            step_cost=found.cost,
         )
 
     def range_of(self, metric: Metric) -> tuple[float, float]:

@@ -59,6 +59,11 @@ class Front:
     plans: tuple[Allocation, ...]
     allocator: Allocator
 
+    @property
+    def column(self) -> str:
+        """The column of `frame` that holds what the budgets are of."""
+        return AXES[self.along][0]
+
     def figure(self, current: Plan | None = None) -> go.Figure:
         """Draw the error over what is spent, with a marker for a plan if one is given.
 
@@ -68,7 +73,7 @@ class Front:
             Three traces: `BEST`, `UNIFORM` and `CURRENT`; `customdata` of the first two holds rows of `frame`. The
             error is on a logarithmic axis, so plans without any error are left out.
         """
-        column, title = AXES[self.along]
+        column, title = self.column, AXES[self.along][1]
         figure = go.Figure()
         for name, kind, mode in ((BEST, "best", "lines+markers"), (UNIFORM, "uniform", "markers")):
             shown = self.frame[(self.frame["kind"] == kind) & (self.frame["error"] > 0)]
@@ -97,7 +102,7 @@ class Front:
         error = self.allocator.error_of(plan)
         if np.isnan(error):
             return [], []
-        return [float(getattr(self.allocator.estimate(plan), AXES[self.along][0]))], [error]
+        return [float(getattr(self.allocator.estimate(plan), self.column))], [error]
 
 
 def front(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from talaria_nb.errors import PlanError, TalariaError
+from talaria_nb.optimize_menu import optimize, pareto
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -91,5 +92,7 @@ _ACTIONS: Mapping[str, Callable[[Session, Request, Tell], Answer]] = {
     "export": _export,
     "snapshot": _snapshot,
     "baseline": _baseline,
+    "optimize": optimize,
+    "pareto": pareto,
 }
 """What is asked for → what does it."""

@@ -246,10 +246,26 @@ class Session(Accuracy, anywidget.AnyWidget):
             options.setdefault("schemes", self._menu)
             options.setdefault("error", self.error)
         found = allocate(self.plan, budget, **{"device": self.device, "table": self._table, **options})
-        columns = self._columns_of(found)
         label = " and ".join(each.text for each in found.spent) or "a preset"
-        self._adopt(self._history.set(range(len(columns)), columns.tolist(), label=f"best plan for {label}"))
+        self.take(found, f"best plan for {label}")
         return found
+
+    def take(self, plan: Plan, label: str, gesture: str = "") -> None:
+        """Make a plan the current one, as a step of the history that is called so.
+
+        Steps of one gesture, if it has a name, are one.
+        """
+        columns, int8 = self._columns_of(plan), plan.int8_mask
+        history = self._history.set(
+            range(len(columns)),
+            columns.tolist(),
+            ops=range(len(int8)),
+            int8=int8.tolist(),
+            label=label,
+            gesture=gesture,
+        )
+        if history is not self._history:
+            self._adopt(history)
 
     def pareto(self, along: Metric = "bits", **options: Any) -> go.FigureWidget:
         """Draw the best plans over a range of budgets on the session's device; a click on one takes it.
@@ -359,12 +375,7 @@ class Session(Accuracy, anywidget.AnyWidget):
     def _on_plan(self, change: t.Bunch) -> None:
         if change["old"] is t.Undefined or change["old"] is None:
             return
-        columns, int8 = self._columns_of(change["new"]), change["new"].int8_mask
-        history = self._history.set(
-            range(len(columns)), columns.tolist(), ops=range(len(int8)), int8=int8.tolist(), label="set in Python"
-        )
-        if history is not self._history:
-            self._adopt(history)
+        self.take(change["new"], "set in Python")
 
     @t.observe("selection")
     def _on_selection(self, change: t.Bunch) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from talaria_nb.allocation import BudgetSteps
     from talaria_nb.costs import CostTable
     from talaria_nb.error_table import ErrorTable
     from talaria_nb.evaluation import Evaluation
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from talaria_nb.load import Model
     from talaria_nb.measured import Measured
     from talaria_nb.menu import Menu
+    from talaria_nb.pareto import Front
 
 Wire = dict[str, Any]
 
@@ -226,6 +228,33 @@ def pack_evaluation(evaluation: Evaluation, columns: NDArray[np.integer], int8_o
         "values": dict(evaluation.values),
         "scheme": _pack(columns, "<u2"),
         "int8_ops": _pack(sorted(int8_ops), "<i4"),
+    }
+
+
+def pack_steps(steps: BudgetSteps) -> Wire:
+    """Pack the steps that a slider of budgets takes."""
+    return {
+        "scheme": _pack(steps.columns, "<u2"),
+        "least": steps.least,
+        "most": steps.most,
+        "group": _pack(steps.group, "<i4"),
+        "step_group": _pack(steps.step_group, "<i4"),
+        "step_column": _pack(steps.step_column, "<u2"),
+        "step_cost": _pack(steps.step_cost, "<f8"),
+    }
+
+
+def pack_front(front: Front, columns: NDArray[np.integer]) -> Wire:
+    """Pack a front; columns of its plans in the cost table, shape (plans, weights)."""
+    frame = front.frame
+    return {
+        "along": front.along,
+        "grade": front.allocator.errors.grade,
+        "what": front.allocator.errors.what,
+        "uniform": list(frame["scheme"]),
+        "amount": _pack(frame[front.column], "<f8"),
+        "error": _pack(frame["error"], "<f8"),
+        "scheme": _pack(columns, "<u2"),
     }
 
 

@@ -23,11 +23,14 @@ export const decodeSnapshots = (value: unknown, weights: number): KeptPlan[] =>
 export const packKept = (kept: KeptPlan | null): Wire =>
   kept ? { name: kept.name, scheme: Array.from(kept.scheme), int8: Array.from(kept.int8) } : { name: "" };
 
+export function stepName(history: HistoryState, cursor: number): string {
+  return cursor === 0 ? "the start" : `step ${cursor}: ${history.entries[cursor - 1]?.label || "an edit"}`;
+}
+
 /** The plan after so many steps of the history. */
 export function afterStep(history: HistoryState, cursor: number): KeptPlan {
   const { scheme, int8 } = stateAt(history, cursor);
-  const label = history.entries[cursor - 1]?.label || "an edit";
-  return { name: cursor === 0 ? "the start" : `step ${cursor}: ${label}`, scheme, int8 };
+  return { name: stepName(history, cursor), scheme, int8 };
 }
 
 const equal = (a: ArrayLike<number>, b: ArrayLike<number>): boolean => {

@@ -11,6 +11,7 @@ import { Exports } from "./exports";
 import { OPENING, type TableView } from "./filters";
 import { applyEdit, fold, type HistoryState } from "./history";
 import { decodeMeasured, type Measured } from "./measured";
+import { Optimizer } from "./optimize";
 import {
   type Costs,
   decodeCosts,
@@ -63,8 +64,9 @@ export class Store {
   readonly baseline: Signal<Totals>;
   /** what the plan is compared with; null for the model as it was loaded */
   readonly compared: Signal<KeptPlan | null>;
-  /** what to call that */
+  /** what to call that, and the model as it was loaded */
   readonly baselineName: ReadonlySignal<string>;
+  readonly loadedName: ReadonlySignal<string>;
   /** plans kept under a name */
   readonly snapshots: Signal<KeptPlan[]>;
   readonly history: Signal<HistoryState>;
@@ -82,6 +84,7 @@ export class Store {
   readonly evaluations: Signal<Evaluated[]>;
   readonly requests = new Requests((request) => this.request(request));
   readonly exports = new Exports(this.requests);
+  readonly optimizer = new Optimizer(this.requests);
   readonly canUndo: ReadonlySignal<boolean>;
   readonly canRedo: ReadonlySignal<boolean>;
   /** weights that the model-wide control edits: those of the selection, or all */
@@ -122,7 +125,8 @@ export class Store {
     this.evaluations = signal(decodeEvaluations(model.get("evaluation_state")));
     this.compared = signal(this.readKept());
     this.snapshots = signal(this.readSnapshots());
-    this.baselineName = computed(() => this.compared.value?.name ?? nameOfLoaded(this.costs.value.start));
+    this.loadedName = computed(() => nameOfLoaded(this.costs.value.start));
+    this.baselineName = computed(() => this.compared.value?.name ?? this.loadedName.value);
     this.live = createPriced(this.costs.value);
     this.base = createPriced(this.costs.value);
     this.loaded = createPriced(this.costs.value);

@@ -1,7 +1,9 @@
 import type { VNode } from "preact";
 import * as format from "../format";
 import type { Store } from "../store";
+import { BaselineMenu } from "./baselineMenu";
 import { ExportMenu } from "./exportMenu";
+import { OptimizeMenu } from "./optimizeMenu";
 
 /** What the model is, and what applies to all of it: device, undo, export. */
 export function Header({ store, uid }: { store: Store; uid: string }): VNode {
@@ -56,6 +58,8 @@ export function Header({ store, uid }: { store: Store; uid: string }): VNode {
       >
         ↷
       </button>
+      <BaselineMenu store={store} />
+      <OptimizeMenu store={store} uid={uid} />
       <ExportMenu store={store} uid={uid} />
     </header>
   );

@@ -1,5 +1,5 @@
 import { afterEach, expect, test } from "vitest";
-import { cell, closeAll, frame, get, mount, rows, settled, value } from "./page";
+import { byName, cell, closeAll, drag, frame, get, mount, rows, settled, value } from "./page";
 
 afterEach(closeAll);
 
@@ -30,4 +30,41 @@ test("every change on screen is measured against the baseline that Python sets",
   await frame();
   expect(embedding()).toBe(float16);
   expect(get(el, ".tlr-summary").textContent).toContain("no change than float16");
+});
+
+test("the menu compares with steps and snapshots at once, and tells Python", async () => {
+  const { el, model } = mount();
+  await settled();
+  const weights = (model.get("program") as { weights: { name: string[] } }).weights.name.length;
+  const menu = get<HTMLSelectElement>(el, "select[aria-label='Compare with']");
+  const choose = async (start: string): Promise<void> => {
+    const option = [...menu.options].find((o) => o.textContent?.startsWith(start));
+    if (!option) throw new Error(`no option ${start}`);
+    menu.value = option.value;
+    menu.dispatchEvent(new Event("change", { bubbles: true }));
+    await frame();
+  };
+  const words = (): string => get(el, ".tlr-summary").textContent ?? "";
+  const slider = byName(el, "slider", "Bits of all weights");
+  drag(slider, 1);
+  await frame();
+  drag(slider, 3);
+  await frame();
+  const small = value(el, "total-size");
+
+  await choose("vs step 1");
+  expect(words()).toMatch(/smaller than step 1: .*8 bits/);
+  expect(value(el, "total-size"), "the plan itself stays").toBe(small);
+  const { scheme, ...asked } = model.get("request") as { scheme: number[] };
+  expect(asked).toMatchObject({ action: "baseline" });
+  expect(scheme.length).toBe(weights);
+  expect(new Set(scheme)).toEqual(new Set([0, 1]));
+
+  model.push("snapshot_state", [kept("small", weights, 3)]);
+  await frame();
+  await choose("vs small");
+  expect(words()).toContain("than small");
+  await choose("vs float16");
+  expect(words()).toContain("smaller than float16");
+  expect(model.get("request")).toMatchObject({ action: "baseline", name: "" });
 });

@@ -1,0 +1,153 @@
+import { afterEach, expect, test } from "vitest";
+import type { FakeModel } from "../fakeModel";
+import { all, button, byName, closeAll, frame, get, mount, type Page, press, settled, value } from "./page";
+
+afterEach(closeAll);
+
+const asked = (model: FakeModel): { id: string } & Record<string, unknown> =>
+  model.get("request") as { id: string };
+const answer = (model: FakeModel, fields: object): void =>
+  model.push("response", { id: asked(model).id, action: "optimize", ok: true, message: "", ...fields });
+const weightCount = (model: FakeModel): number =>
+  (model.get("program") as { weights: { name: string[] } }).weights.name.length;
+
+/** Each compressible weight from 2 bits (column 5) over 4 (3) to float16 (0), one bit a weight in all for each step. */
+function offer(model: FakeModel): object {
+  const weights = weightCount(model);
+  const legal = new Uint8Array((model.get("costs") as { legal: DataView }).legal.buffer.slice(3));
+  const schemes = legal.length / weights;
+  const free = [...Array(weights).keys()].filter((w) => legal[w * schemes + 5] === 1);
+  const group = new Array<number>(weights).fill(-1);
+  free.forEach((w, g) => {
+    group[w] = g;
+  });
+  const steps = [3, 0].flatMap((column) => free.map((_, g) => ({ g, column })));
+  return {
+    steps: {
+      scheme: group.map((g) => (g < 0 ? 0 : 5)),
+      least: 2,
+      most: 16,
+      group,
+      step_group: steps.map((s) => s.g),
+      step_column: steps.map((s) => s.column),
+      step_cost: steps.map((s) => (s.column === 3 ? 2 : 12) / free.length),
+    },
+    grade: "weight",
+    what: "noise to signal",
+    warning: "It knows nothing about the model's output.",
+    presets: [{ name: "AFM", says: "As Apple does it.", source: "https://example.org" }],
+  };
+}
+
+async function open(options: { answered?: boolean } = {}): Promise<Page> {
+  const page = mount();
+  await settled();
+  button(page.el, "Optimize…").click();
+  await settled();
+  if (options.answered ?? true) {
+    answer(page.model, offer(page.model));
+    await settled();
+  }
+  return page;
+}
+
+const panel = (el: ParentNode): HTMLElement => byName(el, "dialog", "Best plan");
+const slider = (el: ParentNode): HTMLInputElement => get(el, "input[type=range]");
+
+function slide(el: ParentNode, stop: number, release: boolean): void {
+  slider(el).value = String(stop);
+  slider(el).dispatchEvent(new Event("input", { bubbles: true }));
+  if (release) slider(el).dispatchEvent(new Event("change", { bubbles: true }));
+}
+
+function type(el: ParentNode, text: string): void {
+  const input = get<HTMLInputElement>(el, "input[aria-label=Budget]");
+  input.value = text;
+  input.dispatchEvent(new InputEvent("input", { bubbles: true }));
+}
+
+test("dragging the budget shows plans within the frame, kernel blocked; letting go asks for the best one", async () => {
+  const { el, model } = await open();
+  const sizes = [value(el, "total-size")];
+  for (const stop of [800, 400, 0]) {
+    slide(el, stop, false);
+    await frame();
+    sizes.push(value(el, "total-size"));
+  }
+  expect(sizes).toEqual([...sizes].sort((a, b) => b - a));
+  expect(new Set(sizes).size).toBe(4);
+  await frame();
+  expect(slider(el).getAttribute("aria-valuetext")).toBe("2 bits a weight");
+  slide(el, 400, true);
+  const request = asked(model);
+  const bits = Math.ceil(2 * 8 ** 0.4 * 100) / 100;
+  expect(request).toMatchObject({ action: "optimize", what: "budget", budget: `${bits} bits`, keep: [] });
+  expect(model.edits.at(-1)?.gesture, "what was dragged goes first, and the plan joins its step").toBe(
+    request.gesture,
+  );
+  expect(model.edits.length).toBe(1);
+  answer(model, { message: "4.59 bits a weight." });
+  await frame();
+  expect(panel(el).textContent).toContain("4.59 bits a weight.");
+  button(el, "Undo").click();
+  await frame();
+  expect(value(el, "total-size")).toBe(sizes[0]);
+});
+
+test("a budget in words is asked for, and why it cannot be kept is said", async () => {
+  const { el, model } = await open();
+  expect(button(el, "Find").disabled).toBe(true);
+  type(el, " 1 KB ");
+  await frame();
+  button(el, "Find").click();
+  expect(asked(model)).toMatchObject({ what: "budget", budget: "1 KB", gesture: "" });
+  answer(model, { ok: false, message: "No plan keeps 1,000 bytes: the least is 2 MB." });
+  await frame();
+  expect(get(panel(el), "[role=alert]").textContent).toBe("No plan keeps 1,000 bytes: the least is 2 MB.");
+  expect(panel(el).textContent, "what the error is worth").toContain(
+    "knows nothing about the model's output",
+  );
+});
+
+test("the selection can be kept as it is, which is asked about anew", async () => {
+  const { el, model } = await open();
+  const keep = get<HTMLInputElement>(panel(el), "input[type=checkbox]");
+  expect(keep.disabled).toBe(true);
+  model.push("selected_ops", [4, 7]);
+  await frame();
+  expect(keep.disabled).toBe(false);
+  keep.click();
+  await settled();
+  expect(asked(model)).toMatchObject({ what: "open", keep: [4, 7] });
+  answer(model, offer(model));
+  type(el, "4 bits");
+  await settled();
+  button(el, "Find").click();
+  expect(asked(model)).toMatchObject({ what: "budget", budget: "4 bits", keep: [4, 7] });
+});
+
+test("presets are taken with their source beside them", async () => {
+  const { el, model } = await open();
+  const select = get<HTMLSelectElement>(el, "select[aria-label=Preset]");
+  select.value = "AFM";
+  select.dispatchEvent(new Event("change", { bubbles: true }));
+  await frame();
+  expect(get<HTMLAnchorElement>(panel(el), "a").href).toBe("https://example.org/");
+  button(el, "Take").click();
+  expect(asked(model)).toMatchObject({ what: "preset", name: "AFM" });
+});
+
+test("what takes long says how far it is and can be called off; Escape closes and gives the focus back", async () => {
+  const { el, model } = await open({ answered: false });
+  expect(slider(el).disabled).toBe(true);
+  model.push("progress", { id: asked(model).id, stage: "Looking at the weights", done: 0.1 });
+  await expect.poll(() => panel(el).textContent, { timeout: 5000 }).toContain("Looking at the weights");
+  button(el, "Cancel").click();
+  answer(model, offer(model));
+  await settled();
+  expect(slider(el).disabled, "an answer that was called off is ignored").toBe(true);
+  press(panel(el), "Escape");
+  await frame();
+  expect(all(el, "[role=dialog]")).toEqual([]);
+  expect(document.activeElement).toBe(button(el, "Optimize…"));
+});
