@@ -14,6 +14,7 @@ from talaria_nb.evaluation import Evaluation, evaluate
 from talaria_nb.generation import Generation, estimate_generation
 from talaria_nb.hardware import Measurement, measure
 from talaria_nb.load import Model, load
+from talaria_nb.low_rank import LowRank
 from talaria_nb.menu import Menu
 from talaria_nb.pareto import Front, pareto
 from talaria_nb.plan import Plan
@@ -35,6 +36,7 @@ __all__ = [
     "Generation",
     "Joint",
     "LinearQuantize",
+    "LowRank",
     "Measurement",
     "Menu",
     "Model",
