@@ -84,7 +84,7 @@ def dequantized(values: NDArray[np.floating], scheme: Scheme, *, channel_axes: C
     SchemeError
         If a value is infinite or not a number, or the scheme is what a package was loaded with.
     """
-    _check_finite(values)
+    check_finite(values)
     if isinstance(scheme, Float16):
         return values
     if isinstance(scheme, LinearQuantize):
@@ -127,10 +127,10 @@ def palette(
     """
     groups = _groups(values, scheme, channel_axes)
     if np.issubdtype(values.dtype, np.integer):
-        tables, indices = cluster(groups.astype(np.float32), _entries(scheme))
+        tables, indices = cluster(groups.astype(np.float32), table_size(scheme))
         return np.round(tables).astype(values.dtype), indices
-    _check_finite(values)
-    return cluster(groups, _entries(scheme))
+    check_finite(values)
+    return cluster(groups, table_size(scheme))
 
 
 def squared_errors(
@@ -168,7 +168,7 @@ def squared_errors(
     for column, scheme in enumerate(schemes):
         checkpoint()
         first = scheme.parts[0]
-        if isinstance(first, Palettize) and _is_clustered(first):
+        if isinstance(first, Palettize) and is_clustered(first):
             by_group.setdefault((first.channel_axis, first.group_size), {})[column] = first
         elif isinstance(scheme, LinearQuantize):
             by_block.setdefault(_block_sizes(scheme, values.ndim, channel_axes), []).append(column)
@@ -180,7 +180,7 @@ def squared_errors(
     for (_, group_size), palettes in by_group.items():
         one_of_them, *_ = palettes.values()
         groups = map(histogram, _groups(values, one_of_them, channel_axes)) if group_size else [whole()]
-        counts = list(map(_entries, palettes.values()))
+        counts = list(map(table_size, palettes.values()))
         tables = [part(schemes[column], LinearQuantize) for column in palettes]
         errors[list(palettes)] = _palette_errors(groups, counts, tables, values.dtype, checkpoint)
     for sizes, columns in by_block.items():
@@ -312,7 +312,7 @@ def _pruned_error(
     """Return the squared error of unstructured pruning, and of one table for what is left; NaN for anything else."""
     first, *rest = scheme.parts
     palette = part(scheme, Palettize)
-    one_table = palette is not None and _is_clustered(palette) and palette.group_size is None
+    one_table = palette is not None and is_clustered(palette) and palette.group_size is None
     if not isinstance(first, Prune) or values.dtype != np.float16 or (rest and not one_table):
         return np.nan
     cut = contents.cut(first)
@@ -323,8 +323,8 @@ def _pruned_error(
     error = float(weights[~kept] @ points[~kept] ** 2)
     if palette is None:
         return error
-    table = best_table(whole().zeroed(~kept), _entries(palette))
-    fit = _fit(points[kept], weights[kept], table, _entries(palette))
+    table = best_table(whole().zeroed(~kept), table_size(palette))
+    fit = _fit(points[kept], weights[kept], table, table_size(palette))
     return error + _palette_error([fit], part(scheme, LinearQuantize), values.dtype)
 
 
@@ -386,7 +386,7 @@ def _depalettized(
 ) -> NDArray[Any]:
     """Return what becomes of values, or of integers, under a palette, whose tables may be quantized."""
     axis = _group_axis(scheme, channel_axes)
-    if _is_clustered(scheme):
+    if is_clustered(scheme):
         entries, indices = palette(values, scheme, channel_axes)
         if tables is not None:
             entries = _dequantized(entries, tables, (0, 0))
@@ -422,12 +422,13 @@ def _jointly_dequantized(
     return restored
 
 
-def _is_clustered(scheme: Palettize) -> bool:
+def is_clustered(scheme: Palettize) -> bool:
     """Tell whether its tables are found here rather than by coremltools."""
     return scheme.mode == "kmeans" and scheme.cluster_dim == 1
 
 
-def _entries(scheme: Palettize) -> int:
+def table_size(scheme: Palettize) -> int:
+    """Return how many entries a table has at most."""
     if scheme.nbits is None:
         raise SchemeError(f"{scheme!r} has no tables of a known size.")
     return int(2**scheme.nbits)
@@ -457,6 +458,7 @@ def _is_finite(values: NDArray[np.floating]) -> bool:
     return bool(((values.view(np.uint16) & exponent) != exponent).all())
 
 
-def _check_finite(values: NDArray[np.floating]) -> None:
+def check_finite(values: NDArray[np.floating]) -> None:
+    """Refuse values of which no scheme but float16 can make anything."""
     if not _is_finite(values):
         raise SchemeError("The weight holds values that are infinite or not numbers, so it can only stay as it is.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from talaria_nb import op_details
 from talaria_nb.errors import PlanError, TalariaError
 from talaria_nb.optimize_menu import optimize, pareto
 
@@ -25,11 +26,32 @@ if TYPE_CHECKING:
     Answer: TypeAlias = dict[str, Any]
 
 
-def respond(session: Session, request: Request) -> None:
-    """Do what a browser asks for; whatever happens, it gets an answer."""
+def respond(session: Session, request: Request, answered: set[object]) -> None:
+    """Do what a browser asks for; whatever happens, it gets an answer.
+
+    Parameters
+    ----------
+    session
+        Whom it asks.
+    request
+        action, id, what that action takes, and earlier: requests that had no answer when this one was made. A busy
+        kernel may never see those, for the last of several values that a trait gets replaces the others.
+    answered
+        The ids that were answered, to which these are added.
+    """
+    try:
+        for each in request.get("earlier", ()):
+            if each.get("id") not in answered:
+                _respond(session, each, answered)
+    finally:
+        _respond(session, request, answered)
+
+
+def _respond(session: Session, request: Request, answered: set[object]) -> None:
     action = _ACTIONS.get(request.get("action", ""))
     if action is None:
         return
+    answered.add(request.get("id"))
     identity = {"id": request.get("id"), "action": request["action"]}
     answer: Answer = {"ok": False, "message": "This failed; the kernel's log says more."}
     try:
@@ -71,6 +93,10 @@ def _baseline(session: Session, request: Request, _tell: Tell) -> Answer:
     return {"ok": True, "message": ""}
 
 
+def _details(session: Session, request: Request, _tell: Tell) -> Answer:
+    return op_details.answer(session.model, session.cost_table.schemes, request)
+
+
 def plan_of(session: Session, columns: Any, int8: Any) -> Plan:
     """Make a plan of columns of the cost table and a flag for each op, as they come from a browser.
 
@@ -92,6 +118,7 @@ _ACTIONS: Mapping[str, Callable[[Session, Request, Tell], Answer]] = {
     "export": _export,
     "snapshot": _snapshot,
     "baseline": _baseline,
+    "details": _details,
     "optimize": optimize,
     "pareto": pareto,
 }

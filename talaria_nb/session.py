@@ -33,7 +33,7 @@ from talaria_nb.plan import Plan
 from talaria_nb.requests import respond
 from talaria_nb.sqnr import known_noise
 from talaria_nb.sweep import Sweep
-from talaria_nb.views import Charts, Explorer, Graph, Sliders, Summary, Table, front_widget
+from talaria_nb.views import Charts, Details, Explorer, Graph, Sliders, Summary, Table, front_widget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -95,6 +95,7 @@ class Session(Accuracy, anywidget.AnyWidget):
         self._history = History(self._columns_of(plan), plan.int8_mask)
         self._can_read_int8 = frozenset(activation_ops(self._model.program))
         self._acknowledged: dict[str, int] = {}
+        self._answered: set[object] = set()
         self._measured: Measured | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweep = Sweep(self._model, partial(_call, weakref.WeakMethod(self._have_errors_shown)))
@@ -190,6 +191,11 @@ class Session(Accuracy, anywidget.AnyWidget):
     def graph(self) -> Graph:
         """The view of the computation graph."""
         return Graph(self)
+
+    @cached_property
+    def details(self) -> Details:
+        """The view of everything that is known about the selected op, with its weights' values and its source."""
+        return Details(self)
 
     @cached_property
     def sliders(self) -> Sliders:
@@ -401,7 +407,7 @@ class Session(Accuracy, anywidget.AnyWidget):
 
     @t.observe("request")
     def _on_request(self, change: t.Bunch) -> None:
-        respond(self, change["new"])
+        respond(self, change["new"], self._answered)
 
     def _apply(self, history: History, edit: Mapping[str, Any]) -> History:
         if edit["kind"] == "undo":
@@ -520,7 +526,7 @@ def explore(model_or_plan: Model | Plan, device: str = "iPhone 15 Pro") -> Sessi
     -------
     Session
         For edits from Python: `session.plan`, `session.selection`, `session.undo()`, and for single views:
-        `session.table`, `session.graph`, `session.summary`, `session.sliders`.
+        `session.table`, `session.graph`, `session.details`, `session.summary`, `session.sliders`.
 
     Raises
     ------

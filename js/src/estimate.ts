@@ -112,6 +112,77 @@ function markShared(shared: Int32Array, at: number, stored: Uint8Array): void {
     if (shared[slot]! >= 0) stored[shared[slot]!] = 1;
 }
 
+/** Where the time of an op goes, in milliseconds: launch, and the larger of compute and of weights + activations. */
+export interface Parts {
+  launch: number;
+  compute: number;
+  weights: number;
+  /** less than nothing where weights begin to come in before the op does */
+  activations: number;
+  /** arithmetic, and reading inputs and writing outputs, each by itself */
+  products: number;
+  traffic: number;
+  /** bytes of its weights as stored, and what of them moves */
+  payloadBytes: number;
+  movedBytes: number;
+}
+
+const createParts = (): Parts => ({
+  launch: 0,
+  compute: 0,
+  weights: 0,
+  activations: 0,
+  products: 0,
+  traffic: 0,
+  payloadBytes: 0,
+  movedBytes: 0,
+});
+
+/** Written over for every op. */
+const parts = createParts();
+
+export function partsOf(costs: Costs, scheme: Uint16Array, op: number, int8?: Uint8Array): Parts {
+  const out = createParts();
+  takeApart(costs, scheme, op, int8?.[op] ? costs.int8Ops.indexOf(op) : -1, out);
+  return out;
+}
+
+/** @param eight where the op stands in `int8Ops` if its activations are int8, or -1 */
+function takeApart(costs: Costs, scheme: Uint16Array, op: number, eight: number, out: Parts): void {
+  const { opWeights, opWeightsStart, opWeightsShare, streamMs, residentBytes, payloadBytes } = costs;
+  const schemes = costs.schemes.length;
+  let stream = 0;
+  let bytes = 0;
+  let moved = 0;
+  let others = 0;
+  const end = opWeightsStart[op + 1]!;
+  for (let i = opWeightsStart[op]!; i < end; i++) {
+    const w = opWeights[i]!;
+    const at = w * schemes + scheme[w]!;
+    stream += opWeightsShare[i]! * streamMs[at]!;
+    moved += opWeightsShare[i]! * residentBytes[at]!;
+    bytes += payloadBytes[at]!;
+    if (!costs.int8Schemes[scheme[w]!]) others++;
+  }
+  out.launch = costs.launchMs[op]!;
+  out.weights = stream;
+  out.payloadBytes = bytes;
+  out.movedBytes = moved;
+  if (eight >= 0 && others === 0) {
+    const { int8Ms } = costs;
+    const count = costs.int8Ops.length;
+    out.compute = int8Ms[eight]!;
+    out.activations = int8Ms[count + eight]!;
+    out.products = int8Ms[2 * count + eight]!;
+    out.traffic = int8Ms[3 * count + eight]!;
+  } else {
+    out.compute = costs.computeMs[op]!;
+    out.activations = costs.activationMs[op]!;
+    out.products = costs.productsMs[op]!;
+    out.traffic = costs.trafficMs[op]!;
+  }
+}
+
 /** Price a plan into `out`: one scheme index a weight, and whether each op reads int8 activations (none by default). */
 export function price(costs: Costs, scheme: Uint16Array, out: Priced, int8?: Uint8Array): void {
   const {
@@ -120,7 +191,6 @@ export function price(costs: Costs, scheme: Uint16Array, out: Priced, int8?: Uin
     shared,
     sharedFileBytes,
     protoBytes,
-    streamMs,
     residentBytes,
     elements,
     signal,
@@ -165,48 +235,24 @@ export function price(costs: Costs, scheme: Uint16Array, out: Priced, int8?: Uin
 
   out.peakMemoryBytes = costs.fixedMemoryBytes + resident;
 
-  const { launchMs, opWeights, opWeightsStart, opWeightsShare, int8Ops, int8Ms, int8Schemes } = costs;
+  const { int8Ops } = costs;
   const { opMs, opBytes, opMj, bound } = out;
   let latency = costs.dispatchMs;
   let energy = costs.dispatchMj;
   let eight = 0;
   for (let o = 0; o < opMs.length; o++) {
-    let stream = 0;
-    let bytes = 0;
-    let moved = 0;
-    let others = 0;
-    const end = opWeightsStart[o + 1]!;
-    for (let i = opWeightsStart[o]!; i < end; i++) {
-      const w = opWeights[i]!;
-      const at = w * schemes + scheme[w]!;
-      stream += opWeightsShare[i]! * streamMs[at]!;
-      moved += opWeightsShare[i]! * residentBytes[at]!;
-      bytes += payloadBytes[at]!;
-      if (!int8Schemes[scheme[w]!]) others++;
-    }
-    let compute = costs.computeMs[o]!;
-    let memory = costs.activationMs[o]!;
-    let products = costs.productsMs[o]!;
-    let traffic = costs.trafficMs[o]!;
-    if (int8Ops[eight] === o) {
-      if (int8?.[o] && others === 0) {
-        compute = int8Ms[eight]!;
-        memory = int8Ms[int8Ops.length + eight]!;
-        products = int8Ms[2 * int8Ops.length + eight]!;
-        traffic = int8Ms[3 * int8Ops.length + eight]!;
-      }
-      eight++;
-    }
-    memory += stream;
-    const launch = launchMs[o]!;
+    const known = int8Ops[eight] === o ? eight++ : -1;
+    takeApart(costs, scheme, o, int8?.[o] ? known : -1, parts);
+    const { launch, compute, weights, activations, products, traffic } = parts;
+    const memory = weights + activations;
     const busy = Math.max(compute, memory);
     const ms = launch + busy;
     opMs[o] = ms;
-    opBytes[o] = bytes;
+    opBytes[o] = parts.payloadBytes;
     const byWeights = memory > (products + traffic) * (1 + costs.rounding);
     bound[o] = launch >= busy ? 0 : byWeights ? 2 : traffic > products ? 3 : 1;
     latency += ms;
-    const mj = costs.workMj[o]! + costs.byteMj[o]! * moved + costs.activeW[o]! * ms;
+    const mj = costs.workMj[o]! + costs.byteMj[o]! * parts.movedBytes + costs.activeW[o]! * ms;
     opMj[o] = mj;
     energy += mj;
   }

@@ -12,6 +12,7 @@ export interface Progress {
 }
 
 interface Waiting {
+  request: Wire;
   answer(raw: Wire): void;
   progress(progress: Progress): void;
 }
@@ -19,19 +20,32 @@ interface Waiting {
 export class Requests {
   private readonly waiting = new Map<string, Waiting>();
 
-  constructor(private readonly send: (request: Wire) => void) {}
+  /** @param send takes a request, and whether edits must reach Python before it */
+  constructor(private readonly send: (request: Wire, afterEdits: boolean) => void) {}
 
   /**
    * Ask; resolves with what Python answers: at least `ok`, and a `message` where it is false.
    *
-   * @param action a key of `Session._on_request`'s table
+   * @param action a key of `Session._answer`'s table
    * @param fields what that action takes
    */
   ask(action: string, fields: Wire, progress: (progress: Progress) => void = () => undefined): Promise<Wire> {
+    return this.request({ ...fields, action }, true, progress);
+  }
+
+  /** The same for what no edit changes: a gesture that is running goes on. */
+  look(action: string, fields: Wire): Promise<Wire> {
+    return this.request({ ...fields, action }, false, () => undefined);
+  }
+
+  private request(fields: Wire, afterEdits: boolean, progress: Waiting["progress"]): Promise<Wire> {
     const id = randomId();
+    const request = { ...fields, id };
+    // While the kernel is busy the last of several requests replaces the others, so it names them.
+    const earlier = Array.from(this.waiting.values(), (other) => other.request);
     return new Promise((answer) => {
-      this.waiting.set(id, { answer, progress });
-      this.send({ ...fields, id, action });
+      this.waiting.set(id, { request, answer, progress });
+      this.send(earlier.length > 0 ? { ...request, earlier } : request, afterEdits);
     });
   }
 

@@ -5,6 +5,7 @@
 
 import { batch, computed, type ReadonlySignal, type Signal, signal } from "@preact/signals";
 import { decodeKept, decodeSnapshots, type KeptPlan, packKept } from "./baseline";
+import { Details } from "./details";
 import { decodeErrors, decodeEvaluations, type Errors, type Evaluated } from "./errors";
 import { createPriced, type Priced, price, type Totals, totalsOf } from "./estimate";
 import { Exports } from "./exports";
@@ -82,9 +83,10 @@ export class Store {
   /** what `session.error` holds, and what was measured of plans, newest first */
   readonly errors: Signal<Errors | null>;
   readonly evaluations: Signal<Evaluated[]>;
-  readonly requests = new Requests((request) => this.request(request));
+  readonly requests = new Requests((request, afterEdits) => this.request(request, afterEdits));
   readonly exports = new Exports(this.requests);
   readonly optimizer = new Optimizer(this.requests);
+  readonly details = new Details(this.requests);
   readonly canUndo: ReadonlySignal<boolean>;
   readonly canRedo: ReadonlySignal<boolean>;
   /** weights that the model-wide control edits: those of the selection, or all */
@@ -138,6 +140,7 @@ export class Store {
     this.targets = computed(() => this.weightsOf(this.selection.value.ops));
 
     this.listen("program", () => {
+      this.details.clear();
       this.program.value = decodeProgram(model.get("program"));
     });
     this.listen("costs", () => {
@@ -425,10 +428,12 @@ export class Store {
     this.model.save_changes();
   }
 
-  /** Ask Python for something; edits that were not sent yet go first. */
-  private request(request: Wire): void {
-    this.endGesture();
-    this.send();
+  /** Ask Python for something; where edits matter to it, those that were not sent yet go first. */
+  private request(request: Wire, afterEdits: boolean): void {
+    if (afterEdits) {
+      this.endGesture();
+      this.send();
+    }
     this.model.set("request", request);
     this.model.save_changes();
   }

@@ -2,7 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { BOUNDS, createPriced, price } from "../src/estimate";
+import { BOUNDS, createPriced, partsOf, price } from "../src/estimate";
 import { decodeCosts, type Wire } from "../src/protocol";
 
 interface PlanCase {
@@ -59,6 +59,12 @@ describe.each(cases)("$name", ({ costs: raw, plans }) => {
       near(out.opMs[op]!, ms, `op ${op} ms`);
       near(out.opBytes[op]!, plan.op_weight_bytes[op]!, `op ${op} bytes`);
       expect(BOUNDS[out.bound[op]!]).toBe(plan.bound[op]);
+      const parts = partsOf(costs, Uint16Array.from(plan.scheme), op, Uint8Array.from(plan.int8));
+      near(
+        parts.launch + Math.max(parts.compute, parts.weights + parts.activations),
+        ms,
+        `parts of op ${op}`,
+      );
     });
   });
 });

@@ -1,6 +1,7 @@
 """Views: thin widgets that show one session. They hold a reference to it and do no arithmetic."""
 
 from talaria_nb.views.charts import Charts
+from talaria_nb.views.details import Details
 from talaria_nb.views.explorer import Explorer
 from talaria_nb.views.front import front_widget
 from talaria_nb.views.graph import Graph
@@ -9,4 +10,4 @@ from talaria_nb.views.summary import Summary
 from talaria_nb.views.table import Table
 from talaria_nb.views.view import View
 
-__all__ = ["Charts", "Explorer", "Graph", "Sliders", "Summary", "Table", "View", "front_widget"]
+__all__ = ["Charts", "Details", "Explorer", "Graph", "Sliders", "Summary", "Table", "View", "front_widget"]

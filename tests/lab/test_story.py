@@ -163,6 +163,20 @@ def test_selecting_a_row_marks_the_box(notebook: Notebook, explorer: Explorer, o
     expect(explorer.selected_rows()).to_have_count(0)
 
 
+def test_details_show_the_line_of_an_op_and_the_palette_of_its_weight(explorer: Explorer, ops: dict[str, str]) -> None:
+    op = ops["encoder.layer.0.attention.self.query"]
+    explorer.click_row(op)
+    details = explorer.root.get_by_role("region", name="Details")
+    line = details.locator("summary").first
+    expect(line).to_contain_text("self.query(hidden_states)")
+    expect(line).to_have_attribute("title", re.compile(r"/modeling_bert\.py:\d+$"))
+    values = details.get_by_role("img")
+    expect(values).to_have_accessible_name(re.compile(r"^147\s456 values of .*float16$"))
+    explorer.drag(explorer.slider(op), 3)
+    # The palette that comes is that of the last stop: its sixteen values are read out.
+    expect(values).to_have_accessible_name(re.compile(r"4-bit palettize · 16 values(.*, ){15}"))
+
+
 def test_python_edits_and_selects_in_the_browser(notebook: Notebook, explorer: Explorer, ops: dict[str, str]) -> None:
     notebook.run_code('session.plan = session.plan.set("encoder.layer.0.*", tnb.Palettize(2))')
     explorer.expect_total("size", python(notebook, "session.estimate.size_bytes"))

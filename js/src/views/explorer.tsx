@@ -2,6 +2,7 @@ import type { Signal } from "@preact/signals";
 import type { VNode } from "preact";
 import type { Store } from "../store";
 import type { Palette } from "../theme";
+import { DetailsPane } from "./detailsPane";
 import { Dock } from "./dock";
 import { GraphView } from "./graph";
 import { Header } from "./header";
@@ -21,7 +22,10 @@ export function Explorer({ store, palette, uid }: ExplorerProps): VNode {
       <Header store={store} uid={uid} />
       <Summary store={store} />
       <div class="tlr-body">
-        <GraphView store={store} palette={palette} uid={uid} />
+        <div class="tlr-left">
+          <GraphView store={store} palette={palette} uid={uid} />
+          <DetailsPane store={store} />
+        </div>
         <div class="tlr-right">
           <Table store={store} uid={uid} />
           <Sliders store={store} />

@@ -3,6 +3,7 @@ import type { VNode } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Store } from "../store";
 import { adoptStyles, DEFAULT_HEIGHT, MIN_HEIGHT, type Palette, readPalette, watchTheme } from "../theme";
+import { Details } from "./details";
 import { Explorer } from "./explorer";
 import { ExportDialog } from "./exportDialog";
 import { GraphView } from "./graph";
@@ -11,7 +12,7 @@ import { Sliders } from "./sliders";
 import { Summary } from "./summary";
 import { Table } from "./table";
 
-export type ViewName = "explorer" | "summary" | "table" | "graph" | "sliders";
+export type ViewName = "explorer" | "summary" | "table" | "graph" | "details" | "sliders";
 
 interface RootProps {
   store: Store;
@@ -23,6 +24,7 @@ const NATURAL_HEIGHT: Partial<Record<ViewName, number>> = {
   explorer: DEFAULT_HEIGHT,
   table: 480,
   graph: 480,
+  details: 480,
 };
 let instances = 0;
 
@@ -84,6 +86,7 @@ export function Root({ store, view, height }: RootProps): VNode {
       {view === "summary" && <Summary store={store} />}
       {view === "table" && <Table store={store} uid={uid} />}
       {view === "graph" && <GraphView store={store} palette={palette} uid={uid} />}
+      {view === "details" && <Details store={store} />}
       {view === "sliders" && <Sliders store={store} />}
       {view === "explorer" && (
         <HeightHandle

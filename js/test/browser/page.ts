@@ -16,14 +16,19 @@ export interface Page {
 
 const open: Page[] = [];
 
-export function mount(options: SyntheticOptions = {}, view: ViewName = "explorer", width = 1230): Page {
+export function mount(
+  options: SyntheticOptions = {},
+  view: ViewName = "explorer",
+  width = 1230,
+  height = 0,
+): Page {
   const model = new FakeModel(options);
   const abort = new AbortController();
   const { mount: draw } = session.initialize({ model, signal: abort.signal });
   const el = document.createElement("div");
   el.style.width = `${width}px`;
   document.body.append(el);
-  const dispose = draw(view, el, { height: 0 });
+  const dispose = draw(view, el, { height });
   const page = {
     model,
     el,
@@ -136,9 +141,9 @@ export async function toggleBox(el: ParentNode, target: HTMLElement): Promise<vo
   await settled();
 }
 
-/** Mount the views with the stack of layers open, each a box of its own. */
+/** Mount the views with the stack of layers open, each a box of its own, and room to see them. */
 export async function mountOpen(options: SyntheticOptions = {}): Promise<Page> {
-  const page = mount(options);
+  const page = mount(options, "explorer", 1230, 1100);
   await settled();
   await toggleBox(page.el, item(page.el, "encoder.layer,"));
   return page;
