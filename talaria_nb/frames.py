@@ -233,6 +233,14 @@ COLUMNS: dict[str, Column] = {
 UNIT_TITLES = {"neural_engine": "Neural Engine", "gpu": "GPU", "cpu": "CPU"}
 """How `talaria_nb.devices.UNITS` are called on screen."""
 
+COMPUTE_UNIT_TITLES = {
+    "all": "all units",
+    "cpuAndNeuralEngine": "Neural Engine",
+    "cpuAndGPU": "GPU",
+    "cpuOnly": "CPU only",
+}
+"""How `talaria_nb.devices.COMPUTE_UNITS` are called on screen."""
+
 TABLE_COLUMNS = (
     "name",
     "op_type",

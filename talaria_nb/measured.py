@@ -43,7 +43,8 @@ class Measured:
 
     def holds_for(self, plan: Plan, table: CostTable) -> NDArray[np.bool_]:
         """Tell which ops of another plan, priced by a table, are stored as they were measured. Shape (ops,)."""
-        if self.device != table.device or self.plan.int8_ops != plan.int8_ops:
+        target = (self.device, self.measurement.compute_unit)
+        if target != (table.device, table.compute_unit) or self.plan.int8_ops != plan.int8_ops:
             return np.zeros(len(table.launch_ms), dtype=bool)
         then = table.columns_of(self.plan.scheme_of_weight)
         read, now = table.op_weights, table.columns_of(plan.scheme_of_weight)

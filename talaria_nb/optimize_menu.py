@@ -82,7 +82,13 @@ def optimize(session: Session, request: Mapping[str, Any], tell: Tell) -> Answer
         name = str(request.get("name"))
         tell("Looking for a plan", _SEARCHING)
         found = allocate(
-            session.plan, preset=name, device=session.device, error=session.error, table=session.cost_table, pins=pins
+            session.plan,
+            preset=name,
+            device=session.device,
+            compute_unit=session.compute_unit,
+            error=session.error,
+            table=session.cost_table,
+            pins=pins,
         )
         label = f"preset {name}"
     else:
@@ -126,6 +132,7 @@ def _allocator(session: Session, pins: Mapping[Where, Pin], tell: Tell) -> Alloc
     return Allocator(
         session.plan,
         device=session.device,
+        compute_unit=session.compute_unit,
         error=session.error,
         schemes=session.menu,
         pins=pins,

@@ -24,6 +24,7 @@ from talaria_nb.devices import device as find_device
 from talaria_nb.devices import devices
 from talaria_nb.errors import PlanError, SchemeError
 from talaria_nb.estimate import Estimate, price
+from talaria_nb.goals import Goals
 from talaria_nb.history import History
 from talaria_nb.legality import activation_ops
 from talaria_nb.measured import Measured, check_unit, measured_ops
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from talaria_nb.schemes import Scheme
 
 
-class Session(Accuracy, anywidget.AnyWidget):
+class Session(Accuracy, Goals, anywidget.AnyWidget):
     """One exploration: a model, a device, the history of plans and the selection.
 
     Made by `tnb.explore`. All views of a session show the same state; edits in the browser arrive here debounced, and
@@ -64,11 +65,14 @@ class Session(Accuracy, anywidget.AnyWidget):
         Names of the selected ops, a tuple; settable with any iterable of op names.
     device
         Name of the device that latency is estimated for; settable.
+    compute_unit
+        One of `talaria_nb.devices.COMPUTE_UNITS`: where the app lets Core ML run the model; settable.
     """
 
     _esm = SESSION_BUNDLE
 
     device = t.Unicode().tag(sync=True)
+    compute_unit = t.Unicode().tag(sync=True)
     plan = t.Instance(Plan)
     selection = t.Tuple()
 
@@ -87,11 +91,11 @@ class Session(Accuracy, anywidget.AnyWidget):
     response = t.Dict(read_only=True).tag(sync=True)
     progress = t.Dict(read_only=True).tag(sync=True)
 
-    def __init__(self, model_or_plan: Model | Plan, device: str) -> None:
+    def __init__(self, model_or_plan: Model | Plan, device: str, compute_unit: str = "all") -> None:
         plan = model_or_plan if isinstance(model_or_plan, Plan) else Plan(model_or_plan)
         self._model = plan.model
         self._menu = Menu.default()
-        self._table = _cost_table(plan, device, self._menu)
+        self._table = _cost_table(plan, device, compute_unit, self._menu)
         self._history = History(self._columns_of(plan), plan.int8_mask)
         self._can_read_int8 = frozenset(activation_ops(self._model.program))
         self._acknowledged: dict[str, int] = {}
@@ -102,7 +106,7 @@ class Session(Accuracy, anywidget.AnyWidget):
         self._shown = self._sweep.found
         self._snapshots: dict[str, Plan] = {}
         self._baseline: Plan | None = None
-        super().__init__(device=self._table.device, plan=plan)
+        super().__init__(device=self._table.device, compute_unit=compute_unit, plan=plan)
         with self.hold_sync():
             self.set_trait("name", self._model.program.name)
             self.set_trait("devices", devices())
@@ -137,7 +141,7 @@ class Session(Accuracy, anywidget.AnyWidget):
             raise SchemeError(message)
         self._menu = menu
         # Columns keep their place, for browsers may be sending edits that name them.
-        self._reprice(self._table.device, (*self._table.schemes, *menu))
+        self._reprice((*self._table.schemes, *menu))
 
     @property
     def estimate(self) -> Estimate:
@@ -241,7 +245,8 @@ class Session(Accuracy, anywidget.AnyWidget):
         ----------
         budget, options
             As in `tnb.allocate`, on the session's device. Unless schemes are given, or a preset, it is the session's
-            menu that weights may be; unless error is given, it is `session.error` that is minimised.
+            menu that weights may be; unless error is given, it is `session.error` that is minimised. No budget means
+            `session.budgets`.
 
         Raises
         ------
@@ -251,7 +256,9 @@ class Session(Accuracy, anywidget.AnyWidget):
         if options.get("preset") is None:
             options.setdefault("schemes", self._menu)
             options.setdefault("error", self.error)
-        found = allocate(self.plan, budget, **{"device": self.device, "table": self._table, **options})
+            budget = budget or self.budgets or None
+        priced = {"device": self.device, "compute_unit": self.compute_unit, "table": self._table}
+        found = allocate(self.plan, budget, **{**priced, **options})
         label = " and ".join(each.text for each in found.spent) or "a preset"
         self.take(found, f"best plan for {label}")
         return found
@@ -289,7 +296,8 @@ class Session(Accuracy, anywidget.AnyWidget):
         """
         options.setdefault("schemes", self._menu)
         options.setdefault("error", self.error)
-        return front_widget(pareto(self.plan, along=along, **{"device": self.device, **options}), self)
+        priced = {"device": self.device, "compute_unit": self.compute_unit}
+        return front_widget(pareto(self.plan, along=along, **{**priced, **options}), self)
 
     def undo(self) -> None:
         """Take the last step back; nothing happens if there is none."""
@@ -372,10 +380,18 @@ class Session(Accuracy, anywidget.AnyWidget):
             raise PlanError(message)
         return names
 
-    @t.observe("device")
-    def _on_device(self, change: t.Bunch) -> None:
-        if change["new"] != self._table.device:
-            self._reprice(change["new"], self._table.schemes)
+    @t.validate("compute_unit")
+    def _known_unit(self, proposal: t.Bunch) -> str:
+        unit: str = proposal["value"]
+        find_device(self._table.device).unit(unit)
+        return unit
+
+    @t.observe("device", "compute_unit")
+    def _on_target(self, _change: t.Bunch) -> None:
+        if self.compute_unit not in find_device(self.device).compute_units:
+            self.compute_unit = "all"
+        elif (self.device, self.compute_unit) != (self._table.device, self._table.compute_unit):
+            self._reprice(self._table.schemes)
 
     @t.observe("plan")
     def _on_plan(self, change: t.Bunch) -> None:
@@ -442,11 +458,11 @@ class Session(Accuracy, anywidget.AnyWidget):
     def _columns_of(self, plan: Plan) -> NDArray[np.uint16]:
         """Return the plan's columns, after widening the cost table if it lacks one of the plan's schemes."""
         if not set(plan.scheme_of_weight) <= self._table.column.keys():
-            self._reprice(self._table.device, (*self._table.schemes, *plan.scheme_of_weight))
+            self._reprice((*self._table.schemes, *plan.scheme_of_weight))
         return self._table.columns_of(plan.scheme_of_weight).astype(np.uint16)
 
-    def _reprice(self, device: str, schemes: Iterable[Scheme]) -> None:
-        self._table = _cost_table(self.plan, device, schemes)
+    def _reprice(self, schemes: Iterable[Scheme]) -> None:
+        self._table = _cost_table(self.plan, self.device, self.compute_unit, schemes)
         self._show_errors()
         if self._sweep.is_asked:
             self._sweep.ask(self._table.schemes)
@@ -473,7 +489,8 @@ class Session(Accuracy, anywidget.AnyWidget):
                 self._loop.call_soon_threadsafe(self._show_errors)
 
     def _publish_costs(self) -> None:
-        self.set_trait("costs", wire.pack_costs(self._table) | wire.pack_menu(self._table, self._menu))
+        units = find_device(self._table.device).compute_units
+        self.set_trait("costs", wire.pack_costs(self._table) | wire.pack_menu(self._table, self._menu, units))
         self._publish_error()
 
     def _publish_measured(self) -> None:
@@ -503,16 +520,17 @@ def _call(method: weakref.WeakMethod[Callable[[], None]]) -> None:
         living()
 
 
-def _cost_table(plan: Plan, device: str, menu: Iterable[Scheme]) -> CostTable:
+def _cost_table(plan: Plan, device: str, compute_unit: str, menu: Iterable[Scheme]) -> CostTable:
     """Price the menu, widened by the plan's own schemes; columns that were there keep their place."""
     return cost_table(
         plan.model.program,
         find_device(device),
+        compute_unit=compute_unit,
         schemes=(*menu, *plan.scheme_of_weight),
     )
 
 
-def explore(model_or_plan: Model | Plan, device: str = "iPhone 15 Pro") -> Session:
+def explore(model_or_plan: Model | Plan, device: str = "iPhone 15 Pro", compute_unit: str = "all") -> Session:
     """Open the Explorer on a model or a plan, and show it in the notebook.
 
     Parameters
@@ -521,6 +539,8 @@ def explore(model_or_plan: Model | Plan, device: str = "iPhone 15 Pro") -> Sessi
         What `tnb.load` returns, or a plan to start from.
     device
         A name from `tnb.devices()`.
+    compute_unit
+        One of `talaria_nb.devices.COMPUTE_UNITS`.
 
     Returns
     -------
@@ -533,9 +553,9 @@ def explore(model_or_plan: Model | Plan, device: str = "iPhone 15 Pro") -> Sessi
     PlanError
         If the first argument is neither a model nor a plan.
     DeviceError
-        If the device is unknown.
+        If the device or the compute unit is unknown.
     """
-    session = Session(model_or_plan, device)
+    session = Session(model_or_plan, device, compute_unit)
     display(session.explorer)  # type: ignore[no-untyped-call]
     session.find_errors(wait=False)
     return session

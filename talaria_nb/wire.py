@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from talaria_nb.devices import UNITS
+from talaria_nb.budgets import UNITS_OF
+from talaria_nb.devices import COMPUTE_UNITS, UNITS
 from talaria_nb.energy import ENERGY_FACTOR
 from talaria_nb.estimate import start_ms
-from talaria_nb.frames import COLUMNS, TABLE_COLUMNS, UNIT_TITLES, shape_text, source_text
+from talaria_nb.frames import COLUMNS, COMPUTE_UNIT_TITLES, TABLE_COLUMNS, UNIT_TITLES, shape_text, source_text
 from talaria_nb.latency import LARGE_CHANGE, ROUNDING
 from talaria_nb.legality import activation_ops
 from talaria_nb.schemes import is_determined
@@ -53,6 +54,8 @@ def pack_program(model: Model) -> Wire:
         "deployment_target": program.deployment_target,
         "from_torch": model.module is not None,
         "export_endings": dict(EXPORT_ENDINGS),
+        "compute_units": [{"key": unit, "title": COMPUTE_UNIT_TITLES[unit]} for unit in COMPUTE_UNITS],
+        "budget_units": {metric: dict(units) for metric, units in UNITS_OF.items()},
         "columns": [
             {
                 "key": key,
@@ -163,13 +166,14 @@ def pack_costs(table: CostTable) -> Wire:
     }
 
 
-def pack_menu(table: CostTable, menu: Menu) -> Wire:
+def pack_menu(table: CostTable, menu: Menu, compute_units: Iterable[str]) -> Wire:
     """Pack which schemes of a cost table are offered, the others being there for the weights that have them.
 
-    Beside it, which schemes' errors are exact.
+    Beside it, which schemes' errors are exact, and which compute units the device can be priced for.
     """
     offered = set(menu)
     return {
+        "offered_units": list(compute_units),
         "offered": _pack([scheme in offered for scheme in table.schemes], "u1"),
         "exact_error": _pack([is_determined(scheme) for scheme in table.schemes], "u1"),
     }
@@ -181,6 +185,7 @@ def pack_measured(measured: Measured, table: CostTable) -> Wire:
     return {
         "machine": measured.measurement.machine,
         "device": measured.device,
+        "compute_unit": measured.measurement.compute_unit,
         "latency_ms": measured.measurement.latency_ms,
         "scheme": _pack(table.columns_of(measured.plan.scheme_of_weight), "<u2"),
         "op_ms": _pack(seen["latency_ms"], "<f8"),

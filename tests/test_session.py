@@ -360,3 +360,37 @@ def test_an_interpreter_may_end_while_errors_are_found() -> None:
     assert over.returncode == 0, over.stderr
     assert over.stdout == "over\n"
     assert "Fatal" not in over.stderr
+
+
+def test_the_compute_unit_is_priced_and_given_up_where_a_device_lacks_it(session: tnb.Session) -> None:
+    before = session.estimate
+    session.compute_unit = "cpuOnly"
+    assert session.estimate.compute_unit == "cpuOnly"
+    assert session.estimate.latency_ms > before.latency_ms
+    assert session.estimate == session.plan.estimate(DEVICE, "cpuOnly")
+    assert session.costs["compute_unit"] == "cpuOnly"
+    with pytest.raises(tnb.TalariaError, match="Unknown compute unit 'gpu': use one of"):
+        session.compute_unit = "gpu"
+    assert session.compute_unit == "cpuOnly"
+    lacking = next(name for name in tnb.devices() if "cpuAndGPU" not in tnb.device(name).compute_units)
+    session.compute_unit = "cpuAndGPU"
+    session.device = lacking
+    assert (session.compute_unit, session.estimate.device) == ("all", lacking)
+    assert "cpuAndGPU" not in session.costs["offered_units"]
+
+
+def test_budgets_are_set_here_and_in_the_browser(session: tnb.Session) -> None:
+    session.budgets = ["4 MB", "5 ms"]
+    assert session.budget_state == {"size": 4e6, "latency": 5.0}
+    session.budgets = {"size_bytes": 1e5, "bits_per_weight": 6}
+    assert session.budget_state == {"size": 1e5, "bits": 6}
+    session.budget_state = {"bits": 4.5}
+    assert session.budgets == (tnb.Budget("bits", 4.5),)
+    for wrong in ("4 apples", {"size": 4}, tnb.Budget("bits", 4, of="head")):
+        with pytest.raises(tnb.BudgetError):
+            session.budgets = wrong
+    assert session.budgets == (tnb.Budget("bits", 4.5),)
+    found = session.allocate()
+    assert found.estimate(DEVICE).bits_per_weight <= 4.5
+    session.budgets = None
+    assert session.budget_state == {}

@@ -43,7 +43,7 @@ def test_ten_thousand_ops_with_all_that_is_known_of_them_take_200_bytes_an_op(wi
     rng = np.random.default_rng(0)
     errors = rng.lognormal(size=table.squared_error.shape).astype(np.float32)
     table = dataclasses.replace(table, squared_error=errors, signal=rng.lognormal(size=len(errors)))
-    packed = {**pack_program(model), **pack_costs(table), **pack_menu(table, Menu.default())}
+    packed = {**pack_program(model), **pack_costs(table), **pack_menu(table, Menu.default(), ["all"])}
     assert nbytes(packed) / len(program.ops) <= MOST_BYTES_AN_OP
 
 

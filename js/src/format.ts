@@ -46,6 +46,12 @@ export function bytesChange(before: number, after: number): string {
   return `${bytes(before)} ${ARROW} ${bytes(after)}`;
 }
 
+/** A loss: three digits, and a power of ten where they would be many zeros: "0.031", "1.2e−7". */
+export function loss(value: number): string {
+  if (value === 0 || !Number.isFinite(value) || Math.abs(value) >= 1e-4) return digits(value);
+  return value.toExponential(1).replace("-", MINUS);
+}
+
 const THOUSANDS = ["", "K", "M", "G", "T"] as const;
 
 /** Three significant digits and a power of a thousand: "1.23 M". */

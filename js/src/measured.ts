@@ -7,6 +7,7 @@ export interface Measured {
   machine: string;
   /** the device that stood for the machine */
   device: string;
+  computeUnit: string;
   latencyMs: number;
   /** the plan that was measured */
   scheme: Uint16Array;
@@ -24,6 +25,7 @@ export function decodeMeasured(value: unknown): Measured | null {
   return {
     machine: text(raw.machine),
     device: text(raw.device),
+    computeUnit: text(raw.compute_unit),
     latencyMs: number(raw.latency_ms),
     scheme: u16(raw.scheme),
     opMs: f64(raw.op_ms),
@@ -31,10 +33,11 @@ export function decodeMeasured(value: unknown): Measured | null {
   };
 }
 
-/** The measurement, if the session prices the device that it was made on. */
+/** The measurement, if the session prices the device and the compute unit that it was made on. */
 function current(store: Store): Measured | null {
   const measured = store.measured.value;
-  return measured && measured.device === store.costs.value.device ? measured : null;
+  const { device, computeUnit } = store.costs.value;
+  return measured && measured.device === device && measured.computeUnit === computeUnit ? measured : null;
 }
 
 /** The measurement, if the op's weights are stored as they were when it was made. */

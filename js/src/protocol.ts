@@ -1,5 +1,7 @@
 /** The wire between talaria_nb/session.py and this front end: types, and decoding of binary columns. */
 
+import type { BudgetUnits } from "./budgets";
+
 export type Wire = Record<string, unknown>;
 
 /** What `store.ts` needs of a Jupyter model; a plain object in tests and in a self-contained page. */
@@ -27,6 +29,9 @@ export interface Program {
   fromTorch: boolean;
   /** item of the Export menu that is saved → the ending of its file */
   exportEndings: Record<string, string>;
+  /** where an app can let Core ML run a model, as coremltools names it and as people do */
+  computeUnits: { key: string; title: string }[];
+  budgetUnits: BudgetUnits;
   columns: Column[];
   ops: {
     count: number;
@@ -75,6 +80,8 @@ export interface SchemeInfo {
 export interface Costs {
   device: string;
   computeUnit: string;
+  /** keys of the compute units that can be priced on this device */
+  offeredUnits: string[];
   schemes: SchemeInfo[];
   families: { key: string; label: string }[];
   /** which schemes are on the menu; the others are there for the weights that have them */
@@ -266,6 +273,8 @@ export function decodeProgram(value: unknown): Program {
     target: text(raw.deployment_target),
     fromTorch: Boolean(raw.from_torch),
     exportEndings: wire(raw.export_endings) as Record<string, string>,
+    computeUnits: wires(raw.compute_units).map((u) => ({ key: text(u.key), title: text(u.title) })),
+    budgetUnits: wire(raw.budget_units) as BudgetUnits,
     columns: wires(raw.columns).map((c) => ({
       key: text(c.key),
       title: text(c.title),
@@ -312,6 +321,7 @@ export function decodeCosts(value: unknown): Costs {
   return {
     device: text(raw.device),
     computeUnit: text(raw.compute_unit),
+    offeredUnits: texts(raw.offered_units),
     schemes: wires(raw.schemes).map((s) => ({
       key: text(s.key),
       label: text(s.label),

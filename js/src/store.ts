@@ -5,6 +5,7 @@
 
 import { batch, computed, type ReadonlySignal, type Signal, signal } from "@preact/signals";
 import { decodeKept, decodeSnapshots, type KeptPlan, packKept } from "./baseline";
+import { type Budgets, decodeBudgets, type Metric } from "./budgets";
 import { Details } from "./details";
 import { decodeErrors, decodeEvaluations, type Errors, type Evaluated } from "./errors";
 import { createPriced, type Priced, price, type Totals, totalsOf } from "./estimate";
@@ -59,6 +60,9 @@ export class Store {
   readonly devices: Signal<string[]>;
   /** the device asked for; `costs.value.device` is the one priced */
   readonly device: Signal<string>;
+  /** the same of compute units, and `costs.value.computeUnit` */
+  readonly computeUnit: Signal<string>;
+  readonly budgets: Signal<Budgets>;
   /** changes whenever anything was priced again; per-op arrays are in `live` */
   readonly totals: Signal<Totals>;
   /** the same of what the plan is compared with */
@@ -116,6 +120,8 @@ export class Store {
     this.costs = signal(decodeCosts(model.get("costs")));
     this.devices = signal((model.get("devices") as string[] | undefined) ?? []);
     this.device = signal(String(model.get("device") ?? ""));
+    this.computeUnit = signal(String(model.get("compute_unit") ?? ""));
+    this.budgets = signal(decodeBudgets(model.get("budget_state")));
     this.preferredFamily = signal(this.costs.value.families[1]?.key ?? "");
     const plan = decodePlan(model.get("plan_state"));
     this.authority = historyOf(plan);
@@ -162,6 +168,12 @@ export class Store {
     });
     this.listen("device", () => {
       this.device.value = String(model.get("device") ?? "");
+    });
+    this.listen("compute_unit", () => {
+      this.computeUnit.value = String(model.get("compute_unit") ?? "");
+    });
+    this.listen("budget_state", () => {
+      this.budgets.value = decodeBudgets(model.get("budget_state"));
     });
     this.listen("selected_ops", () => {
       const next = this.readSelection();
@@ -425,6 +437,20 @@ export class Store {
   chooseDevice(name: string): void {
     this.device.value = name;
     this.model.set("device", name);
+    this.model.save_changes();
+  }
+
+  chooseComputeUnit(unit: string): void {
+    this.computeUnit.value = unit;
+    this.model.set("compute_unit", unit);
+    this.model.save_changes();
+  }
+
+  /** Set a budget, or take it away. */
+  setBudget(metric: Metric, most: number | null): void {
+    const { [metric]: _, ...rest } = this.budgets.peek();
+    this.budgets.value = most === null ? rest : { ...rest, [metric]: most };
+    this.model.set("budget_state", { ...this.budgets.peek() });
     this.model.save_changes();
   }
 

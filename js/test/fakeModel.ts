@@ -21,6 +21,7 @@ export class FakeModel implements HostModel {
       plan_state: s.plan,
       devices: ["iPhone 12", "iPhone 13", "iPhone 14 Pro", "iPhone 15 Pro"],
       device,
+      compute_unit: "all",
       name: options.name ?? "",
       selected_ops: [],
       edits: [],

@@ -190,6 +190,13 @@ function programWire(
     name,
     deployment_target: "iOS18",
     from_torch: true,
+    compute_units: COMPUTE_UNITS,
+    budget_units: {
+      size: { KB: 1e3, MB: 1e6 },
+      bits: { bits: 1 },
+      latency: { ms: 1, µs: 1e-3 },
+      energy: { mJ: 1 },
+    },
     export_endings: { python: ".py", coremltools: ".yaml", plan: ".yaml", package: ".mlpackage" },
     columns: [
       {
@@ -239,6 +246,13 @@ function programWire(
   };
 }
 
+const COMPUTE_UNITS = [
+  { key: "all", title: "all units" },
+  { key: "cpuAndNeuralEngine", title: "Neural Engine" },
+  { key: "cpuAndGPU", title: "GPU" },
+  { key: "cpuOnly", title: "CPU only" },
+];
+
 const FAMILIES = [
   { key: "float16", label: "float16", bits: [16] },
   { key: "palettize", label: "palettize", bits: [8, 6, 4, 3, 2, 1] },
@@ -261,6 +275,7 @@ export function measuredWire(made: Synthetic): Wire {
   return {
     machine: "this Mac",
     device: "iPhone 15 Pro",
+    compute_unit: "all",
     latency_ms: 2.5,
     scheme: view(new Uint16Array(made.weights)),
     op_ms: view(times),
@@ -326,7 +341,8 @@ function costsWire(device: string, ops: Op[], weights: Weight[], errors: boolean
   });
   return {
     device,
-    compute_unit: "Neural Engine",
+    compute_unit: "all",
+    offered_units: ["all", "cpuAndNeuralEngine", "cpuOnly"],
     schemes,
     families: FAMILIES.map(({ key, label }) => ({ key, label })),
     offered: view(new Uint8Array(schemes.length).fill(1)),

@@ -31,12 +31,12 @@ class Charts:
         """
         figure = go.FigureWidget()
         self._draw(figure)
-        self._session.observe(lambda _change: self._draw(figure), ["plan", "device"])
+        self._session.observe(lambda _change: self._draw(figure), ["plan", "device", "compute_unit"])
         self._session.observe(lambda _change: self._mark(figure), "selection")
         return figure
 
     def _draw(self, figure: go.FigureWidget) -> None:
-        drawn = self._session.plan.roofline(self._session.device)
+        drawn = self._session.plan.roofline(self._session.device, self._session.compute_unit)
         with figure.batch_update():
             figure.data = ()
             figure.add_traces(drawn.data)

@@ -38,6 +38,7 @@ export function Header({ store, uid }: { store: Store; uid: string }): VNode {
           </option>
         ))}
       </select>
+      <UnitSelect store={store} />
       <button
         type="button"
         class="tlr-button is-icon"
@@ -62,5 +63,33 @@ export function Header({ store, uid }: { store: Store; uid: string }): VNode {
       <OptimizeMenu store={store} uid={uid} />
       <ExportMenu store={store} uid={uid} />
     </header>
+  );
+}
+
+/** Where the app lets Core ML run the model; what nothing is known about on the device is greyed. */
+function UnitSelect({ store }: { store: Store }): VNode {
+  const { offeredUnits, device } = store.costs.value;
+  return (
+    <select
+      class="tlr-select is-button"
+      aria-label="Compute unit"
+      title="Where the app lets Core ML run the model (MLComputeUnits): latency and energy are of that"
+      value={store.computeUnit.value}
+      onChange={(e) => store.chooseComputeUnit(e.currentTarget.value)}
+    >
+      {store.program.value.computeUnits.map(({ key, title }) => {
+        const known = offeredUnits.length === 0 || offeredUnits.includes(key);
+        return (
+          <option
+            key={key}
+            value={key}
+            disabled={!known}
+            title={known ? key : `Nothing is known about it on ${device}`}
+          >
+            {title}
+          </option>
+        );
+      })}
+    </select>
   );
 }

@@ -2,8 +2,9 @@ import type { VNode } from "preact";
 import { column } from "../columns";
 import * as format from "../format";
 import { measuredPlan } from "../measured";
-import { planIsExact } from "../sqnr";
 import type { Store } from "../store";
+import { ErrorFigure } from "./errorFigure";
+import { Figure } from "./figure";
 
 /** Totals of the plan beside the baseline; exact and estimated figures are told apart in words and in form. */
 export function Summary({ store }: { store: Store }): VNode {
@@ -12,7 +13,10 @@ export function Summary({ store }: { store: Store }): VNode {
   const against = store.baselineName.value;
   const program = store.program.value;
   const priced = store.costs.value;
-  const pricing = store.device.value !== "" && store.device.value !== priced.device;
+  const elsewhere = store.computeUnit.value !== "" && store.computeUnit.value !== priced.computeUnit;
+  const pricing = elsewhere || (store.device.value !== "" && store.device.value !== priced.device);
+  const unit =
+    program.computeUnits.find(({ key }) => key === priced.computeUnit)?.title ?? priced.computeUnit;
   const measured = measuredPlan(store);
   const differs = now.latencyMs !== was.latencyMs;
   const interval = `${format.milliseconds(now.lowMs)} – ${format.milliseconds(now.highMs)}${format.THIN}ms`;
@@ -36,21 +40,17 @@ export function Summary({ store }: { store: Store }): VNode {
           `weight.bin: exactly ${format.exactBytes(now.weightFileBytes)}`,
           `package: ${format.exactBytes(now.sizeBytes)}, within 0.01${format.THIN}% without int8 activations; ${against}: ${format.exactBytes(was.sizeBytes)}`,
         ].join("\n")}
-      >
-        <div class="tlr-meter">
-          <div
-            style={{
-              width: `${Math.min(100, was.sizeBytes > 0 ? (now.sizeBytes / was.sizeBytes) * 100 : 0)}%`,
-            }}
-          />
-        </div>
-      </Figure>
+        part={was.sizeBytes > 0 ? now.sizeBytes / was.sizeBytes : 0}
+        budget={{ store, metric: "size" }}
+        sets
+      />
       {measured ? (
         <Figure
           name="Latency"
           certainty="measured"
           test="total-latency"
           raw={measured.ms}
+          budget={{ store, metric: "latency" }}
           value={`${format.MEASURED}${format.milliseconds(measured.ms)}${format.THIN}ms`}
           change=""
           better
@@ -64,12 +64,18 @@ export function Summary({ store }: { store: Store }): VNode {
           certainty="estimated"
           test="total-latency"
           raw={now.latencyMs}
+          budget={{ store, metric: "latency" }}
+          always={pricing}
           value={`${format.ABOUT}${before === after ? "" : `${before} ${format.ARROW} `}${after}${format.THIN}ms`}
           change={differs ? format.percentChange(was.latencyMs, now.latencyMs) : ""}
           better={now.latencyMs < was.latencyMs}
           words={`about ${after} milliseconds, ${format.changeInWords(was.latencyMs, now.latencyMs, "faster", "slower")} than ${against}`}
-          below={pricing ? `on ${priced.device} · waiting for the kernel` : `${interval} (80${format.THIN}%)`}
-          title={`${column(program, "latency_ms", "latency")?.description ?? "Time of one prediction."}\nEstimated on ${priced.device}, ${priced.computeUnit}. 80 % interval: ${interval}.`}
+          below={
+            pricing
+              ? `on ${priced.device}${elsewhere ? `, ${unit}` : ""} · waiting for the kernel`
+              : `${interval} (80${format.THIN}%)`
+          }
+          title={`${column(program, "latency_ms", "latency")?.description ?? "Time of one prediction."}\nEstimated on ${priced.device}, ${unit}. 80 % interval: ${interval}.`}
         />
       )}
       <Figure
@@ -89,6 +95,7 @@ export function Summary({ store }: { store: Store }): VNode {
         certainty="a rough guess"
         test="total-energy"
         raw={now.energyMj}
+        budget={{ store, metric: "energy" }}
         value={`${format.ABOUT}${joulesBefore === joulesAfter ? "" : `${joulesBefore} ${format.ARROW} `}${joulesAfter}${format.THIN}mJ`}
         change={joulesBefore === joulesAfter ? "" : format.percentChange(was.energyMj, now.energyMj)}
         better={now.energyMj < was.energyMj}
@@ -101,6 +108,7 @@ export function Summary({ store }: { store: Store }): VNode {
         certainty="exact"
         test="total-bits"
         raw={now.bitsPerWeight}
+        budget={{ store, metric: "bits" }}
         value={bitsChange(was.bitsPerWeight, now.bitsPerWeight)}
         change=""
         better
@@ -108,72 +116,12 @@ export function Summary({ store }: { store: Store }): VNode {
         below={format.plural(program.weights.count, "weight")}
         title="Stored bits of all weights, tables and scales included, over the number of their elements."
       />
-      {!Number.isNaN(was.weightError) && (
-        <Figure
-          name="Weight error"
-          certainty="of the weights"
-          test="total-error"
-          raw={now.weightError}
-          value={
-            (planIsExact(priced, store.history.value.scheme) ? "" : format.ABOUT) +
-            format.decibels(now.weightError)
-          }
-          change=""
-          better
-          words={errorInWords(now.weightError)}
-          below={Number.isNaN(now.weightError) ? "not known for this plan" : "signal to noise"}
-          title={
-            "Squares of all weights over the squares of what compression changes in them, in decibels: more is better.\n" +
-            "It grades the weights, not the model's output, which is more sensitive to some weights than to others."
-          }
-        />
-      )}
+      <ErrorFigure store={store} />
     </section>
   );
-}
-
-function errorInWords(noiseToSignal: number): string {
-  if (Number.isNaN(noiseToSignal)) return "weight error not known for this plan";
-  if (noiseToSignal === 0) return "no weight error";
-  return `signal to noise of the weights ${format.decibels(noiseToSignal)}`;
 }
 
 function bitsChange(before: number, after: number): string {
   const [a, b] = [format.bits(before), format.bits(after)];
   return a === b ? b : `${a} ${format.ARROW} ${b}`;
-}
-
-interface FigureProps {
-  name: string;
-  certainty: string;
-  test: string;
-  raw: number;
-  value: string;
-  change: string;
-  better: boolean;
-  words: string;
-  below: string;
-  title: string;
-  children?: VNode;
-}
-
-function Figure(props: FigureProps): VNode {
-  return (
-    <div class="tlr-figure" title={props.title}>
-      <div class="tlr-figure-name">
-        {props.name} <span class="tlr-certainty">{props.certainty}</span>
-      </div>
-      <div class="tlr-figure-value">
-        <span data-testid={props.test} data-value={props.raw}>
-          {props.value}
-        </span>
-        <span class={`tlr-change ${props.better ? "is-better" : "is-worse"}`} aria-hidden="true">
-          {props.change}
-        </span>
-        <span class="tlr-sr">{props.words}</span>
-      </div>
-      {props.children}
-      <div class="tlr-figure-below">{props.below}</div>
-    </div>
-  );
 }

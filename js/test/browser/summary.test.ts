@@ -1,0 +1,112 @@
+/** The totals: budgets that are set and held, the error with its grade, and the compute unit that is priced. */
+
+import { afterEach, expect, test } from "vitest";
+import { synthetic, view } from "../synthetic";
+import { all, button, byName, closeAll, drag, get, mount, press, settled } from "./page";
+
+afterEach(closeAll);
+
+const figure = (el: ParentNode, name: string): HTMLElement =>
+  all(el, ".tlr-figure").find((f) => get(f, ".tlr-figure-name").textContent?.startsWith(name))!;
+const below = (el: ParentNode, name: string): string =>
+  get(figure(el, name), ".tlr-figure-below").textContent ?? "";
+const type = async (el: ParentNode, text: string): Promise<void> => {
+  const field = get<HTMLInputElement>(el, ".tlr-budget-field");
+  field.value = text;
+  field.dispatchEvent(new Event("input", { bubbles: true }));
+  press(field, "Enter");
+  await settled();
+};
+
+test("a budget is set by writing it, shown as the share that is used, and taken away", async () => {
+  const { el, model } = mount();
+  await settled();
+  button(el, "set a budget").click();
+  await settled();
+  expect(document.activeElement).toBe(get(el, ".tlr-budget-field"));
+  await type(el, "4 apples");
+  expect(get(el, ".tlr-budget-field").getAttribute("aria-invalid")).toBe("true");
+  await type(el, "20 MB");
+  expect(model.get("budget_state")).toEqual({ size: 20e6 });
+  expect(below(el, "Size")).toMatch(/^126\u202f% over the 20\u202fMB budget$/);
+  expect(get(figure(el, "Size"), ".tlr-meter").classList.contains("is-over")).toBe(true);
+  button(el, below(el, "Size")).click();
+  await settled();
+  await type(el, "100 MB");
+  expect(below(el, "Size")).toBe("45\u202f% of 100\u202fMB budget");
+  button(el, below(el, "Size")).click();
+  await settled();
+  await type(el, "");
+  expect(model.get("budget_state")).toEqual({});
+  expect(below(el, "Size")).toContain("set a budget");
+});
+
+test("a budget of anything can be written, and Python can set them", async () => {
+  const { el, model } = mount();
+  await settled();
+  button(el, "set a budget").click();
+  await settled();
+  await type(el, "5 ms");
+  expect(below(el, "Latency")).toMatch(/^\d+\u202f% of 5\u202fms budget$/);
+  expect(below(el, "Size")).toContain("set a budget");
+  model.push("budget_state", { bits: 8 });
+  await settled();
+  expect(below(el, "Latency")).toContain("80\u202f%");
+  expect(below(el, "Bits")).toBe("100\u202f% over the 8\u202fbits budget");
+});
+
+test("the error is that of the weights, then what is estimated of outputs, then what was measured", async () => {
+  const { el, model } = mount({ errors: true });
+  await settled();
+  const error = (): string => figure(el, "Error").textContent ?? "";
+  expect(error()).toContain("of the weights");
+  const { weights } = synthetic();
+  const schemes = (model.get("costs") as { schemes: unknown[] }).schemes.length;
+  const errors = new Float64Array(weights * schemes);
+  for (let w = 0; w < weights; w++) errors.fill(0.001, w * schemes + 1, (w + 1) * schemes);
+  model.push("error_state", {
+    grade: "estimated",
+    what: "kl of the outputs",
+    metric: "kl",
+    error: view(errors),
+  });
+  await settled();
+  expect(error()).toContain("estimated");
+  expect(error()).toContain("KL 0");
+  drag(byName(el, "slider", "Bits of embeddings_word_embeddings"), 3);
+  await settled();
+  expect(error()).toContain("KL ≈0.00100");
+  const scheme = new Uint16Array(weights);
+  const last = (model.get("plan_state") as { scheme: DataView }).scheme;
+  new Uint8Array(scheme.buffer).set(new Uint8Array(last.buffer, last.byteOffset, last.byteLength));
+  const measured = {
+    metric: "kl",
+    value: 0.0009,
+    values: { all: 0.0009 },
+    int8_ops: view(new Int32Array(0)),
+  };
+  model.push("evaluation_state", [{ ...measured, scheme: view(scheme) }]);
+  await settled();
+  expect(error()).toContain("•\u202f0.000900 of another plan");
+  button(el, "Undo").click();
+  await settled();
+  expect(error()).toContain("measured");
+  expect(error()).toContain("•\u202fKL 0.000900");
+});
+
+test("the compute unit is chosen in people's words, and what cannot be priced is greyed", async () => {
+  const { el, model } = mount();
+  await settled();
+  const select = get<HTMLSelectElement>(el, "select[aria-label='Compute unit']");
+  expect([...select.options].map((o) => o.text)).toEqual(["all units", "Neural Engine", "GPU", "CPU only"]);
+  expect([...select.options].filter((o) => o.disabled).map((o) => o.text)).toEqual(["GPU"]);
+  select.value = "cpuOnly";
+  select.dispatchEvent(new Event("change", { bubbles: true }));
+  await settled();
+  expect(model.get("compute_unit")).toBe("cpuOnly");
+  expect(below(el, "Latency")).toContain("waiting for the kernel");
+  model.push("costs", { ...synthetic().costs, compute_unit: "cpuOnly" });
+  await settled();
+  expect(below(el, "Latency")).not.toContain("waiting");
+  expect(figure(el, "Latency").title).toContain("CPU only");
+});
