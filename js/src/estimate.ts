@@ -196,6 +196,7 @@ export function price(costs: Costs, scheme: Uint16Array, out: Priced, int8?: Uin
     signal,
     squaredError,
   } = costs;
+  const { start, lastWeight } = costs;
   const schemes = costs.schemes.length;
   const { stored } = out;
   stored.fill(0);
@@ -207,17 +208,18 @@ export function price(costs: Costs, scheme: Uint16Array, out: Priced, int8?: Uin
   let error = 0;
   let squares = 0;
   let changed = false;
+  const sharing = sharedFileBytes.length > 0;
   for (let w = 0; w < scheme.length; w++) {
     const at = w * schemes + scheme[w]!;
     file += fileBytes[at]!;
-    if (w !== costs.lastWeight) markShared(shared, at, stored);
+    if (sharing && w !== lastWeight) markShared(shared, at, stored);
     proto += protoBytes[at]!;
     payload += payloadBytes[at]!;
     resident += residentBytes[at]!;
     count += elements[w]!;
     error += squaredError[at]!;
     squares += signal[w]!;
-    if (scheme[w] !== costs.start[w]) changed = true;
+    if (scheme[w] !== start[w]) changed = true;
   }
   if (costs.lastWeight >= 0) {
     // Its last tensor ends the file, unless another weight has stored an equal one before.

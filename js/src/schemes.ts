@@ -68,6 +68,17 @@ export const isEditable = (costs: Costs, weight: number, held: Uint16Array): boo
 export const familySchemes = (costs: Costs, family: string): readonly number[] =>
   facts(costs).families.get(family) ?? [];
 
+interface Asked {
+  costs: Costs;
+  weights: ArrayLike<number>;
+  family: string;
+  held: Uint16Array;
+  stops: Stop[];
+}
+let asked: Asked | null = null;
+/** From so many weights on, the stops are kept for as long as nothing that they follow from changes. */
+const MANY = 64;
+
 /** Slider stops of one family for these weights: float16 first, then falling bits. */
 export function stopsFor(
   costs: Costs,
@@ -75,6 +86,15 @@ export function stopsFor(
   family: string,
   held: Uint16Array,
 ): Stop[] {
+  if (weights.length < MANY) return findStops(costs, weights, family, held);
+  const same =
+    asked?.costs === costs && asked.weights === weights && asked.family === family && asked.held === held;
+  if (!asked || !same)
+    asked = { costs, weights, family, held, stops: findStops(costs, weights, family, held) };
+  return asked.stops;
+}
+
+function findStops(costs: Costs, weights: ArrayLike<number>, family: string, held: Uint16Array): Stop[] {
   const family16 = costs.schemes[FLOAT16]?.family;
   const schemes = family === family16 ? [] : familySchemes(costs, family);
   const stops = [FLOAT16, ...schemes].map((scheme) => {
@@ -156,13 +176,15 @@ export function assignScheme(
   scheme: number,
   start: Uint16Array,
 ): Assignment {
-  const out: Assignment = { weights: [], schemes: [], skipped: 0 };
-  for (let i = 0; i < weights.length; i++) {
+  const { editable } = facts(costs);
+  const count = weights.length;
+  const out: Assignment = { weights: new Array(count), schemes: new Array(count), skipped: 0 };
+  for (let i = 0; i < count; i++) {
     const w = weights[i]!;
     const legal = canTake(costs, w, scheme, start);
-    if (!legal && isEditable(costs, w, start)) out.skipped++;
-    out.weights.push(w);
-    out.schemes.push(legal ? scheme : start[w]!);
+    if (!legal && (editable[w] === 1 || start[w] !== FLOAT16)) out.skipped++;
+    out.weights[i] = w;
+    out.schemes[i] = legal ? scheme : start[w]!;
   }
   return out;
 }

@@ -91,6 +91,8 @@ export class Store {
   readonly exports = new Exports(this.requests);
   readonly optimizer = new Optimizer(this.requests);
   readonly details = new Details(this.requests);
+  /** which ops read int8 activations: unlike `history`, the same while only weights change */
+  readonly int8: ReadonlySignal<Uint8Array>;
   readonly canUndo: ReadonlySignal<boolean>;
   readonly canRedo: ReadonlySignal<boolean>;
   /** weights that the model-wide control edits: those of the selection, or all */
@@ -141,6 +143,7 @@ export class Store {
     this.totals = signal(totalsOf(this.live));
     this.baseline = signal(totalsOf(this.base));
     this.repriceAll();
+    this.int8 = computed(() => this.history.value.int8);
     this.canUndo = computed(() => this.history.value.cursor > 0);
     this.canRedo = computed(() => this.history.value.cursor < this.history.value.entries.length);
     this.targets = computed(() => this.weightsOf(this.selection.value.ops));

@@ -272,6 +272,23 @@ describe("layout", () => {
     expect(flat.boxes[4 * (n - 1) + 1]!).toBeGreaterThan(flat.boxes[1]!);
   });
 
+  test("a module of 500 ops is laid out in good time", () => {
+    const n = 500;
+    const p = tiny(
+      [
+        ["", -1],
+        ["wide", 0],
+      ],
+      Array.from({ length: n + 2 }, (_, op) => (op < 2 ? 0 : 1)),
+      Array.from({ length: n }, (_, i) => [i, i + 2, Math.max(0, i - 3), i + 2]).flat(),
+    );
+    const t = buildTree(p);
+    const started = performance.now();
+    const opened = layoutScene(buildScene(p, t, new Set([1])));
+    expect(performance.now() - started).toBeLessThan(500);
+    expect(opened.boxes.length).toBe(4 * (n + 3));
+  });
+
   test("a hit is the innermost box; its corner is the toggle; nothing is nothing", () => {
     for (const item of scene.items) {
       const [x, y, w] = box(item.id) as [number, number, number, number];

@@ -1,5 +1,5 @@
 import type { VNode } from "preact";
-import { useRef } from "preact/hooks";
+import { useMemo, useRef } from "preact/hooks";
 import type { Stop } from "../schemes";
 
 export interface BitsProps {
@@ -89,6 +89,20 @@ export function Bits(props: BitsProps): VNode {
     props.end();
   };
 
+  // The same elements while the stops are: a drag then moves the thumb and nothing else.
+  const dots = useMemo(
+    () =>
+      stops.map((stop, i) => (
+        <span
+          key={stop.scheme}
+          class={`tlr-stop${stop.takers === 0 ? " is-illegal" : ""}`}
+          style={{ left: `${(i / last) * 100}%` }}
+          title={stop.takers === 0 ? `${stop.nbits} bits: ${stop.reason}` : `${stop.nbits} bits`}
+        />
+      )),
+    [stops.map((s) => `${s.scheme} ${s.takers === 0 ? s.reason : ""}`).join("\n")],
+  );
+
   return (
     <div
       class={`tlr-bits${disabled ? " is-disabled" : ""}${at < 0 ? " is-mixed" : ""}`}
@@ -114,14 +128,7 @@ export function Bits(props: BitsProps): VNode {
     >
       <div class="tlr-bits-track">
         <div class="tlr-bits-fill" style={{ transform: `scaleX(${position})` }} />
-        {stops.map((stop, i) => (
-          <span
-            key={stop.scheme}
-            class={`tlr-stop${stop.takers === 0 ? " is-illegal" : ""}`}
-            style={{ left: `${(i / last) * 100}%` }}
-            title={stop.takers === 0 ? `${stop.nbits} bits: ${stop.reason}` : `${stop.nbits} bits`}
-          />
-        ))}
+        {dots}
         <div class="tlr-bits-at" style={{ transform: `translateX(${position * 100}%)` }}>
           <div class="tlr-thumb" />
         </div>

@@ -79,7 +79,7 @@ export interface Activations {
 /** Which activations can be int8 and are: of the selection, or of all ops when nothing is selected. */
 export function activationsOf(store: Store): Activations {
   const { canReadInt8 } = store.program.value.ops;
-  const { int8 } = store.history.value;
+  const int8 = store.int8.value;
   const selected = store.selection.value.ops;
   const all = selected.length > 0 ? selected : Array.from(canReadInt8, (_, op) => op);
   const ops = all.filter((op) => canReadInt8[op]);

@@ -88,7 +88,7 @@ function Cell({ store, op, active, most, column }: RowProps & { column: ColumnKe
       return (
         <>
           <SchemeCell store={store} op={op} tabIndex={tabIndex} />
-          {store.history.value.int8[op] ? (
+          {store.int8.value[op] ? (
             <span class="tlr-int8" title="int8 activations">
               A8
             </span>
@@ -175,16 +175,20 @@ interface CellProps {
 
 function SchemeCell({ store, op, tabIndex }: CellProps): VNode | null {
   const weights = store.weightsOf([op]);
+  // Drawn again when the family changes, and not at every stop of a drag.
+  const family = useComputed(() => {
+    const control = controlFor(store, store.weightsOf([op]));
+    return control.editable === 0 ? null : control.family;
+  }).value;
   if (weights.length === 0) return null;
-  const control = controlFor(store, weights);
   const name = store.program.value.ops.name[op]!;
-  if (control.editable === 0) return <span class="tlr-faint">float16</span>;
+  if (family === null) return <span class="tlr-faint">float16</span>;
   return (
     <SchemeSelect
       costs={store.costs.value}
       weights={weights}
       held={store.startScheme()}
-      family={control.family}
+      family={family}
       label={`Scheme of ${name}`}
       tabIndex={tabIndex}
       choose={(family) => chooseFamily(store, weights, name, family)}
@@ -239,7 +243,9 @@ function SizeCell({ store, op, most }: BarCellProps): VNode | null {
     <Bar
       now={now / most}
       was={was / most}
-      title={`${format.exactBytes(now)}, exact\n${store.baselineName.value}: ${format.exactBytes(was)}\n${format.changeInWords(was, now, "smaller", "larger")}`}
+      title={() =>
+        `${format.exactBytes(now)}, exact\n${store.baselineName.value}: ${format.exactBytes(was)}\n${format.changeInWords(was, now, "smaller", "larger")}`
+      }
     >
       {format.bytesChange(was, now)}
     </Bar>
@@ -278,7 +284,9 @@ function LatencyCell({ store, op, most }: BarCellProps): VNode {
       <Bar
         now={measured.ms / most}
         was={0}
-        title={`${format.milliseconds(measured.ms)} ms, measured on ${measured.machine}: the median prediction times Core ML's share for the op\nestimated: ${format.ABOUT}${b} ms`}
+        title={() =>
+          `${format.milliseconds(measured.ms)} ms, measured on ${measured.machine}: the median prediction times Core ML's share for the op\nestimated: ${format.ABOUT}${b} ms`
+        }
       >
         {format.MEASURED + format.milliseconds(measured.ms)}
       </Bar>
@@ -288,7 +296,9 @@ function LatencyCell({ store, op, most }: BarCellProps): VNode {
       soft
       now={now / most}
       was={store.base.opMs[op]! / most}
-      title={`${format.ABOUT}${b} ms, estimated\n80 % interval ${format.milliseconds(now * low)} – ${format.milliseconds(now * high)} ms\n${store.baselineName.value}: ${format.ABOUT}${a} ms`}
+      title={() =>
+        `${format.ABOUT}${b} ms, estimated\n80 % interval ${format.milliseconds(now * low)} – ${format.milliseconds(now * high)} ms\n${store.baselineName.value}: ${format.ABOUT}${a} ms`
+      }
     >
       {`${format.ABOUT}${a === b ? b : `${a} ${format.ARROW} ${b}`}`}
     </Bar>
@@ -305,7 +315,8 @@ function Bar({
   now: number;
   was: number;
   soft?: boolean;
-  title: string;
+  /** asked for once the pointer is there: nobody reads it during a drag */
+  title(): string;
   children: string;
 }): VNode {
   // Scaled, not resized: a drag then asks for no layout.
@@ -313,7 +324,12 @@ function Bar({
     transform: `scaleX(${Math.min(1, Math.max(0, value))})`,
   });
   return (
-    <div class={`tlr-bar${soft ? " is-soft" : ""}`} title={title}>
+    <div
+      class={`tlr-bar${soft ? " is-soft" : ""}`}
+      onPointerEnter={(e) => {
+        e.currentTarget.title = title();
+      }}
+    >
       {was > now * 1.0001 && <div class="tlr-bar-was" style={to(was)} />}
       <div class="tlr-bar-now" style={to(now)} />
       <span class="tlr-bar-text">{children}</span>

@@ -48,6 +48,7 @@ export function Timeline({ store, palette, colour }: TimelineProps): VNode {
   const width = useRef(1);
   const drag = useRef<{ from: number; at: number; moved: boolean } | null>(null);
 
+  const kept = useRef<{ key: string; levels: Run[][]; strips: Run[][] }>({ key: "", levels, strips: [] });
   // As loaded or as it is now, whichever takes longer: what a plan saves is the room that is left.
   const whole = (): number => Math.max(starts[starts.length - 1]!, sum(store.loaded.opMs));
   const shown = (): Span => zoom.peek() ?? { from: 0, to: whole() };
@@ -74,18 +75,23 @@ export function Timeline({ store, palette, colour }: TimelineProps): VNode {
       ctx.beginPath();
       ctx.rect(EDGE - 1, 0, size.width - 2 * EDGE + 2, size.height);
       ctx.clip();
-      const strips = levelsToShow(levels, first, end, Math.max(2, (size.width - 2 * EDGE) / STRIP_ROOM));
+      const most = Math.max(2, (size.width - 2 * EDGE) / STRIP_ROOM);
+      const key = `${first} ${end} ${most}`;
+      // The same while one drags a slider and sees all of it.
+      if (kept.current.key !== key || kept.current.levels !== levels)
+        kept.current = { key, levels, strips: levelsToShow(levels, first, end, most) };
+      const { strips } = kept.current;
       const rows = size.height < 84 ? strips.slice(-1) : strips;
       rows.forEach((runs, row) => {
         drawStrip(ctx, colours, store, runs, row === 0 ? null : rows[row - 1]!, 5 + row * (STRIP + 2), x);
       });
       const top = 5 + rows.length * (STRIP + 2) + 1;
       const bottom = size.height - AXIS;
-      const most = largest(store.loaded.opBytes);
+      const largestOp = largest(store.loaded.opBytes);
       const fill = (op: number): string =>
         colour === "bound"
           ? boundColor(colours.dark, live.bound[op]!)
-          : rampColor(colours.dark, Math.sqrt(most > 0 ? live.opBytes[op]! / most : 0));
+          : rampColor(colours.dark, Math.sqrt(largestOp > 0 ? live.opBytes[op]! / largestOp : 0));
       // Ops narrower than a pixel share one, in the colour of the largest.
       for (let op = first; op < end; ) {
         const left = x(op);
@@ -228,8 +234,17 @@ export function Timeline({ store, palette, colour }: TimelineProps): VNode {
   );
 }
 
-const sum = (values: Float64Array): number => values.reduce((a, b) => a + b, 0);
-const largest = (values: Float64Array): number => values.reduce((a, b) => Math.max(a, b), 0);
+function sum(values: Float64Array): number {
+  let total = 0;
+  for (const value of values) total += value;
+  return total;
+}
+
+function largest(values: Float64Array): number {
+  let most = 0;
+  for (const value of values) if (value > most) most = value;
+  return most;
+}
 
 /** Measured where it is, estimated elsewhere. */
 function timesOf(store: Store): ArrayLike<number> {

@@ -4,7 +4,7 @@ import { ROW_HEIGHT } from "../theme";
 
 export const HEADER = 46;
 export const FOOTER = 28;
-const OVERSCAN = 6;
+const OVERSCAN = 3;
 
 export type Rows = Virtualizer<HTMLDivElement, HTMLDivElement>;
 
