@@ -1,5 +1,5 @@
-import { effect, type Signal } from "@preact/signals";
-import type { HTMLAttributes, VNode } from "preact";
+import { effect, type Signal, useComputed } from "@preact/signals";
+import type { ComponentChildren, HTMLAttributes, VNode } from "preact";
 import { useLayoutEffect, useRef } from "preact/hooks";
 import type { Palette } from "../theme";
 
@@ -74,4 +74,50 @@ export function Chart({ palette, paint, wheel, test, children, ...rest }: ChartP
 export function within(e: MouseEvent): { x: number; y: number } {
   const { left, top } = (e.currentTarget as HTMLElement).getBoundingClientRect();
   return { x: e.clientX - left, y: e.clientY - top };
+}
+
+interface ReaderProps {
+  label: string;
+  count: number;
+  focus: Signal<number>;
+  describe(item: number): string;
+  /** what a key does besides moving; false if nothing */
+  press?(e: KeyboardEvent, item: number): boolean;
+  /** called for every item that keys come to, and with -1 when they leave */
+  visit(item: number): void;
+  children?: ComponentChildren;
+}
+
+/** A chart for keys and screen readers: one item at a time, in words. */
+export function ChartReader({ label, count, focus, describe, press, visit, children }: ReaderProps): VNode {
+  const at = Math.min(focus.value, Math.max(0, count - 1));
+  const text = useComputed(() =>
+    count > 0 ? describe(Math.min(focus.value, count - 1)) : "nothing to show",
+  );
+  const key = (e: KeyboardEvent): void => {
+    const now = Math.min(focus.peek(), Math.max(0, count - 1));
+    const to = { ArrowRight: now + 1, ArrowLeft: now - 1, Home: 0, End: count - 1 }[e.key];
+    if (to !== undefined) {
+      focus.value = Math.min(count - 1, Math.max(0, to));
+      visit(focus.value);
+    } else if (!press?.(e, now)) return;
+    e.preventDefault();
+    e.stopPropagation();
+  };
+  return (
+    <div
+      class="tlr-chart-reader"
+      role="slider"
+      tabIndex={0}
+      aria-label={label}
+      aria-valuemin={1}
+      aria-valuemax={Math.max(1, count)}
+      aria-valuenow={at + 1}
+      aria-valuetext={text}
+      onKeyDown={key}
+      onBlur={() => visit(-1)}
+    >
+      {children}
+    </div>
+  );
 }

@@ -1,11 +1,15 @@
-import { type Signal, useComputed } from "@preact/signals";
+import { type Signal, useComputed, useSignal } from "@preact/signals";
 import type { VNode } from "preact";
 import { useRef, useState } from "preact/hooks";
+import { ALONG, type Along } from "../charts/front";
 import { BOUNDS } from "../estimate";
 import type { Store } from "../store";
 import { boundColor, type Palette, rampGradient } from "../theme";
 import { HeightHandle } from "./heightHandle";
 import { HistoryTab } from "./historyTab";
+import { type KeptFront, ParetoTab } from "./paretoTab";
+import { Scatter } from "./scatter";
+import { SensitivityTab } from "./sensitivityTab";
 import { describeOp, Timeline, type TimelineColour } from "./timeline";
 
 interface DockProps {
@@ -16,6 +20,9 @@ interface DockProps {
 
 const TABS = [
   ["timeline", "Timeline"],
+  ["scatter", "Size × error"],
+  ["pareto", "Pareto"],
+  ["sensitivity", "Sensitivity"],
   ["history", "History"],
 ] as const;
 type Tab = (typeof TABS)[number][0];
@@ -30,9 +37,14 @@ export function Dock({ store, palette, uid }: DockProps): VNode {
   const [open, setOpen] = useState(true);
   const [height, setHeight] = useState(HEIGHT);
   const [colour, setColour] = useState<TimelineColour>("size");
+  const [along, setAlong] = useState<Along>("bits");
+  const front = useSignal<KeptFront | null>(null);
+  /** a line on what is under the pointer and is no op */
+  const note = useSignal("");
   const list = useRef<HTMLDivElement>(null);
   const show = (next: Tab): void => {
     setTab(next);
+    note.value = "";
     setOpen(true);
   };
   const key = (e: KeyboardEvent): void => {
@@ -75,10 +87,11 @@ export function Dock({ store, palette, uid }: DockProps): VNode {
             </button>
           ))}
         </div>
-        <Readout store={store} />
+        <Readout store={store} note={note} />
         {open && tab === "timeline" && (
           <TimelineColours palette={palette} colour={colour} change={setColour} />
         )}
+        {open && tab === "pareto" && <ParetoAxis along={along} change={setAlong} />}
         <button
           type="button"
           class="tlr-button is-icon is-plain"
@@ -99,6 +112,11 @@ export function Dock({ store, palette, uid }: DockProps): VNode {
         style={{ flexBasis: `${height}px` }}
       >
         {open && tab === "timeline" && <Timeline store={store} palette={palette} colour={colour} />}
+        {open && tab === "scatter" && <Scatter store={store} palette={palette} note={note} />}
+        {open && tab === "pareto" && (
+          <ParetoTab store={store} palette={palette} note={note} front={front} along={along} />
+        )}
+        {open && tab === "sensitivity" && <SensitivityTab store={store} palette={palette} note={note} />}
         {open && tab === "history" && <HistoryTab store={store} />}
       </div>
     </section>
@@ -106,8 +124,9 @@ export function Dock({ store, palette, uid }: DockProps): VNode {
 }
 
 /** A line on the op under the pointer, wherever that is. */
-function Readout({ store }: { store: Store }): VNode {
+function Readout({ store, note }: { store: Store; note: Signal<string> }): VNode {
   const line = useComputed(() => {
+    if (note.value !== "") return note.value;
     const hover = store.hover.value;
     if (!hover) return "";
     return hover.op >= 0
@@ -118,6 +137,33 @@ function Readout({ store }: { store: Store }): VNode {
     <span class="tlr-dock-readout tlr-muted tlr-ellipsis">
       <bdi>{line}</bdi>
     </span>
+  );
+}
+
+function ParetoAxis({ along, change }: { along: Along; change(along: Along): void }): VNode {
+  return (
+    <>
+      <span class="tlr-dock-legend">
+        <span>● best plans</span>
+        <span>□ one scheme everywhere</span>
+        <span>◆ this plan</span>
+      </span>
+      <label class="tlr-muted tlr-dock-colour">
+        {"over "}
+        <select
+          class="tlr-select"
+          aria-label="Budgets of the front"
+          value={along}
+          onChange={(e) => change(e.currentTarget.value as Along)}
+        >
+          {ALONG.map((each) => (
+            <option key={each} value={each}>
+              {each}
+            </option>
+          ))}
+        </select>
+      </label>
+    </>
   );
 }
 

@@ -1,4 +1,4 @@
-import { type Signal, useComputed, useSignal, useSignalEffect } from "@preact/signals";
+import { type Signal, useSignal, useSignalEffect } from "@preact/signals";
 import type { VNode } from "preact";
 import { useCallback, useMemo, useRef } from "preact/hooks";
 import { fitText, ticks } from "../charts/canvas";
@@ -17,7 +17,7 @@ import * as format from "../format";
 import { measuredOp } from "../measured";
 import type { Store } from "../store";
 import { boundColor, type Palette, rampColor } from "../theme";
-import { Chart, type ChartSize, within } from "./chart";
+import { Chart, ChartReader, type ChartSize, within } from "./chart";
 
 export type TimelineColour = "size" | "bound";
 
@@ -150,24 +150,18 @@ export function Timeline({ store, palette, colour }: TimelineProps): VNode {
     else if (e.ctrlKey || e.metaKey || e.shiftKey) store.toggle([op], "outside");
     else store.select([op], "outside");
   };
-  const go = (to: number): void => {
-    focus.value = Math.min(program.ops.count - 1, Math.max(0, to));
-    reveal(focus.value);
-    store.setHover({ op: focus.value, module: -1 });
-  };
-  const key = (e: KeyboardEvent): void => {
-    const middle = (starts[focus.value]! + starts[focus.value + 1]!) / 2;
-    if (e.key === "ArrowRight") go(focus.value + 1);
-    else if (e.key === "ArrowLeft") go(focus.value - 1);
-    else if (e.key === "Home") go(0);
-    else if (e.key === "End") go(program.ops.count - 1);
-    else if (e.key === "+" || e.key === "=") zoomBy(ZOOM_STEP, middle);
+  const press = (e: KeyboardEvent, op: number): boolean => {
+    const middle = (starts[op]! + starts[op + 1]!) / 2;
+    if (e.key === "+" || e.key === "=") zoomBy(ZOOM_STEP, middle);
     else if (e.key === "-") zoomBy(1 / ZOOM_STEP, middle);
     else if (e.key === "0") zoom.value = null;
-    else if (e.key === "Enter" || e.key === " ") choose(focus.value, e);
-    else return;
-    e.preventDefault();
-    e.stopPropagation();
+    else if (e.key === "Enter" || e.key === " ") choose(op, e);
+    else return false;
+    return true;
+  };
+  const visit = (op: number): void => {
+    if (op >= 0) reveal(op);
+    store.setHover(op < 0 ? null : { op, module: -1 });
   };
 
   return (
@@ -229,7 +223,16 @@ export function Timeline({ store, palette, colour }: TimelineProps): VNode {
       }}
       onPointerLeave={() => !drag.current && store.setHover(null)}
     >
-      <Reader store={store} focus={focus} onKeyDown={key} leave={() => store.setHover(null)} />
+      <ChartReader
+        label="Timeline: op"
+        count={program.ops.count}
+        focus={focus}
+        describe={(op) => describeOp(store, op)}
+        press={press}
+        visit={visit}
+      >
+        <Longest store={store} />
+      </ChartReader>
     </Chart>
   );
 }
@@ -265,36 +268,6 @@ export function describeOp(store: Store, op: number): string {
     `bound by ${BOUNDS[live.bound[op]!]!}`,
     ...(live.opBytes[op]! > 0 ? [format.bytes(live.opBytes[op]!)] : []),
   ].join(" · ");
-}
-
-interface ReaderProps {
-  store: Store;
-  focus: Signal<number>;
-  onKeyDown(e: KeyboardEvent): void;
-  leave(): void;
-}
-
-/** The same for keys and screen readers: one op at a time, and what takes longest. */
-function Reader({ store, focus, onKeyDown, leave }: ReaderProps): VNode {
-  const count = store.program.value.ops.count;
-  const text = useComputed(() => (count > 0 ? describeOp(store, focus.value) : "no ops")).value;
-  return (
-    <div
-      class="tlr-chart-reader"
-      role="slider"
-      tabIndex={0}
-      aria-label="Timeline: op"
-      aria-valuemin={1}
-      aria-valuemax={Math.max(1, count)}
-      aria-valuenow={focus.value + 1}
-      aria-valuetext={text}
-      title=""
-      onKeyDown={onKeyDown}
-      onBlur={leave}
-    >
-      <Longest store={store} />
-    </div>
-  );
 }
 
 /** Said once things are at rest: nobody listens while a slider moves. */

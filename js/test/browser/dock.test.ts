@@ -199,3 +199,140 @@ describe("history", () => {
     expect(model.get("request")).toMatchObject({ action: "snapshot", name: "small", forget: true });
   });
 });
+
+/** The first place in a chart where something is under the pointer. */
+function findPoint(el: ParentNode, test: string): { x: number; y: number } {
+  const canvas = get(el, `[data-testid=${test}]`);
+  const box = canvas.getBoundingClientRect();
+  for (let y = box.top + 6; y < box.bottom - 6; y += 5)
+    for (let x = box.left + 30; x < box.right - 6; x += 5) {
+      point(canvas, "pointermove", { x, y });
+      if (canvas.parentElement?.style.cursor === "pointer") return { x, y };
+    }
+  throw new Error(`nothing in ${test}`);
+}
+const readout = (el: ParentNode): string => get(el, ".tlr-dock-readout").textContent ?? "";
+
+describe("size × error", () => {
+  test("a point is a weight: hover names it, a press selects its op, a band all inside", async () => {
+    const page = mount({ errors: true });
+    const { el } = page;
+    await settled();
+    drag(byName(el, "slider", "Bits of all weights"), 3);
+    tab(el, "Size × error").click();
+    await settled();
+    const shown = get<HTMLCanvasElement>(el, "[data-testid=scatter]");
+    const over = byName(el, "slider", "Size and error");
+    const at = findPoint(el, "scatter");
+    await frame();
+    expect(readout(el)).toMatch(/ · .* · .* · ≈?.*(dB|no error)/);
+    point(shown, "pointerdown", at);
+    point(shown, "pointerup", at);
+    expect(selected(page).length).toBeGreaterThan(0);
+    const box = shown.getBoundingClientRect();
+    point(shown, "pointerdown", { x: box.left + 50, y: box.top + 1 });
+    point(shown, "pointermove", { x: box.right - 1, y: box.bottom - 10 });
+    point(shown, "pointerup", { x: box.right - 1, y: box.bottom - 10 });
+    expect(selected(page).length).toBeGreaterThan(30);
+    over.focus();
+    press(over, "Home");
+    press(over, "Enter");
+    expect(selected(page)).toEqual([0]);
+    await frame();
+    expect(over.ariaValueText).toMatch(
+      /^embeddings_word_embeddings_weight · palettize, 4 bits|^embeddings_word_embeddings_weight/,
+    );
+  });
+});
+
+describe("the Pareto front", () => {
+  const answer = ({ model }: Page, along: string): void => {
+    const { id } = model.get("request") as { id: string };
+    const weights = (model.get("program") as { weights: { name: string[] } }).weights.name.length;
+    const plans = [6, 3, 1, 3];
+    model.push("response", {
+      id,
+      action: "pareto",
+      ok: true,
+      message: "",
+      along,
+      grade: "weight",
+      what: "noise to signal",
+      uniform: ["", "", "", "4-bit palettize"],
+      amount: [1.2, 4.2, 8.1, 4.1],
+      error: [10, 0.5, 0.01, 0.6],
+      scheme: plans.flatMap((scheme) => new Array<number>(weights).fill(scheme)),
+    });
+  };
+
+  test("is asked for once, and a press takes a plan as one step", async () => {
+    const page = mount({ errors: true });
+    const { el, model } = page;
+    await settled();
+    tab(el, "Pareto").click();
+    await settled();
+    expect(get(el, "[role=tabpanel]").textContent).toContain("waiting for the kernel");
+    expect(model.get("request")).toMatchObject({ action: "pareto", along: "bits" });
+    answer(page, "bits");
+    await settled();
+    const size = value(el, "total-size");
+    const plans = byName(el, "slider", "Pareto front");
+    expect(plans.ariaValueMax).toBe("4");
+    plans.focus();
+    press(plans, "ArrowRight");
+    await frame();
+    expect(plans.ariaValueText).toContain("best plan: 4.20");
+    press(plans, "Enter");
+    await frame();
+    expect(value(el, "total-size")).toBeLessThan(size / 2);
+    button(el, "Undo").click();
+    await frame();
+    expect(value(el, "total-size")).toBe(size);
+
+    const { id } = model.get("request") as { id: string };
+    tab(el, "History").click();
+    await frame();
+    tab(el, "Pareto").click();
+    await settled();
+    expect((model.get("request") as { id: string }).id, "kept, not asked for again").toBe(id);
+    expect(byName(el, "slider", "Pareto front").ariaValueMax).toBe("4");
+    const at = findPoint(el, "pareto");
+    point(get(el, "[data-testid=pareto]"), "pointerup", at);
+    await frame();
+    expect(value(el, "total-size")).toBeLessThan(size / 2);
+  });
+
+  test("why there is none is said", async () => {
+    const { el, model } = mount();
+    await settled();
+    tab(el, "Pareto").click();
+    await settled();
+    const { id } = model.get("request") as { id: string };
+    model.push("response", { id, action: "pareto", ok: false, message: "No plan keeps that." });
+    await frame();
+    expect(get(el, "[role=tabpanel] [role=alert]").textContent).toBe("No plan keeps that.");
+  });
+});
+
+describe("sensitivity", () => {
+  test("says how it is found, then ranks weights by what their next step adds", async () => {
+    const page = mount({ errors: true });
+    const { el, model } = page;
+    await settled();
+    tab(el, "Sensitivity").click();
+    await frame();
+    expect(get(el, "[role=tabpanel]").textContent).toContain("session.error = tnb.sensitivity");
+    const costs = model.get("costs") as { schemes: unknown[]; legal: DataView };
+    const weights = (model.get("program") as { weights: { name: string[] } }).weights.name.length;
+    const error = Float64Array.from({ length: weights * costs.schemes.length }, (_, i) =>
+      i % costs.schemes.length === 0 ? 0 : i,
+    );
+    model.push("error_state", { grade: "estimated", what: "KL", metric: "kl", error });
+    await settled();
+    const ranking = byName(el, "slider", "Sensitivity");
+    expect(Number(ranking.ariaValueMax)).toBeGreaterThan(20);
+    expect(ranking.ariaValueText).toMatch(/^1\. .* would add ≈.* \(kl\) and save /);
+    press(ranking, "Enter");
+    expect(selected(page).length).toBe(1);
+  });
+});
