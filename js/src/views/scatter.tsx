@@ -107,6 +107,17 @@ export function Scatter({ store, palette, note }: ScatterProps): VNode {
       drawAxes(ctx, colours, area, axes);
       places.current = placed(area, axes, weights.count, (w) => values[w]!);
       const { x, y } = places.current;
+      if (!values.some(([, error]) => Number.isFinite(error) && error !== 0)) {
+        ctx.textAlign = "center";
+        const known = values.some(([, error]) => !Number.isNaN(error));
+        ctx.fillText(
+          known ? "No weight has an error under this plan." : "Errors of weights are on their way…",
+          area.x + area.width / 2,
+          area.y + area.height / 2 - 5,
+        );
+        ctx.textAlign = "left";
+        if (!known) return;
+      }
       const { has } = store.selection.value;
       const over = store.hover.value?.op ?? -1;
       for (let w = 0; w < weights.count; w++) {

