@@ -81,7 +81,9 @@ export const numberOf = (store: Store, key: ColumnKey, op: number): number => re
 /** Numbers of a column, one an op. */
 export function numbers(store: Store, key: ColumnKey): Float64Array {
   const read = reader(store, key);
-  return Float64Array.from({ length: store.program.peek().ops.count }, (_, op) => read(op));
+  const values = new Float64Array(store.program.peek().ops.count);
+  for (let op = 0; op < values.length; op++) values[op] = read(op);
+  return values;
 }
 
 /** Text of a column, of any op. */

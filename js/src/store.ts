@@ -238,6 +238,11 @@ export class Store {
     return this.gestureStart?.scheme ?? this.history.peek().scheme;
   }
 
+  /** Whether a gesture runs: what need not follow a drag waits for its end. */
+  get isGesturing(): boolean {
+    return this.gestureStart !== null;
+  }
+
   endGesture(): void {
     if (!this.gestureStart) return;
     this.gestureStart = null;

@@ -21,8 +21,12 @@ export function useBins(store: Store, columns: readonly TableColumn[]): Readonly
       first.current = false;
       return;
     }
+    const settle = (): void => {
+      if (store.isGesturing) timer.current = setTimeout(settle, SETTLE_MS);
+      else setEdit((n) => n + 1);
+    };
     clearTimeout(timer.current);
-    timer.current = setTimeout(() => setEdit((n) => n + 1), SETTLE_MS);
+    timer.current = setTimeout(settle, SETTLE_MS);
     return () => clearTimeout(timer.current);
   });
   const costs = store.costs.value;

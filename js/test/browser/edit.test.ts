@@ -294,7 +294,7 @@ test("10,000 ops: every step of a drag is on screen in its frame", async () => {
   const p95 = (list: number[]): string =>
     list.sort((a, b) => a - b)[Math.floor(list.length * 0.95)]!.toFixed(1);
   // A guard and no benchmark (that is `npm run bench`): what grows with the square of the ops would be seen.
-  expect(work.sort((a, b) => a - b)[Math.floor(work.length / 2)]!).toBeLessThan(200);
+  expect(work.sort((a, b) => a - b)[Math.floor(work.length / 2)]!).toBeLessThan(500);
   console.info(
     `10,000 ops, all weights dragged: work p95 ${p95(work)} ms, event to frame p95 ${p95(wholes)} ms`,
   );
