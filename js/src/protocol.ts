@@ -11,6 +11,8 @@ export interface HostModel {
   on(event: string, callback: () => void): void;
   off(event: string, callback: () => void): void;
   save_changes(): void;
+  /** the host's; of it only the kernel is looked at, where there is one */
+  widget_manager?: unknown;
 }
 
 export interface Column {

@@ -3,6 +3,7 @@
 import type { AnyWidget } from "@anywidget/types";
 import { h, render } from "preact";
 import type { HostModel } from "./protocol";
+import { AGAIN, messageOf, say } from "./sentence";
 import { Store } from "./store";
 import { adoptStyles } from "./theme";
 import { Root, type ViewName } from "./views/root";
@@ -17,7 +18,13 @@ export interface SessionExports {
 }
 
 function initialize({ model, signal }: { model: HostModel; signal?: AbortSignal }): SessionExports {
-  const store = new Store(model);
+  let store: Store;
+  try {
+    store = new Store(model);
+  } catch (error) {
+    console.error(error);
+    return { mount: (_, el) => say(el, `This session could not be read: ${messageOf(error)}. ${AGAIN}`) };
+  }
   signal?.addEventListener("abort", () => store.dispose(), { once: true });
   return {
     mount(view, el, options = {}) {

@@ -12,6 +12,7 @@ import { createPriced, type Priced, price, type Totals, totalsOf } from "./estim
 import { Exports } from "./exports";
 import { OPENING, type TableView } from "./filters";
 import { applyEdit, fold, type HistoryState } from "./history";
+import { watchKernel } from "./kernel";
 import { decodeMeasured, type Measured } from "./measured";
 import { Optimizer } from "./optimize";
 import {
@@ -93,6 +94,8 @@ export class Store {
   readonly details = new Details(this.requests);
   /** which ops read int8 activations: unlike `history`, the same while only weights change */
   readonly int8: ReadonlySignal<Uint8Array>;
+  /** whether the kernel is known to be away: edits stay here then */
+  readonly kernelGone: Signal<boolean> = signal(false);
   readonly canUndo: ReadonlySignal<boolean>;
   readonly canRedo: ReadonlySignal<boolean>;
   /** weights that the model-wide control edits: those of the selection, or all */
@@ -116,6 +119,8 @@ export class Store {
   private gestures = 0;
   private sendTimer: ReturnType<typeof setTimeout> | undefined;
   private readonly listeners: [string, () => void][] = [];
+  private readonly unwatch: () => void;
+  private ended = false;
 
   constructor(private readonly model: HostModel) {
     this.program = signal(decodeProgram(model.get("program")));
@@ -161,7 +166,10 @@ export class Store {
         this.repriceAll();
       });
     });
-    this.listen("plan_state", () => this.receivePlan());
+    this.listen("plan_state", () => {
+      this.kernelIsThere();
+      this.receivePlan();
+    });
     this.listen("baseline_state", () => this.measureAgainst(this.readKept()));
     this.listen("snapshot_state", () => {
       this.snapshots.value = this.readSnapshots();
@@ -193,7 +201,15 @@ export class Store {
     this.listen("evaluation_state", () => {
       this.evaluations.value = decodeEvaluations(model.get("evaluation_state"));
     });
-    this.listen("response", () => this.requests.receive(model.get("response")));
+    this.listen("response", () => {
+      this.kernelIsThere();
+      this.requests.receive(model.get("response"));
+    });
+    this.unwatch = watchKernel(model, ({ ended, reachable }) => {
+      this.ended ||= ended;
+      if (this.ended || !reachable) this.kernelGone.value = true;
+      else this.kernelIsThere();
+    });
     this.listen("progress", () => this.requests.told(model.get("progress")));
   }
 
@@ -393,7 +409,7 @@ export class Store {
     if (!last || last.sequence === this.sent) return;
     this.sent = last.sequence;
     this.model.set("edits", [...this.pending]);
-    this.model.save_changes();
+    this.save();
   }
 
   // ---- selection, device, requests ---------------------------------------------------------------------
@@ -420,7 +436,7 @@ export class Store {
       this.selection.value = { ops: unique, has, origin };
     });
     this.model.set("selected_ops", [...unique]);
-    this.model.save_changes();
+    this.save();
   }
 
   toggle(ops: readonly number[], origin: Origin): void {
@@ -445,13 +461,32 @@ export class Store {
   chooseDevice(name: string): void {
     this.device.value = name;
     this.model.set("device", name);
-    this.model.save_changes();
+    this.save();
+  }
+
+  /** A closed comm throws, and what was done stays on screen. */
+  private save(): void {
+    try {
+      this.model.save_changes();
+    } catch (error) {
+      console.warn(error);
+      this.kernelGone.value = true;
+    }
+  }
+
+  /** Python spoke, or the host says that the kernel is in reach again: what was lost on the way is sent once more. */
+  private kernelIsThere(): void {
+    if (!this.kernelGone.peek()) return;
+    this.ended = false;
+    this.kernelGone.value = false;
+    this.sent = 0;
+    this.send();
   }
 
   chooseComputeUnit(unit: string): void {
     this.computeUnit.value = unit;
     this.model.set("compute_unit", unit);
-    this.model.save_changes();
+    this.save();
   }
 
   /** Set a budget, or take it away. */
@@ -459,7 +494,7 @@ export class Store {
     const { [metric]: _, ...rest } = this.budgets.peek();
     this.budgets.value = most === null ? rest : { ...rest, [metric]: most };
     this.model.set("budget_state", { ...this.budgets.peek() });
-    this.model.save_changes();
+    this.save();
   }
 
   /** Ask Python for something; where edits matter to it, those that were not sent yet go first. */
@@ -469,7 +504,7 @@ export class Store {
       this.send();
     }
     this.model.set("request", request);
-    this.model.save_changes();
+    this.save();
   }
 
   private listen(trait: string, callback: () => void): void {
@@ -480,6 +515,7 @@ export class Store {
 
   dispose(): void {
     this.send();
+    this.unwatch();
     for (const [event, callback] of this.listeners) this.model.off(event, callback);
     this.listeners.length = 0;
   }

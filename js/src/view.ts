@@ -5,9 +5,16 @@ import type { SessionExports } from "./session";
 import type { ViewName } from "./views/root";
 
 async function render({ model, el, host }: RenderProps): Promise<() => void> {
-  const session = await host.getWidget<SessionExports>(String(model.get("session")));
   const height = Number(model.get("height") ?? 0);
-  return session.exports.mount(model.get("view") as ViewName, el, { height });
+  try {
+    const session = await host.getWidget<SessionExports>(String(model.get("session")));
+    return session.exports.mount(model.get("view") as ViewName, el, { height });
+  } catch (error) {
+    console.error(error);
+    // Nothing is imported for this: the bundle must stay one file.
+    el.textContent = "The session of this view is not there any more. Run the cell that made it again.";
+    return () => undefined;
+  }
 }
 
 export default { render } satisfies AnyWidget;

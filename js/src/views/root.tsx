@@ -1,13 +1,16 @@
 import { useSignal } from "@preact/signals";
 import type { VNode } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { ANYWHERE } from "../keys";
 import type { Store } from "../store";
 import { adoptStyles, DEFAULT_HEIGHT, MIN_HEIGHT, type Palette, readPalette, watchTheme } from "../theme";
+import { Boundary, Sentence } from "./boundary";
 import { Details } from "./details";
 import { Explorer } from "./explorer";
 import { ExportDialog } from "./exportDialog";
 import { GraphView } from "./graph";
 import { HeightHandle } from "./heightHandle";
+import { KeysDialog } from "./keysDialog";
 import { Sliders } from "./sliders";
 import { Summary } from "./summary";
 import { Table } from "./table";
@@ -28,11 +31,21 @@ const NATURAL_HEIGHT: Partial<Record<ViewName, number>> = {
 };
 let instances = 0;
 
+/** Below this the Explorer's parts take turns, and below that there is no use in it. */
+const NARROW = 900;
+const TINY = 480;
+const widthOf = (width: number): string =>
+  width === 0 || width >= NARROW ? "wide" : width < TINY ? "tiny" : "narrow";
+
+const typing = (target: EventTarget | null): boolean =>
+  target instanceof HTMLInputElement || target instanceof HTMLTextAreaElement;
+
 /** Frame of every view: theme, height, and the keys that work anywhere inside. */
 export function Root({ store, view, height }: RootProps): VNode {
   const root = useRef<HTMLDivElement>(null);
   const palette = useSignal<Palette | null>(null);
   const [uid] = useState(() => `tlr-${++instances}`);
+  const [keysShown, setKeysShown] = useState(false);
   const natural = NATURAL_HEIGHT[view];
   const [tall, setTall] = useState(height > 0 ? height : natural);
   useEffect(() => setTall(height > 0 ? height : natural), [height, natural]);
@@ -44,10 +57,14 @@ export function Root({ store, view, height }: RootProps): VNode {
     };
     const stop = watchTheme(el, refresh);
     // A notebook may fill the cell before it is in the page; the first size says that it now is.
+    let shown = false;
     const observer = new ResizeObserver(() => {
-      adoptStyles(el);
-      refresh();
-      observer.disconnect();
+      if (!shown) {
+        shown = true;
+        adoptStyles(el);
+        refresh();
+      }
+      el.dataset.width = widthOf(el.offsetWidth);
     });
     observer.observe(el);
     return () => {
@@ -57,15 +74,9 @@ export function Root({ store, view, height }: RootProps): VNode {
   }, [palette]);
 
   const key = (e: KeyboardEvent): void => {
-    const typing = e.target instanceof HTMLInputElement || e.target instanceof HTMLTextAreaElement;
-    const command = e.ctrlKey || e.metaKey;
-    const letter = e.key.toLowerCase();
-    if (command && !typing && (letter === "z" || letter === "y")) {
-      if (letter === "y" || e.shiftKey) store.redo();
-      else store.undo();
-    } else if (e.key === "Escape" && store.selection.peek().ops.length > 0) {
-      store.select([], "table");
-    } else return;
+    const fits = ANYWHERE.filter((shortcut) => shortcut.typing || !typing(e.target));
+    if (!fits.some((shortcut) => shortcut.matches(e) && shortcut.run(store, () => setKeysShown(true))))
+      return;
     e.preventDefault();
     e.stopPropagation();
   };
@@ -82,12 +93,23 @@ export function Root({ store, view, height }: RootProps): VNode {
       style={tall === undefined ? {} : { height: `${tall}px` }}
       onKeyDown={key}
     >
-      {view === "explorer" && <Explorer store={store} palette={palette} uid={uid} />}
-      {view === "summary" && <Summary store={store} />}
-      {view === "table" && <Table store={store} uid={uid} />}
-      {view === "graph" && <GraphView store={store} palette={palette} uid={uid} />}
-      {view === "details" && <Details store={store} />}
-      {view === "sliders" && <Sliders store={store} />}
+      {store.kernelGone.value && (
+        <p class="tlr-offline" role="status">
+          The kernel is not there: edits stay here until it returns.
+        </p>
+      )}
+      {store.program.value.ops.count === 0 ? (
+        <Sentence>Loading the model…</Sentence>
+      ) : (
+        <Boundary what="This view">
+          {view === "explorer" && <Explorer store={store} palette={palette} uid={uid} />}
+          {view === "summary" && <Summary store={store} />}
+          {view === "table" && <Table store={store} uid={uid} />}
+          {view === "graph" && <GraphView store={store} palette={palette} uid={uid} />}
+          {view === "details" && <Details store={store} />}
+          {view === "sliders" && <Sliders store={store} />}
+        </Boundary>
+      )}
       {view === "explorer" && (
         <HeightHandle
           class="tlr-handle"
@@ -99,6 +121,7 @@ export function Root({ store, view, height }: RootProps): VNode {
         />
       )}
       {view === "explorer" && <ExportDialog store={store} />}
+      {keysShown && <KeysDialog close={() => setKeysShown(false)} />}
     </div>
   );
 }

@@ -1,0 +1,45 @@
+/** Whether the kernel is there, as far as the host says: JupyterLab's and Notebook's widget managers know it. */
+
+import type { HostModel } from "./protocol";
+
+interface Emitter {
+  connect(slot: () => void): unknown;
+  disconnect(slot: () => void): unknown;
+}
+
+/** What is used of a kernel connection of @jupyterlab/services; each part may be missing elsewhere. */
+interface Kernel {
+  status?: string;
+  connectionStatus?: string;
+  isDisposed?: boolean;
+  statusChanged?: Emitter;
+  connectionStatusChanged?: Emitter;
+  disposed?: Emitter;
+}
+
+/** A kernel that restarts comes back without this session: whoever was told of it stays told until Python speaks. */
+const ENDED = new Set(["restarting", "autorestarting", "terminating", "dead"]);
+
+export interface KernelWatch {
+  ended: boolean;
+  /** there again, or out of reach for a while */
+  reachable: boolean;
+}
+
+/** @returns what stops it */
+export function watchKernel(model: HostModel, changed: (watch: KernelWatch) => void): () => void {
+  const kernel = (model.widget_manager as { kernel?: Kernel | null } | undefined)?.kernel;
+  if (kernel === null) changed({ ended: true, reachable: false });
+  if (!kernel) return () => undefined;
+  const update = (): void =>
+    changed({
+      ended: kernel.isDisposed === true || ENDED.has(kernel.status ?? ""),
+      reachable: (kernel.connectionStatus ?? "connected") === "connected",
+    });
+  const emitters = [kernel.statusChanged, kernel.connectionStatusChanged, kernel.disposed];
+  for (const emitter of emitters) emitter?.connect(update);
+  update();
+  return () => {
+    for (const emitter of emitters) emitter?.disconnect(update);
+  };
+}

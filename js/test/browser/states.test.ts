@@ -1,0 +1,219 @@
+/** What is shown when things are not as they should be: no kernel, no state yet, no room, a part that fails. */
+
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import session from "../../src/session";
+import trampoline from "../../src/view";
+import { FakeModel } from "../fakeModel";
+import { synthetic } from "../synthetic";
+import { all, button, closeAll, drag, frame, get, mount, press, rows, settled, value } from "./page";
+
+beforeEach(() => vi.spyOn(console, "error").mockImplementation(() => undefined));
+afterEach(() => {
+  closeAll();
+  vi.restoreAllMocks();
+});
+
+/** As @jupyterlab/services has it, as far as it is used. */
+class FakeKernel {
+  status = "idle";
+  connectionStatus = "connected";
+  isDisposed = false;
+  private readonly slots = new Set<() => void>();
+  readonly statusChanged = this.emitter();
+  readonly connectionStatusChanged = this.emitter();
+
+  private emitter() {
+    return {
+      connect: (slot: () => void) => this.slots.add(slot),
+      disconnect: (slot: () => void) => this.slots.delete(slot),
+    };
+  }
+
+  become(change: Partial<Pick<FakeKernel, "status" | "connectionStatus" | "isDisposed">>): void {
+    Object.assign(this, change);
+    for (const slot of [...this.slots]) slot();
+  }
+
+  get watchers(): number {
+    return this.slots.size;
+  }
+}
+
+function mountWith(kernel: FakeKernel | null): { el: HTMLElement; model: FakeModel; close(): void } {
+  const model = Object.assign(new FakeModel(), { widget_manager: { kernel } });
+  const abort = new AbortController();
+  const el = document.createElement("div");
+  el.style.width = "1230px";
+  document.body.append(el);
+  const dispose = session.initialize({ model, signal: abort.signal }).mount("explorer", el);
+  return {
+    el,
+    model,
+    close: () => {
+      dispose();
+      abort.abort();
+      el.remove();
+    },
+  };
+}
+
+const bar = (el: HTMLElement): string => el.querySelector(".tlr-offline")?.textContent ?? "";
+const slider = (el: HTMLElement): HTMLElement => get(rows(el)[0]!, "[role=slider]");
+
+test("out of reach and back: edits go on, and those that were lost on the way are sent again", async () => {
+  const kernel = new FakeKernel();
+  const { el, model, close } = mountWith(kernel);
+  await settled();
+  expect(bar(el)).toBe("");
+  kernel.become({ connectionStatus: "connecting" });
+  await settled();
+  expect(bar(el)).toBe("The kernel is not there: edits stay here until it returns.");
+  const size = value(el, "total-size");
+  drag(slider(el), 3);
+  await settled();
+  expect(value(el, "total-size")).toBeLessThan(size);
+  model.set("edits", []);
+  kernel.become({ connectionStatus: "connected" });
+  await settled();
+  expect(bar(el)).toBe("");
+  expect(model.edits).toHaveLength(1);
+  close();
+  expect(kernel.watchers).toBe(0);
+});
+
+test("a kernel that restarted has no such session: the bar stays until Python speaks", async () => {
+  const kernel = new FakeKernel();
+  const { el, model, close } = mountWith(kernel);
+  await settled();
+  kernel.become({ status: "restarting" });
+  kernel.become({ status: "idle" });
+  await settled();
+  expect(bar(el)).not.toBe("");
+  model.push("plan_state", synthetic().plan);
+  await settled();
+  expect(bar(el)).toBe("");
+  close();
+});
+
+test("without any kernel, as in a saved notebook, and where a closed comm throws", async () => {
+  const saved = mountWith(null);
+  await settled();
+  expect(bar(saved.el)).not.toBe("");
+  expect(rows(saved.el).length).toBeGreaterThan(5);
+  saved.close();
+
+  vi.spyOn(console, "warn").mockImplementation(() => undefined);
+  const { el, model } = mount();
+  await settled();
+  model.save_changes = () => {
+    throw new Error("Cannot send");
+  };
+  rows(el)[0]!.click();
+  await settled();
+  expect(rows(el)[0]!.ariaSelected).toBe("true");
+  expect(bar(el)).not.toBe("");
+});
+
+test("before its state arrives the Explorer says that it loads; then it draws", async () => {
+  const model = new FakeModel();
+  const wire = {
+    program: model.get("program"),
+    costs: model.get("costs"),
+    plan_state: model.get("plan_state"),
+  };
+  for (const key of Object.keys(wire)) model.set(key, {});
+  const el = document.createElement("div");
+  el.style.width = "1230px";
+  document.body.append(el);
+  const dispose = session.initialize({ model }).mount("explorer", el);
+  await settled();
+  expect(el.textContent).toContain("Loading the model");
+  expect(rows(el)).toEqual([]);
+  for (const [key, state] of Object.entries(wire).reverse()) model.push(key, state);
+  await settled();
+  expect(el.textContent).not.toContain("Loading the model");
+  expect(rows(el).length).toBeGreaterThan(5);
+  dispose();
+  el.remove();
+});
+
+test("a part that fails says so in a sentence, the others go on, and it can be drawn again", async () => {
+  const { el, model } = mount();
+  await settled();
+  const program = model.get("program") as { ops: object };
+  model.push("program", { ...program, ops: { ...program.ops, op_type: undefined } });
+  await settled();
+  const alerts = (): HTMLElement[] => all(el, "[role=alert]");
+  const table = alerts().find((alert) => alert.textContent!.startsWith("The table"))!;
+  expect(table.textContent).toMatch(/^The table could not be drawn: .+\. Edits are kept\. Draw it again$/);
+  expect(get(el, ".tlr-summary").textContent).toContain("Size");
+  expect(button(el, "Export").disabled).toBe(false);
+  model.push("program", program);
+  await settled();
+  for (const alert of alerts()) get(alert, "button").click();
+  await settled();
+  expect(alerts()).toEqual([]);
+  expect(rows(el).length).toBeGreaterThan(5);
+});
+
+test("a session that cannot be read, and a view whose session is gone, say what to do", async () => {
+  const el = document.createElement("div");
+  const model = new FakeModel();
+  model.get = () => {
+    throw new Error("bad state.");
+  };
+  const dispose = session.initialize({ model }).mount("explorer", el);
+  expect(el.textContent).toBe(
+    "This session could not be read: bad state. Run the cell that made it again; if that does not help, restart the kernel.",
+  );
+  dispose();
+  expect(el.childNodes.length).toBe(0);
+  await trampoline.render({
+    model: { get: () => "" },
+    el,
+    host: { getWidget: () => Promise.reject(new Error("Timed out")) },
+  } as unknown as Parameters<typeof trampoline.render>[0]);
+  expect(el.textContent).toContain("is not there any more. Run the cell");
+});
+
+test("below 900 px the parts take turns, and below 480 a sentence says what to do", async () => {
+  const { el } = mount({}, "explorer", 700);
+  await settled();
+  const shown = (selector: string): boolean => get(el, selector).getBoundingClientRect().width > 0;
+  expect([shown("[role=grid]"), shown(".tlr-canvas")]).toEqual([true, false]);
+  expect(get(el, "[role=grid]").getBoundingClientRect().width).toBeGreaterThan(650);
+  button(el, "Graph and details").click();
+  await settled();
+  expect([shown("[role=grid]"), shown(".tlr-canvas")]).toEqual([false, true]);
+  const root = get(el, ".tlr");
+  expect(root.scrollWidth).toBeLessThanOrEqual(root.clientWidth);
+  el.style.width = "400px";
+  await settled();
+  expect(shown(".tlr-too-narrow")).toBe(true);
+  expect(shown(".tlr-canvas")).toBe(false);
+  el.style.width = "1000px";
+  await settled();
+  expect([shown("[role=grid]"), shown(".tlr-canvas"), shown(".tlr-too-narrow")]).toEqual([true, true, false]);
+});
+
+test("? shows the keys, but not while text is typed; the focus goes back", async () => {
+  const { el } = mount();
+  await settled();
+  const search = get<HTMLInputElement>(el, "input[type=search]");
+  search.focus();
+  press(search, "?");
+  await frame();
+  expect(el.querySelector("dialog")).toBeNull();
+  const grid = get(el, "[role=grid]");
+  grid.focus();
+  press(grid, "?");
+  await settled();
+  const dialog = get<HTMLDialogElement>(el, "dialog[aria-label=Keys]");
+  expect(dialog.open).toBe(true);
+  const told = all(dialog, "dt").map((dt) => dt.textContent);
+  for (const keys of ["Ctrl or ⌘ Z", "Esc", "?", "Ctrl or ⌘ A"]) expect(told).toContain(keys);
+  button(dialog, "Close").click();
+  await settled();
+  expect(el.querySelector("dialog")).toBeNull();
+  expect(document.activeElement).toBe(grid);
+});
