@@ -10,11 +10,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+
+from talaria_nb.estimate import price
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from talaria_nb.costs import CostTable
 
 MAX_ENTRIES = 100
 """Older steps are forgotten."""
@@ -111,6 +116,15 @@ class History:
         entry = self.entries[self.cursor]
         return replace(self._with(entry.weights, entry.after, entry.toggled), cursor=self.cursor + 1)
 
+    def at(self, cursor: int) -> History:
+        """Undo or redo until so many steps are applied; as near as there are steps."""
+        state = self
+        while state.cursor > max(cursor, 0):
+            state = state.undo()
+        while state.cursor < min(cursor, len(self.entries)):
+            state = state.redo()
+        return state
+
     def _with(self, weights: NDArray[np.int32], columns: NDArray[np.uint16], toggled: NDArray[np.int32]) -> History:
         current, int8 = self.columns.copy(), self.int8.copy()
         current[weights] = columns
@@ -134,4 +148,21 @@ def _merge(old: Entry, new: Entry) -> Entry:
         np.array([before[row] for row in rows], dtype=np.uint16),
         np.array([after[row] for row in rows], dtype=np.uint16),
         np.setxor1d(old.toggled, new.toggled),
+    )
+
+
+def history_frame(history: History, table: CostTable) -> pd.DataFrame:
+    """Price the plan before the first step and after each: label, size_bytes, latency_ms, bits_per_weight."""
+    states = [history.at(0)]
+    for cursor in range(1, len(history.entries) + 1):
+        states.append(states[-1].at(cursor))
+    estimates = [price(table, state.columns, state.int8) for state in states]
+    return pd.DataFrame(
+        {
+            "label": ["start", *(entry.label for entry in history.entries)],
+            "size_bytes": [estimate.size_bytes for estimate in estimates],
+            "latency_ms": [estimate.latency_ms for estimate in estimates],
+            "bits_per_weight": [estimate.bits_per_weight for estimate in estimates],
+        },
+        index=pd.RangeIndex(len(states), name="step"),
     )

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from talaria_nb.allocator import Allocator
 from talaria_nb.budgets import METRICS, Budget, budgets
 from talaria_nb.errors import BudgetError
+from talaria_nb.plot_theme import neutral
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -95,7 +96,7 @@ class Front:
             yaxis={"type": "log", "title": f"Error ({errors.grade}): {errors.what}"},
             clickmode="event",
         )
-        return figure
+        return neutral(figure)
 
     def place(self, plan: Plan) -> tuple[list[float], list[float]]:
         """Return where a plan is in the figure, (x, y); nowhere if its error is not known."""

@@ -11,6 +11,7 @@ from talaria_nb.devices import UNITS
 from talaria_nb.estimate import price_ops
 from talaria_nb.frames import UNIT_TITLES
 from talaria_nb.latency import BOUNDS
+from talaria_nb.plot_theme import neutral
 from talaria_nb.work import count_work
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def roofline(plan: Plan, device: Device, compute_unit: str = "all") -> go.Figure
         height=_HEIGHT,
         autosize=True,
     )
-    return figure
+    return neutral(figure)
 
 
 _POINTS = 100

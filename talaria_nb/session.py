@@ -25,7 +25,7 @@ from talaria_nb.devices import devices
 from talaria_nb.errors import PlanError, SchemeError
 from talaria_nb.estimate import Estimate, price
 from talaria_nb.goals import Goals
-from talaria_nb.history import History
+from talaria_nb.history import History, history_frame
 from talaria_nb.legality import activation_ops
 from talaria_nb.measured import Measured, check_unit, measured_ops
 from talaria_nb.menu import Menu
@@ -306,6 +306,18 @@ class Session(Accuracy, Goals, anywidget.AnyWidget):
     def redo(self) -> None:
         """Take the last undone step again; nothing happens if there is none."""
         self._adopt(self._history.redo())
+
+    def go_to(self, step: int) -> None:
+        """Undo or redo until so many steps of `session.history` are applied."""
+        self._adopt(self._history.at(step))
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """The steps so far, indexed from 0, the start: label, size_bytes, latency_ms and bits_per_weight after each.
+
+        Undone steps are among them, until another takes their place.
+        """
+        return history_frame(self._history, self._table)
 
     @property
     def snapshots(self) -> Mapping[str, Plan]:

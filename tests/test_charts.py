@@ -102,3 +102,76 @@ def test_clicks_and_boxes_select_in_the_session(session: tnb.Session) -> None:
     assert session.selected_ops, "the browser's views follow"
     happens(figure, "plotly_deselect", [])
     assert session.selection == ()
+
+
+def bars(figure: go.Figure) -> list[Any]:
+    return [trace for trace in figure.data if trace.customdata is not None]
+
+
+def test_the_timeline_has_every_op_once_and_as_long_as_it_takes(session: tnb.Session) -> None:
+    figure = session.charts.timeline
+    for plan in (session.plan, session.plan.set("*", tnb.Palettize(2))):
+        session.plan = plan
+        took = {int(row): ms for trace in bars(figure) for row, ms in zip(trace.customdata, trace.x, strict=True)}
+        expected = session.ops["latency_ms"].to_numpy()
+        assert took == pytest.approx({row: ms for row, ms in enumerate(expected) if ms > 0})
+        ends = {
+            int(row): base + ms for t in bars(figure) for row, base, ms in zip(t.customdata, t.base, t.x, strict=True)
+        }
+        assert list(dict(sorted(ends.items())).values()) == sorted(ends.values())
+    names = session.model.program.ops.name
+    number, point = next((n, 0) for n, trace in enumerate(figure.data) if len(trace.customdata))
+    happens(figure, "plotly_click", [(number, point)])
+    assert session.selection == (names[int(figure.data[number].customdata[point])],)
+
+
+def test_the_scatter_places_weights_by_bytes_and_the_error_at_hand(session: tnb.Session) -> None:
+    figure = session.charts.scatter
+    assert len(figure.data[0].x) == 0, "float16 has no error"
+    session.plan = session.plan.set("*", tnb.Palettize(2))
+    compressible = int(session.model.weights["compressible"].sum())
+    assert len(figure.data[0].x) == compressible
+    by_weight = figure.data[0].y.copy()
+    session.error = np.full(len(session.model.weights), 7.0)
+    assert len(figure.data[0].x) == compressible
+    assert not np.allclose(by_weight, figure.data[0].y)
+    assert "estimated" in figure.layout.yaxis.title.text
+
+
+def test_sensitivities_rank_what_the_next_bit_would_add(session: tnb.Session) -> None:
+    with pytest.raises(tnb.TalariaError, match=r"session\.error = tnb\.sensitivity"):
+        _ = session.charts.sensitivity
+    weights = session.model.weights
+    dear = int(np.flatnonzero(weights["compressible"])[-1])
+    sensitivity = np.ones(len(weights))
+    sensitivity[dear] = 1e9
+    session.error = sensitivity
+    (trace,) = session.charts.sensitivity.data
+    assert np.all(np.diff(trace.y) <= 0)
+    assert len(trace.y) == weights["compressible"].sum()
+    assert int(trace.customdata[0]) == session.model.program.weights.readers[dear][0]
+
+
+def test_the_history_is_drawn_and_walked(session: tnb.Session) -> None:
+    start = session.plan
+    session.plan = session.plan.set("head", tnb.Palettize(4))
+    session.plan = session.plan.set("*", tnb.Palettize(2))
+    last = session.plan
+    figure = session.charts.history
+    assert list(session.history["label"]) == ["start", "set in Python", "set in Python"]
+    assert list(figure.data[0].y) == list(session.history["size_bytes"])
+    assert session.history["size_bytes"].iloc[-1] == session.estimate.size_bytes
+    happens(figure, "plotly_click", [(0, 0)])
+    assert session.plan == start
+    assert figure.data[0].marker.size[0] > figure.data[0].marker.size[1]
+    happens(figure, "plotly_click", [(1, 2)])
+    assert session.plan == last
+    assert len(session.history) == 3
+
+
+def test_figures_read_on_light_and_dark_pages(session: tnb.Session) -> None:
+    charts = session.charts
+    for figure in (charts.roofline, charts.timeline, charts.scatter, charts.history, charts.pareto):
+        assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
+        grey = int(figure.layout.font.color[1:3], 16)
+        assert 0x60 < grey < 0xA0

@@ -132,3 +132,14 @@ class Explorer:
         box = locator.bounding_box()
         assert box is not None
         return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    def optimize(self, budget: str) -> Locator:
+        """Ask the Optimize menu for the best plan within a budget, and wait for it."""
+        self.root.get_by_role("button", name="Optimize").click()
+        panel = self.root.get_by_role("dialog", name="Best plan for a budget")
+        # Enabled once the errors of all weights are known.
+        expect(panel.get_by_role("slider", name="Bits a weight")).to_be_enabled(timeout=120_000)
+        panel.get_by_label("Budget").fill(budget)
+        panel.get_by_label("Budget").press("Enter")
+        expect(panel.get_by_role("status").last).to_contain_text("bits a weight", timeout=60_000)
+        return panel

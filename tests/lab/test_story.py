@@ -246,6 +246,34 @@ def test_the_menu_exports_source_configs_and_a_verified_package(
     assert package.stat().st_mtime_ns == changed
 
 
+def test_the_best_plan_for_a_budget_beside_a_snapshot_and_undone(notebook: Notebook, explorer: Explorer) -> None:
+    float16 = explorer.total("size")
+    panel = explorer.optimize("3.6 bits")
+    assert explorer.total("bits") <= 3.6
+    assert explorer.total("size") == python(notebook, "session.estimate.size_bytes")
+    assert python(notebook, "session.plan == tnb.allocate(model, '3.6 bits', schemes=session.menu, progress=False)")
+    expect(panel).to_contain_text("knows nothing about the model's output")
+    notebook.page.keyboard.press("Escape")
+    expect(panel).to_have_count(0)
+
+    explorer.root.get_by_role("tab", name="History").click()
+    explorer.root.get_by_label("Name of the snapshot").fill("small")
+    notebook.page.keyboard.press("Enter")
+    expect(explorer.root.get_by_role("button", name="small", exact=True)).to_be_visible()
+    notebook.run_code('session.plan = session.plan.set("encoder.*", tnb.Palettize(8))')
+    explorer.root.get_by_label("Compare with").select_option(label="vs small")
+    expect(explorer.root.get_by_label("Totals")).to_contain_text("larger than small")
+    notebook.page.wait_for_timeout(500)
+    assert python(notebook, "session.baseline == session.snapshots['small']")
+
+    notebook.cell(EXPLORE_CELL)
+    undo = explorer.root.get_by_role("button", name="Undo")
+    undo.click()
+    undo.click()
+    explorer.expect_total("size", float16)
+    notebook.run_code("session.baseline = None")
+
+
 def test_pictures(notebook: Notebook, explorer: Explorer, screenshots: Path) -> None:
     notebook.run_code('session.plan = session.plan.set("encoder.*", tnb.Palettize(6))')
     explorer.click_box("embeddings")
