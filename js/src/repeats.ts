@@ -45,6 +45,7 @@ export function repeatsOf(program: Program, ops: readonly number[]): Repeats | n
   const place = places(program);
   const around = new Map<number, number>();
   const all = new Set(ops);
+  const done = new Set<number>();
   let count = 0;
   for (const op of ops) {
     const leaf = tree.leaf[op]!;
@@ -54,6 +55,10 @@ export function repeatsOf(program: Program, ops: readonly number[]): Repeats | n
     const twins = alikeModules(program).get(modules.alike[block]!)!;
     count = Math.max(count, twins.length);
     const offset = place[op]! - modules.start[block]!;
+    // Twins that are asked for too say the same once more.
+    const seen = modules.alike[block]! * program.ops.count + offset;
+    if (done.has(seen)) continue;
+    done.add(seen);
     for (const twin of twins) all.add(tree.order[modules.start[twin]! + offset]!);
   }
   return count > 0 ? { ops: [...all], count } : null;

@@ -32,3 +32,13 @@ test("ops outside of repeated modules stay as they are", () => {
   expect(both.ops).toHaveLength(7);
   expect(both.ops).toContain(words);
 });
+
+test("all ops of a deep model stand for themselves, found in a time that grows with them", () => {
+  const deep = decodeProgram(synthetic({ ops: 40_000, hidden: 64, vocabulary: 100 }).program);
+  const all = Array.from({ length: deep.ops.count }, (_, i) => i);
+  const started = performance.now();
+  const found = repeatsOf(deep, all)!;
+  expect(performance.now() - started).toBeLessThan(1000);
+  expect(found.ops.length).toBe(deep.ops.count);
+  expect(found.count).toBeGreaterThan(1000);
+});
