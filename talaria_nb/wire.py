@@ -17,7 +17,7 @@ from talaria_nb.energy import ENERGY_FACTOR
 from talaria_nb.estimate import start_ms
 from talaria_nb.frames import COLUMNS, COMPUTE_UNIT_TITLES, TABLE_COLUMNS, UNIT_TITLES, shape_text, source_text
 from talaria_nb.latency import LARGE_CHANGE, ROUNDING
-from talaria_nb.legality import activation_ops
+from talaria_nb.legality import activation_refusal
 from talaria_nb.schemes import is_determined
 from talaria_nb.work import count_work
 
@@ -75,7 +75,7 @@ def pack_program(model: Model) -> Wire:
             "output": _pack_texts(shape_text(values.shape[outputs[0]]) if outputs else "" for outputs in ops.outputs),
             "flops": _pack_rows(work.flops, "<f8"),
             "activation_bytes": _pack_rows(work.activation_bytes, "<f8"),
-            "can_read_int8": _pack(np.isin(np.arange(len(ops)), activation_ops(program)), "u1"),
+            "int8_refusal": _pack_texts(activation_refusal(program, op) or "" for op in range(len(ops))),
         },
         "edges": _pack(program.edges, "<i4"),
         "modules": {

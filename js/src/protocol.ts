@@ -46,6 +46,8 @@ export interface Program {
     activationBytes: Float64Array;
     /** whether coremltools can give the op int8 activations */
     canReadInt8: Uint8Array;
+    /** why it cannot, or "" */
+    int8Refusal: string[];
   };
   /** producer, consumer, producer, consumer, … */
   edges: Int32Array;
@@ -268,6 +270,7 @@ export function decodeProgram(value: unknown): Program {
   const weights = wire(raw.weights);
   const tree = wire(raw.tree);
   const opNames = texts(ops.name);
+  const refusals = texts(ops.int8_refusal);
   const paths = texts(modules.path);
   const weightNames = texts(weights.name);
   return {
@@ -294,7 +297,8 @@ export function decodeProgram(value: unknown): Program {
       output: texts(ops.output),
       flops: f64(ops.flops),
       activationBytes: f64(ops.activation_bytes),
-      canReadInt8: u8(ops.can_read_int8),
+      canReadInt8: Uint8Array.from(refusals, (refusal) => (refusal === "" ? 1 : 0)),
+      int8Refusal: refusals,
     },
     edges: i32(raw.edges),
     modules: {

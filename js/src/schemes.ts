@@ -246,3 +246,24 @@ export function common(costs: Costs, weights: ArrayLike<number>, current: Uint16
   result.meanBits = result.editable > 0 ? total / result.editable : 16;
   return result;
 }
+
+/** A family's kind and its grain, as its label has them: "palettize, group 16" is palettize by group 16. */
+export function kindOf(label: string): [kind: string, grain: string] {
+  const at = label.indexOf(", ");
+  return at < 0 ? [label, ""] : [label.slice(0, at), label.slice(at + 2)];
+}
+
+/** The kind that all of these weights are stored as, of those that have a choice; "" where they differ. */
+export function commonKind(costs: Costs, weights: ArrayLike<number>, current: Uint16Array): string {
+  let [kind, family] = ["", ""];
+  for (let i = 0; i < weights.length; i++) {
+    const w = weights[i]!;
+    const info = costs.schemes[current[w]!]!;
+    if (info.family === family || !isEditable(costs, w, current)) continue;
+    family = info.family;
+    const [its] = kindOf(info.familyLabel);
+    if (kind !== "" && kind !== its) return "";
+    kind = its;
+  }
+  return kind;
+}

@@ -232,7 +232,7 @@ function programWire(
       output: ops.map((o) => o.output),
       flops: view(Float64Array.from(ops, (o) => o.flops)),
       activation_bytes: view(Float64Array.from(ops, (o) => o.activation)),
-      can_read_int8: view(Uint8Array.from(ops, (o) => (o.type === "linear" || o.type === "add" ? 1 : 0))),
+      int8_refusal: ops.map((o) => (/^(linear|add)$/.test(o.type) ? "" : `It is a ${o.type}.`)),
     },
     edges: view(Int32Array.from(edges)),
     modules: { path: paths, class_name: classes, parent: view(Int32Array.from(parents)), ...built },

@@ -70,6 +70,8 @@ export function chooseFamily(store: Store, weights: ArrayLike<number>, what: str
 }
 
 export interface Activations {
+  /** why the ops asked for cannot have them, as far as they cannot: the most frequent reason */
+  reason: string;
   /** of the ops asked for, those that coremltools can give int8 activations */
   ops: readonly number[];
   /** how many of those have them */
@@ -78,12 +80,18 @@ export interface Activations {
 
 /** Which activations can be int8 and are: of the selection, or of all ops when nothing is selected. */
 export function activationsOf(store: Store): Activations {
-  const { canReadInt8 } = store.program.value.ops;
+  const { canReadInt8, int8Refusal } = store.program.value.ops;
   const int8 = store.int8.value;
   const selected = store.selection.value.ops;
   const all = selected.length > 0 ? selected : Array.from(canReadInt8, (_, op) => op);
   const ops = all.filter((op) => canReadInt8[op]);
-  return { ops, on: ops.filter((op) => int8[op]).length };
+  const reasons = new Map<string, number>();
+  for (const op of all) {
+    const refusal = int8Refusal[op]!;
+    if (refusal !== "") reasons.set(refusal, (reasons.get(refusal) ?? 0) + 1);
+  }
+  const [reason = ""] = [...reasons].sort((a, b) => b[1] - a[1])[0] ?? [];
+  return { ops, on: ops.filter((op) => int8[op]).length, reason };
 }
 
 export function resetToFloat16(store: Store, weights: ArrayLike<number>, what: string): void {

@@ -11,8 +11,6 @@ export interface SchemeSelectProps {
   family: string;
   label: string;
   tabIndex?: number;
-  /** drawn as a button, where it stands alone */
-  framed?: boolean;
   choose(family: string): void;
 }
 
@@ -24,12 +22,11 @@ export function SchemeSelect({
   family,
   label,
   tabIndex = 0,
-  framed,
   choose,
 }: SchemeSelectProps): VNode {
   return (
     <select
-      class={`tlr-select${framed ? " is-button" : ""}`}
+      class="tlr-select"
       aria-label={label}
       tabIndex={tabIndex}
       value={family === "" ? "(mixed)" : family}

@@ -1,10 +1,12 @@
 import { useComputed } from "@preact/signals";
 import type { VNode } from "preact";
+import { useMemo } from "preact/hooks";
 import * as format from "../format";
+import { repeatsOf } from "../repeats";
 import type { Store } from "../store";
 import { Bits } from "./bits";
 import { activationsOf, chooseFamily, chooseStop, controlFor, resetToFloat16 } from "./control";
-import { SchemeSelect } from "./scheme";
+import { GrainSelect, KindSelect } from "./kinds";
 
 const MODULES_NAMED = 2;
 
@@ -17,6 +19,10 @@ export function Sliders({ store }: { store: Store }): VNode {
   const places = useComputed(() => placesOf(store));
   const what = selected === 0 ? "all weights" : format.plural(selected, "op");
   const nothing = control.editable === 0;
+  const choose = (family: string): void => {
+    if (family !== costs.families[0]?.key) store.preferredFamily.value = family;
+    chooseFamily(store, weights, what, family);
+  };
   return (
     <div class={`tlr-sliders${selected > 0 ? " is-selection" : ""}`} role="group" aria-label="Edit weights">
       <span class="tlr-sliders-what">
@@ -25,17 +31,14 @@ export function Sliders({ store }: { store: Store }): VNode {
           {selected === 0 ? format.plural(control.editable, "compressible weight") : places.value}
         </span>
       </span>
-      <SchemeSelect
+      <KindSelect
         costs={costs}
         weights={weights}
         held={store.startScheme()}
-        framed
+        scheme={store.scheme}
         family={control.family}
         label={`Scheme of ${what}`}
-        choose={(family) => {
-          if (family !== costs.families[0]?.key) store.preferredFamily.value = family;
-          chooseFamily(store, weights, what, family);
-        }}
+        choose={choose}
       />
       <span class="tlr-sliders-bits">
         <Bits
@@ -53,10 +56,20 @@ export function Sliders({ store }: { store: Store }): VNode {
           <span class="tlr-muted">{control.short === "1" ? "bit" : "bits"}</span>
         )}
       </span>
+      <GrainSelect
+        costs={costs}
+        weights={weights}
+        held={store.startScheme()}
+        scheme={store.scheme}
+        family={control.family}
+        label={`Groups of ${what}`}
+        choose={choose}
+      />
       <ActivationsToggle store={store} what={selected === 0 ? "all ops" : what} />
       <span class="tlr-note" role="status">
         {message(store, nothing)}
       </span>
+      <RepeatsButton store={store} />
       <button
         type="button"
         class="tlr-button"
@@ -69,22 +82,45 @@ export function Sliders({ store }: { store: Store }): VNode {
   );
 }
 
+/** The same ops in all modules that are built like those of the selection. */
+function RepeatsButton({ store }: { store: Store }): VNode | null {
+  const { ops } = store.selection.value;
+  const program = store.program.value;
+  const repeats = useMemo(() => (ops.length > 0 ? repeatsOf(program, ops) : null), [program, ops]);
+  if (!repeats || repeats.ops.length <= ops.length) return null;
+  return (
+    <button
+      type="button"
+      class="tlr-button is-quiet"
+      title={`Select the same ops in all modules that are built alike: ${format.plural(repeats.ops.length, "op")} in ${format.grouped(repeats.count)} blocks`}
+      onClick={() => store.select(repeats.ops, "table")}
+    >
+      {`all ${format.grouped(repeats.count)} repeats of this block`}
+    </button>
+  );
+}
+
 /** int8 activations for the selection or for all ops: what is not pressed throughout is pressed next. */
-function ActivationsToggle({ store, what }: { store: Store; what: string }): VNode | null {
-  const { ops, on } = useComputed(() => activationsOf(store)).value;
-  if (ops.length === 0) return null;
+function ActivationsToggle({ store, what }: { store: Store; what: string }): VNode {
+  const { ops, on, reason } = useComputed(() => activationsOf(store)).value;
   const all = on === ops.length;
   const counted = `${format.grouped(on)} of ${format.plural(ops.length, "op")}`;
+  const title =
+    ops.length === 0
+      ? `int8 activations: none here can have them. ${reason}`
+      : `int8 activations: ${counted}. Ops whose weights are int8 too run faster from A17 Pro and M4 on.${reason === "" ? "" : `\nOthers cannot have them. ${reason}`}`;
   return (
     <button
       type="button"
       class={`tlr-button is-toggle${on > 0 ? " is-on" : ""}`}
       aria-label={`int8 activations of ${what}`}
-      aria-pressed={all ? "true" : on > 0 ? "mixed" : "false"}
-      title={`int8 activations: ${counted}. Ops whose weights are int8 too run faster from A17 Pro and M4 on.`}
-      onClick={() =>
-        store.setActivations(ops, !all, `${what}: ${all ? "float16 activations" : "int8 activations"}`)
-      }
+      aria-pressed={ops.length > 0 && all ? "true" : on > 0 ? "mixed" : "false"}
+      aria-disabled={ops.length === 0}
+      title={title}
+      onClick={() => {
+        if (ops.length === 0) return;
+        store.setActivations(ops, !all, `${what}: ${all ? "float16 activations" : "int8 activations"}`);
+      }}
     >
       A8
     </button>

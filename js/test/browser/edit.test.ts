@@ -250,14 +250,23 @@ describe("the control for all", () => {
   test("skips weights that cannot take the choice and says how many", async () => {
     const { el } = mount();
     await settled();
-    const select = get<HTMLSelectElement>(el, "select[aria-label='Scheme of all weights']");
-    select.value = "palettize_g16";
-    select.dispatchEvent(new Event("change", { bubbles: true }));
-    await frame();
+    for (const [name, option] of [
+      ["Scheme", "palettize"],
+      ["Groups", "palettize_g16"],
+    ]) {
+      const select = get<HTMLSelectElement>(el, `select[aria-label='${name} of all weights']`);
+      select.value = option!;
+      select.dispatchEvent(new Event("change", { bubbles: true }));
+      await frame();
+    }
     // 30522 rows of word embeddings do not divide into groups of 16.
     expect(get(el, ".tlr-note").textContent).toMatch(/^1 weight cannot take this/);
-    expect(cell(row(el, "embeddings_word_embeddings"), "bits")).toBe("16");
-    expect(cell(row(el, NAME), "bits")).toBe("8");
+    const kind = (name: string): string =>
+      get<HTMLSelectElement>(row(el, name), ".tlr-cell-scheme select").selectedOptions[0]!.text;
+    expect(kind("embeddings_word_embeddings")).toBe("palettize");
+    expect(kind(NAME)).toBe("palettize, groups of 16");
+    expect(get<HTMLSelectElement>(el, "select[aria-label='Scheme of all weights']").value).toBe("palettize");
+    expect(get<HTMLSelectElement>(el, "select[aria-label='Groups of all weights']").value).toBe("(none)");
   });
 });
 
