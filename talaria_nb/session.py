@@ -7,7 +7,6 @@ import weakref
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import anywidget
@@ -18,6 +17,7 @@ from IPython.display import display
 from talaria_nb import wire
 from talaria_nb.accuracy import Accuracy
 from talaria_nb.allocate import allocate
+from talaria_nb.baselines import Baselines, of_this_model
 from talaria_nb.bundles import SESSION_BUNDLE
 from talaria_nb.costs import CostTable, cost_table
 from talaria_nb.devices import device as find_device
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from talaria_nb.schemes import Scheme
 
 
-class Session(Accuracy, Goals, anywidget.AnyWidget):
+class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
     """One exploration: a model, a device, the history of plans and the selection.
 
     Made by `tnb.explore`. All views of a session show the same state; edits in the browser arrive here debounced, and
@@ -83,8 +83,6 @@ class Session(Accuracy, Goals, anywidget.AnyWidget):
     costs = t.Dict(read_only=True).tag(sync=True)
     measured_state = t.Dict(read_only=True).tag(sync=True)
     plan_state = t.Dict(read_only=True).tag(sync=True)
-    snapshot_state = t.List(t.Dict(), read_only=True).tag(sync=True)
-    baseline_state = t.Dict(read_only=True).tag(sync=True)
     selected_ops = t.List(t.Int()).tag(sync=True)
     edits = t.List(t.Dict()).tag(sync=True)
     request = t.Dict().tag(sync=True)
@@ -104,8 +102,6 @@ class Session(Accuracy, Goals, anywidget.AnyWidget):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweep = Sweep(self._model, partial(_call, weakref.WeakMethod(self._have_errors_shown)))
         self._shown = self._sweep.found
-        self._snapshots: dict[str, Plan] = {}
-        self._baseline: Plan | None = None
         super().__init__(device=self._table.device, compute_unit=compute_unit, plan=plan)
         with self.hold_sync():
             self.set_trait("name", self._model.program.name)
@@ -320,50 +316,6 @@ class Session(Accuracy, Goals, anywidget.AnyWidget):
         return history_frame(self._history, self._table)
 
     @property
-    def snapshots(self) -> Mapping[str, Plan]:
-        """The plans that were kept under a name by `snapshot`."""
-        return MappingProxyType(self._snapshots)
-
-    def snapshot(self, name: str) -> Plan:
-        """Keep the current plan under a name in `session.snapshots`, and return it."""
-        if not name:
-            raise PlanError("A snapshot needs a name: session.snapshot('before the head').")
-        self._snapshots[name] = self.plan
-        self._publish_snapshots()
-        return self.plan
-
-    def forget(self, name: str) -> None:
-        """Forget a snapshot; nothing happens if there is none of that name."""
-        self._snapshots.pop(name, None)
-        self._publish_snapshots()
-
-    @property
-    def baseline(self) -> Plan | None:
-        """The plan that every change on screen is measured against; None for the model as it was loaded.
-
-        Settable with a `Plan`, the name of a snapshot, or None.
-        """
-        return self._baseline
-
-    @baseline.setter
-    def baseline(self, plan: Plan | str | None) -> None:
-        if isinstance(plan, str) and plan not in self._snapshots:
-            kept = f" There are: {', '.join(self._snapshots)}." if self._snapshots else ""
-            raise PlanError(f"No snapshot is named {plan!r}.{kept} session.snapshot(name) keeps the current plan.")
-        if isinstance(plan, str):
-            self.compare(self._snapshots[plan], plan)
-        elif plan is None or isinstance(plan, Plan):
-            self.compare(plan, next((name for name, kept in self._snapshots.items() if kept == plan), "another plan"))
-        else:
-            raise PlanError(f"session.baseline takes a plan, the name of a snapshot or None, not {plan!r}.")
-
-    def compare(self, plan: Plan | None, name: str) -> None:
-        """Measure every change on screen against a plan, and call it so there; None for the model as loaded."""
-        self._baseline = None if plan is None else self._plan_for_this_model(t.Bunch(value=plan))
-        kept = None if plan is None else self._pack_kept(name, plan)
-        self.set_trait("baseline_state", kept or {})
-
-    @property
     def cost_table(self) -> CostTable:
         """Prices of every weight under every scheme on the device, with what is known of errors by now."""
         return self._table
@@ -374,14 +326,7 @@ class Session(Accuracy, Goals, anywidget.AnyWidget):
 
     @t.validate("plan")
     def _plan_for_this_model(self, proposal: t.Bunch) -> Plan:
-        plan: Plan = proposal["value"]
-        if plan.model.program.fingerprint != self._model.program.fingerprint:
-            message = (
-                f"This plan is for {plan.model.program.name}, which is another model than this session's "
-                f"{self._model.program.name}. Start a session for it with tnb.explore(plan)."
-            )
-            raise PlanError(message)
-        return plan
+        return of_this_model(proposal["value"], self._model)
 
     @t.validate("selection")
     def _known_ops(self, proposal: t.Bunch) -> tuple[str, ...]:
@@ -511,12 +456,6 @@ class Session(Accuracy, Goals, anywidget.AnyWidget):
             self.set_trait("measured_state", wire.pack_measured(shown, self._table))
         else:
             self.set_trait("measured_state", {})
-
-    def _pack_kept(self, name: str, plan: Plan) -> wire.Wire:
-        return wire.pack_kept(name, self._columns_of(plan), plan.int8_mask)
-
-    def _publish_snapshots(self) -> None:
-        self.set_trait("snapshot_state", [self._pack_kept(name, plan) for name, plan in self._snapshots.items()])
 
     def _publish_history(self) -> None:
         revision = self.plan_state.get("revision", 0) + 1

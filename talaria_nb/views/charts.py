@@ -91,34 +91,44 @@ class Charts:
     def history(self) -> go.FigureWidget:
         """Size and latency after each step of the history; a click on a step walks there."""
         session = self._session
-        figure = go.FigureWidget()
+
+        def draw() -> go.Figure:
+            return figures.steps_of_history(session.history, session.plan_state["cursor"])
 
         def go_there(_trace: Any, points: Any, _state: object) -> None:
             for point in points.point_inds[:1]:
                 session.go_to(point)
 
-        def draw(_change: object = None) -> None:
-            _redraw(figure, figures.steps_of_history(session.history, session.plan_state["cursor"]))
+        figure = _widget(draw())
+
+        def listen() -> None:
             for trace in figure.data:
                 trace.on_click(go_there)
 
-        draw()
-        session.observe(draw, ["plan_state", "costs"])
+        def refresh(_change: object) -> None:
+            _redraw(figure, draw())
+            listen()
+
+        listen()
+        session.observe(refresh, ["plan_state", "costs"])
         return figure
 
     def _linked(self, draw: Callable[[], go.Figure], *traits: str) -> go.FigureWidget:
         """Make a figure that is drawn again when traits change; its traces with `customdata` share the selection."""
-        figure = go.FigureWidget()
+        figure = _widget(draw())
 
-        def refresh(_change: object = None) -> None:
-            _redraw(figure, draw())
+        def listen() -> None:
             for trace in figure.data:
                 trace.on_click(self._clicked)
                 trace.on_selection(lambda trace, points, _selector: self._selected(figure, trace, points))
                 trace.on_deselect(lambda _trace, _points: self._select([]))
             self._mark(figure)
 
-        refresh()
+        def refresh(_change: object) -> None:
+            _redraw(figure, draw())
+            listen()
+
+        listen()
         self._session.observe(refresh, list(traits))
         self._session.observe(lambda _change: self._mark(figure), "selection")
         return figure
@@ -157,9 +167,13 @@ class Charts:
         self._session.selection = tuple(names[row] for row in rows)
 
 
+def _widget(drawn: go.Figure) -> go.FigureWidget:
+    return go.FigureWidget(drawn.update_layout(uirevision="stays"))
+
+
 def _redraw(figure: go.FigureWidget, drawn: go.Figure) -> None:
     """Show another drawing; what a person zoomed to stays."""
     with figure.batch_update():
         figure.data = ()
         figure.add_traces(drawn.data)
-        figure.layout.update(drawn.layout, uirevision="stays")
+        figure.layout.update(drawn.layout)

@@ -123,8 +123,9 @@ export function drawAxes(
     ctx.fillText(up.tick(tick), area.x - 6, y);
   }
   ctx.textAlign = "left";
-  ctx.textBaseline = "top";
-  ctx.fillText(up.title, area.x + 5, area.y);
+  // Where the front of best plans and large weights with small errors never are.
+  ctx.textBaseline = "bottom";
+  ctx.fillText(up.title, area.x + 5, area.y + area.height - 2);
 }
 
 function marks(axis: Axis, most: number): number[] {
