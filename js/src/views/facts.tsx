@@ -162,8 +162,8 @@ function Int8({ store, op, known }: { store: Store; op: number; known: OpFacts |
   const on = store.history.value.int8[op] === 1;
   const reason = can ? "" : (known?.int8 ?? "");
   return (
-    <Fact name="int8 activations" wide={reason !== ""}>
-      {can ? (on ? "on" : "off") : "not possible"}
+    <Fact name="int8" wide={reason !== ""} title="Activations of 8 bits: whether the op reads them.">
+      {can ? (on ? "activations on" : "activations off") : "not possible"}
       {reason && <span class="tlr-muted">{` · ${reason}`}</span>}
     </Fact>
   );
