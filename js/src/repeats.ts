@@ -8,6 +8,8 @@ export interface Repeats {
   ops: number[];
   /** how many modules are built alike, of the kind that occurs most often here */
   count: number;
+  /** how many of the ops that were asked for lie in nothing that is repeated */
+  outside: number;
 }
 
 const known = new WeakMap<Program, Map<number, number[]>>();
@@ -46,12 +48,15 @@ export function repeatsOf(program: Program, ops: readonly number[]): Repeats | n
   const around = new Map<number, number>();
   const all = new Set(ops);
   const done = new Set<number>();
-  let count = 0;
+  let [count, outside] = [0, 0];
   for (const op of ops) {
     const leaf = tree.leaf[op]!;
     const block = around.get(leaf) ?? repeatedAround(program, leaf);
     around.set(leaf, block);
-    if (block < 0) continue;
+    if (block < 0) {
+      outside++;
+      continue;
+    }
     const twins = alikeModules(program).get(modules.alike[block]!)!;
     count = Math.max(count, twins.length);
     const offset = place[op]! - modules.start[block]!;
@@ -61,7 +66,7 @@ export function repeatsOf(program: Program, ops: readonly number[]): Repeats | n
     done.add(seen);
     for (const twin of twins) all.add(tree.order[modules.start[twin]! + offset]!);
   }
-  return count > 0 ? { ops: [...all], count } : null;
+  return count > 0 ? { ops: [...all], count, outside } : null;
 }
 
 const placed = new WeakMap<Program, Int32Array>();

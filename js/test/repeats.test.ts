@@ -31,6 +31,7 @@ test("ops outside of repeated modules stay as they are", () => {
   const both = repeatsOf(program, [words, op("encoder_layer_0_output_dense")])!;
   expect(both.ops).toHaveLength(7);
   expect(both.ops).toContain(words);
+  expect(both.outside).toBe(1);
 });
 
 test("all ops of a deep model stand for themselves, found in a time that grows with them", () => {

@@ -7,6 +7,8 @@ import type { Box } from "./viewport";
 
 const MAP_WIDTH = 64;
 const MAP_HEIGHT = 132;
+/** How much of the canvas's height it may take. */
+const MOST_OF_CANVAS = 0.4;
 /** A long chain of boxes would be a hair: it is drawn at least this wide. */
 const MIN_WIDTH = 26;
 const PAD = 4;
@@ -19,9 +21,10 @@ export interface MapScale {
   y: number;
 }
 
-export function mapScale(layout: Layout): MapScale {
+export function mapScale(layout: Layout, canvasHeight: number): MapScale {
+  const most = Math.min(MAP_HEIGHT, MOST_OF_CANVAS * canvasHeight);
   const [w, h] = [Math.max(1, layout.width), Math.max(1, layout.height)];
-  const even = Math.min((MAP_WIDTH - 2 * PAD) / w, (MAP_HEIGHT - 2 * PAD) / h);
+  const even = Math.min((MAP_WIDTH - 2 * PAD) / w, (most - 2 * PAD) / h);
   const x = Math.max(even, (MIN_WIDTH - 2 * PAD) / w);
   const y = Math.max(even, (MIN_WIDTH - 2 * PAD) / h);
   return { width: w * x + 2 * PAD, height: h * y + 2 * PAD, x, y };

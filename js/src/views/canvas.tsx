@@ -146,7 +146,8 @@ function Alike({ graph }: { graph: GraphController }): VNode {
     const { ops, origin } = store.selection.value;
     if (origin !== "graph" || ops.length === 0) return null;
     const found = repeatsOf(store.program.value, ops);
-    return found && found.ops.length > ops.length ? found : null;
+    // A norm that is like all others is no reason to offer anything for the module around it.
+    return found && found.outside === 0 && found.ops.length > ops.length ? found : null;
   }).value;
   const { alike } = store.program.value.modules;
   const count = alikeModules(store.program.value).get(alike[graph.opened.value] ?? -1)?.length ?? 0;

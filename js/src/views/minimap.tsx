@@ -5,11 +5,16 @@ import type { GraphController } from "../graph/controller";
 import { isDiverging } from "../graph/metrics";
 import { drawMap, fromMap, mapScale, onMap } from "../graph/minimap";
 
+/** On a smaller canvas the map would hide more than it shows. */
+const LEAST_WIDTH = 240;
+const LEAST_HEIGHT = 150;
+
 /** The whole graph in a corner with a frame around what is on screen; there only while not all of it is. */
 export function Minimap({ graph }: { graph: GraphController }): VNode | null {
   const away = useComputed(() => {
     graph.view.moved.value;
-    return graph.view.size.width > 0 && !graph.view.holds(graph.bounds());
+    const { width, height } = graph.view.size;
+    return width >= LEAST_WIDTH && height >= LEAST_HEIGHT && !graph.view.holds(graph.bounds());
   });
   return away.value ? <Overview graph={graph} /> : null;
 }
@@ -17,7 +22,11 @@ export function Minimap({ graph }: { graph: GraphController }): VNode | null {
 function Overview({ graph }: { graph: GraphController }): VNode {
   const canvas = useRef<HTMLCanvasElement>(null);
   const frame = useRef<HTMLDivElement>(null);
-  const scale = useComputed(() => mapScale(graph.picture.value.layout));
+  const room = useComputed(() => {
+    graph.view.moved.value;
+    return graph.view.size.height;
+  });
+  const scale = useComputed(() => mapScale(graph.picture.value.layout, room.value));
   useSignalEffect(() => {
     const ctx = canvas.current?.getContext("2d");
     const palette = graph.palette.value;

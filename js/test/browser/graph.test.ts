@@ -56,6 +56,11 @@ test("what is done to one of the equal modules is offered for all of them", asyn
   pressBox(el, dense);
   await settled();
   const one = selected(model).length;
+  pressBox(el, item(el, "embeddings,"));
+  await settled();
+  expect(() => button(el, "Select in all 13 alike")).toThrow();
+  pressBox(el, dense);
+  await settled();
   click(button(el, "Select in all 6 alike"));
   await settled();
   expect(selected(model).length).toBe(6 * one);
@@ -71,7 +76,7 @@ test("a map is there while not all is on screen, and a drag on it moves the view
   const last = item(el, "encoder.layer.44,");
   const canvas = get(el, "[data-testid=graph-canvas]").getBoundingClientRect();
   expect(last.getBoundingClientRect().top).toBeGreaterThan(canvas.bottom);
-  const at = { x: map.left + map.width / 2, y: map.bottom - 12 };
+  const at = { x: map.left + map.width / 2, y: map.bottom - 6 };
   point(get(el, "[data-testid=minimap]"), "pointerdown", at, { buttons: 1 });
   await settled();
   const there = item(el, "encoder.layer.44,").getBoundingClientRect();
