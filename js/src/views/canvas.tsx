@@ -166,7 +166,7 @@ function Alike({ graph }: { graph: GraphController }): VNode {
       {repeats && (
         <button
           type="button"
-          class="tlr-button"
+          class="tlr-button tlr-alike-select"
           title="Select the same ops in every module that is built alike"
           onClick={() => store.select(repeats.ops, "graph")}
         >

@@ -43,7 +43,7 @@ test("the layers are one stack, which stands for all of their ops", async () => 
 });
 
 test("what is done to one of the equal modules is offered for all of them", async () => {
-  const { el, model } = await mountOpen();
+  const { el, model } = await mountOpen({}, "graph");
   await toggleBox(el, item(el, "encoder.layer.2,"));
   expect(all(el, "[role=treeitem][aria-expanded=true]").length).toBe(2);
   click(button(el, "Open all 6 alike"));
@@ -61,6 +61,7 @@ test("what is done to one of the equal modules is offered for all of them", asyn
   expect(() => button(el, "Select in all 13 alike")).toThrow();
   pressBox(el, dense);
   await settled();
+  expect(button(el, "Select in all 6 alike").checkVisibility()).toBe(true);
   click(button(el, "Select in all 6 alike"));
   await settled();
   expect(selected(model).length).toBe(6 * one);

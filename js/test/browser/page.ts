@@ -142,8 +142,8 @@ export async function toggleBox(el: ParentNode, target: HTMLElement): Promise<vo
 }
 
 /** Mount the views with the stack of layers open, each a box of its own, and room to see them. */
-export async function mountOpen(options: SyntheticOptions = {}): Promise<Page> {
-  const page = mount(options, "explorer", 1230, 1100);
+export async function mountOpen(options: SyntheticOptions = {}, view?: ViewName): Promise<Page> {
+  const page = mount(options, view, 1230, 1100);
   await settled();
   await toggleBox(page.el, item(page.el, "encoder.layer,"));
   return page;
