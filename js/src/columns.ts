@@ -77,13 +77,13 @@ export const TABLE_COLUMNS: readonly TableColumn[] = [
   figure("elements", "elements", "weights", 88, {
     about: "Elements of the weights that the op reads (exact).",
   }),
-  figure("size", "size", "weights", 120, { optional: 0, meta: ["size", "weight_bytes", "size_bytes"] }),
+  figure("size", "size", "weights", 124, { optional: 0, meta: ["size", "weight_bytes", "size_bytes"] }),
   figure("size_share", "% of size", "weights", 80, {
     about:
       "Bytes of the op's weights as stored, of those of all ops. A tied weight counts for each op that reads it.",
   }),
-  figure("error", "weight error", "weights", 110, { optional: 0.5, meta: ["sqnr_db"], lowFirst: true }),
-  figure("latency", "latency ms", "time and energy", 116, { optional: 0, meta: ["latency", "latency_ms"] }),
+  figure("error", "weight error", "weights", 124, { optional: 0.5, meta: ["sqnr_db"], lowFirst: true }),
+  figure("latency", "latency ms", "time and energy", 132, { optional: 0, meta: ["latency", "latency_ms"] }),
   figure("latency_share", "% of latency", "time and energy", 92, {
     about: "Time of the op, of the time of all ops (estimated).",
   }),
@@ -101,7 +101,7 @@ const NAME_IDEAL = 168;
 
 /** In a narrow table the fixed columns give some of their width to the name. */
 const TIGHT_BELOW = 700;
-const TIGHT: Partial<Record<ColumnKey, number>> = { scheme: 88, bits: 112, size: 116, latency: 112 };
+const TIGHT: Partial<Record<ColumnKey, number>> = { scheme: 88, bits: 112, size: 116, latency: 128 };
 
 /** The columns that were chosen; else those that fit, in their order, that of errors only once there are any. */
 export function columnsFor(
@@ -176,14 +176,17 @@ export function written(key: ColumnKey, value: number): string {
   }
 }
 
-/** A range that the table is filtered by: "≥ 12 KB", "4 – 8 bits". */
+/** A range that the table is filtered by, in short: "≥ 12 KB", "4–8 bits". */
 export function rangeText(key: ColumnKey, bins: Bins, [low, high]: Range): string {
   const { edges, whole } = bins;
   const most = whole ? high - 1 : high;
-  if (whole && low === most) return written(key, low);
-  if (low <= edges[0]!) return `${whole ? "≤" : "<"}${format.THIN}${written(key, most)}`;
-  if (high >= edges[edges.length - 1]!) return `≥${format.THIN}${written(key, low)}`;
-  const [a, b] = [written(key, low), written(key, most)];
+  // There is little room over a column: no decimals where there are two digits before them.
+  const short = (value: number): string =>
+    written(key, value).replace(/\d{2,}\.\d+/, (digits) => String(Math.round(Number(digits))));
+  if (whole && low === most) return short(low);
+  if (low <= edges[0]!) return `${whole ? "≤" : "<"}${format.THIN}${short(most)}`;
+  if (high >= edges[edges.length - 1]!) return `≥${format.THIN}${short(low)}`;
+  const [a, b] = [short(low), short(most)];
   const unit = b.slice(b.lastIndexOf(format.THIN));
-  return `${a.endsWith(unit) ? a.slice(0, -unit.length) : a}${format.THIN}–${format.THIN}${b}`;
+  return `${a.endsWith(unit) ? a.slice(0, -unit.length) : a}–${b}`;
 }

@@ -76,6 +76,8 @@ interface Choice {
   label: string;
   count: number;
   depth: number;
+  /** how many characters of the label its place in the list says already */
+  parent: number;
 }
 
 function Choices({
@@ -109,10 +111,11 @@ function Choices({
         />
       )}
       <div class="tlr-popover-list">
-        {found.slice(0, MOST).map(({ name, label, count, depth }) => (
+        {found.slice(0, MOST).map(({ name, label, count, depth, parent }) => (
           <Check
             key={name}
-            label={label}
+            label={query === "" ? label.slice(parent) : label}
+            title={label}
             hint={format.grouped(count)}
             depth={query === "" ? depth : 0}
             checked={chosen.includes(name)}
@@ -147,7 +150,7 @@ function names(store: Store, column: PickKey, ops: Int32Array): Choice[] {
   for (let op = 0; op < store.program.peek().ops.count; op++) counts.set(text(op), 0);
   for (const op of ops) counts.set(text(op), counts.get(text(op))! + 1);
   return [...counts]
-    .map(([name, count]) => ({ name, label: name, count, depth: 0 }))
+    .map(([name, count]) => ({ name, label: name, count, depth: 0, parent: 0 }))
     .sort((a, b) => b.count - a.count || (a.name < b.name ? -1 : 1));
 }
 
@@ -166,5 +169,9 @@ function modules(store: Store, ops: Int32Array): Choice[] {
   }
   return Array.from({ length: all.count }, (_, m) => m)
     .filter((m) => m > 0 && ever[m])
-    .map((m) => ({ name: all.path[m]!, label: all.path[m]!, count: counts[m]!, depth: depth[m]! - 1 }));
+    .map((m) => {
+      const above = all.path[all.parent[m]!]!;
+      const [name, parent] = [all.path[m]!, above === "" ? 0 : above.length + 1];
+      return { name, label: name, count: counts[m]!, depth: depth[m]! - 1, parent };
+    });
 }

@@ -94,7 +94,7 @@ export function GrainSelect(props: KindProps): VNode {
         )}
         {(choice ? options : []).map((o) => (
           <option key={o.family} value={o.family} disabled={!o.legal} title={o.reason}>
-            {o.grain === "" ? "whole tensor" : o.grain.replace(/^groups? (of )?/, "")}
+            {o.grain === "" ? "tensor" : o.grain.replace(/^groups? (of )?/, "")}
           </option>
         ))}
       </select>
