@@ -458,7 +458,8 @@ def _linear(
     dtype = _dtype(data)
     if offset is None and dtype.startswith("u"):
         return None
-    mode = _mode(dtype, 0 if offset is None else offset.val)
+    # Signed integers have zero points only where the range is not symmetric.
+    mode = _mode(dtype, 0 if offset is None else offset.val) if dtype.startswith("u") or offset is None else "linear"
     counts = tuple(scale.shape) if counts is None else counts
     if prod(counts) == 1:
         return LinearQuantize(dtype, "per_tensor", mode=mode)

@@ -349,6 +349,7 @@ def prune(values: NDArray[np.floating], scheme: Prune) -> NDArray[np.floating]:
     """Set to zero what a pruning scheme does; the dtype and shape of `values`."""
     if scheme.threshold is not None:
         return np.where(np.abs(values) <= scheme.threshold, 0, values)
+    values = np.ascontiguousarray(values)  # coremltools adds up magnitudes of blocks in the order of memory
     if scheme.n_m_ratio is not None:
         found = prune_weights.compress_by_nm_sparsity(values, scheme.n_m_ratio, scheme.dim)
     else:
