@@ -42,7 +42,7 @@ def timeline(plan: Plan, table: CostTable) -> go.Figure:
                 x=costs.op_ms[rows],
                 y=np.zeros(len(rows)),
                 orientation="h",
-                marker={"color": _COLOURS[bound], "line": {"width": 0}},
+                marker={"color": _COLOURS[bound], "line": {"width": 0.5, "color": "rgba(255,255,255,0.6)"}},
                 name=bound,
                 customdata=rows,
                 text=[f"{program.ops.name[row]}<br>{program.ops.op_type[row]}" for row in rows.tolist()],
@@ -50,7 +50,7 @@ def timeline(plan: Plan, table: CostTable) -> go.Figure:
                 hovertemplate="%{text}<br>%{x:.3g} ms, estimated<extra>" + bound + "</extra>",
             )
     figure.update_layout(
-        title=f"{program.name} on {table.device}, estimated",
+        title={"text": f"{program.name} on {table.device}, estimated", "x": 0.01},
         barmode="overlay",
         bargap=0,
         xaxis={"title": "ms"},
