@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 STATIC = Path(__file__).parent / "static"
-SESSION_BUNDLE = STATIC / "session.js"
-"""The store and every view, loaded once a session."""
-VIEW_BUNDLE = STATIC / "view.js"
-"""The few lines that let a view draw with its session's code."""
+_SESSION, _VIEW = STATIC / "session.js", STATIC / "view.js"
 
-if not (SESSION_BUNDLE.is_file() and VIEW_BUNDLE.is_file()):
+if not (_SESSION.is_file() and _VIEW.is_file()):
     message = f"The front end is not built: {STATIC} lacks it. In a checkout, run `make build` or `pip install -e .`."
     raise ImportError(message)
+
+# As text: given a path, anywidget watches the file for every widget, and never lets go of any.
+SESSION_BUNDLE = _SESSION.read_text(encoding="utf-8")
+"""The store and every view, loaded once a session."""
+VIEW_BUNDLE = _VIEW.read_text(encoding="utf-8")
+"""The few lines that let a view draw with its session's code."""

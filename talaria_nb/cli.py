@@ -1,4 +1,4 @@
-"""The command line: `talaria-nb devices` and `talaria-nb estimate MODEL --device …`, also as a gate in CI.
+"""The command line: `talaria-nb devices`, `talaria-nb lab [MODEL]`, and `talaria-nb estimate MODEL --device …` for CI.
 
 Standard output holds the result and nothing else. Exit status: 0; 1, the model is over budget; 2, bad input, with one
 sentence on standard error.
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from talaria_nb.budgets import BITS, BYTES, MILLISECONDS
 from talaria_nb.devices import COMPUTE_UNITS, device, devices
 from talaria_nb.errors import LoadError, PlanError, TalariaError
+from talaria_nb.lab import open_lab
 from talaria_nb.load import load
 from talaria_nb.plan import Plan
 
@@ -101,6 +102,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     estimate.add_argument("--max-bits", type=_quantity(_BITS), metavar="BITS", help="stored bits a weight: 4.5")
     estimate.set_defaults(run=_estimate)
+    lab = commands.add_parser("lab", help="open JupyterLab on a fresh notebook for a model")
+    lab.add_argument("model", metavar="MODEL", nargs="?", help="as for estimate; without it, a small example")
+    lab.add_argument("--device", default="iPhone 15 Pro", help="what the notebook explores")
+    lab.set_defaults(run=lambda options: open_lab(options.model, device(options.device).name))
     return parser
 
 

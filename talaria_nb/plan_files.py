@@ -65,7 +65,7 @@ def to_yaml(plan: Plan) -> str:
                 name: _Row(shape) for name, shape in zip(program.weights.name, program.weights.shape, strict=True)
             },
         },
-        "plan": [{"scheme": _plain(scheme), "weights": weights} for scheme, weights in by_scheme.items()],
+        "plan": [{"scheme": plain_scheme(scheme), "weights": weights} for scheme, weights in by_scheme.items()],
     }
     if plan.activations:
         document["activations"] = {"int8": [*plan.activations]}
@@ -96,7 +96,7 @@ def from_yaml(model: Model, text: str) -> Plan:
     chosen: set[str] = set()
     for entry in _list(document["plan"], "plan"):
         _check_keys(entry, ("scheme", "weights"), "an entry of the plan")
-        scheme = _scheme(entry["scheme"])
+        scheme = scheme_of(entry["scheme"])
         for name in _list(entry["weights"], "weights"):
             row = _row(model, name)
             if name in chosen:
@@ -141,10 +141,10 @@ _Dumper.add_representer(
 )
 
 
-def _plain(scheme: Scheme) -> Any:
+def plain_scheme(scheme: Scheme) -> Any:
     """Write a scheme as {kind: {parameter: value}}, a joint as a list of them."""
     if isinstance(scheme, Joint):
-        return [_plain(simple) for simple in scheme.parts]
+        return [plain_scheme(simple) for simple in scheme.parts]
     given = {}
     for field in dataclasses.fields(scheme):  # type: ignore[arg-type]
         value = getattr(scheme, field.name)
@@ -153,9 +153,10 @@ def _plain(scheme: Scheme) -> Any:
     return _Flow({_NAMES[type(scheme)]: given})
 
 
-def _scheme(plain: object) -> Scheme:
+def scheme_of(plain: object) -> Scheme:
+    """Read a scheme that `plain_scheme` wrote."""
     if isinstance(plain, list):
-        return Joint(tuple(_scheme(simple) for simple in plain))
+        return Joint(tuple(scheme_of(simple) for simple in plain))
     if not isinstance(plain, dict) or len(plain) != 1:
         raise PlanError(f"A scheme is written as {{palettize: {{nbits: 4}}}}, not as {plain!r}.")
     [(kind, given)] = plain.items()

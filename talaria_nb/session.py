@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import weakref
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anywidget
@@ -24,8 +26,10 @@ from talaria_nb.devices import device as find_device
 from talaria_nb.devices import devices
 from talaria_nb.errors import PlanError, SchemeError
 from talaria_nb.estimate import Estimate, price
+from talaria_nb.exploration import Exploration, kept_at, read
 from talaria_nb.goals import Goals
 from talaria_nb.history import History, history_frame
+from talaria_nb.lasting import Lasting
 from talaria_nb.legality import activation_ops
 from talaria_nb.measured import Measured, check_unit, measured_ops
 from talaria_nb.menu import Menu
@@ -37,6 +41,7 @@ from talaria_nb.sweep import Sweep
 from talaria_nb.views import Charts, Details, Explorer, Graph, Sliders, Summary, Table, front_widget
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Mapping
 
     import pandas as pd
@@ -49,6 +54,10 @@ if TYPE_CHECKING:
     from talaria_nb.hardware import Measurement
     from talaria_nb.load import Model
     from talaria_nb.schemes import Scheme
+
+
+VIEWS = ("explorer", "summary", "table", "graph", "sliders", "details", "charts")
+"""Properties of a session that are made when they are first asked for."""
 
 
 class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
@@ -88,6 +97,7 @@ class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
     request = t.Dict().tag(sync=True)
     response = t.Dict(read_only=True).tag(sync=True)
     progress = t.Dict(read_only=True).tag(sync=True)
+    still_class = t.Unicode(read_only=True).tag(sync=True)
 
     def __init__(self, model_or_plan: Model | Plan, device: str, compute_unit: str = "all") -> None:
         plan = model_or_plan if isinstance(model_or_plan, Plan) else Plan(model_or_plan)
@@ -102,6 +112,8 @@ class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweep = Sweep(self._model, partial(_call, weakref.WeakMethod(self._have_errors_shown)))
         self._shown = self._sweep.found
+        self._lasting: Lasting | None = None
+        self._fronts: list[go.FigureWidget] = []
         super().__init__(device=self._table.device, compute_unit=compute_unit, plan=plan)
         with self.hold_sync():
             self.set_trait("name", self._model.program.name)
@@ -230,8 +242,16 @@ class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
             self._show_errors()
 
     def close(self) -> None:
-        """Close all views in the browser, and end the work in the background."""
+        """Close all views in the browser, write what is to be kept, and end the work in the background."""
         self._sweep.stop()
+        if not sys.is_finalizing():  # ipywidgets closes what is left then, and the file is written before
+            if self._lasting is not None:
+                self._lasting.stop()
+            made = [self.__dict__.pop(name) for name in VIEWS if name in self.__dict__]
+            for view in (*made, *self._fronts):
+                view.close()
+            self._fronts.clear()
+            self.unobserve_all()
         super().close()
 
     def allocate(self, budget: Budgets | None = None, **options: Any) -> Allocation:
@@ -293,7 +313,9 @@ class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
         options.setdefault("schemes", self._menu)
         options.setdefault("error", self.error)
         priced = {"device": self.device, "compute_unit": self.compute_unit}
-        return front_widget(pareto(self.plan, along=along, **{**priced, **options}), self)
+        figure = front_widget(pareto(self.plan, along=along, **{**priced, **options}), self)
+        self._fronts.append(figure)
+        return figure
 
     def undo(self) -> None:
         """Take the last step back; nothing happens if there is none."""
@@ -314,6 +336,37 @@ class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
         Undone steps are among them, until another takes their place.
         """
         return history_frame(self._history, self._table)
+
+    @property
+    def exploration(self) -> Exploration:
+        """What lasts of this session: all but what can be found again from the model."""
+        return Exploration(
+            device=self.device,
+            compute_unit=self.compute_unit,
+            schemes=self._table.schemes,
+            history=self._history,
+            budgets=dict(self.budget_state),
+            selection=tuple(self.selection),
+            snapshots=dict(self._snapshots),
+            baseline=None if self._baseline is None else (str(self.baseline_state["name"]), self._baseline),
+        )
+
+    def take_up(self, exploration: Exploration) -> None:
+        """Go on where another session on this model ended, with all of its history."""
+        self.device, self.compute_unit = exploration.device, exploration.compute_unit
+        self._reprice((*self._table.schemes, *exploration.schemes))
+        self.budget_state = dict(exploration.budgets)
+        self._adopt(exploration.history_in(self._table))
+        self._snapshots = dict(exploration.snapshots)
+        self._publish_snapshots()
+        name, plan = exploration.baseline or ("", None)
+        self.compare(plan, name)
+        self.selection = exploration.selection
+
+    def keep(self, path: Path) -> None:
+        """Keep the exploration in a file from its next change on, and a still picture of it in the notebook."""
+        self._lasting = Lasting(self, path)
+        self.set_trait("still_class", self._lasting.still_class)
 
     @property
     def cost_table(self) -> CostTable:
@@ -481,7 +534,13 @@ def _cost_table(plan: Plan, device: str, compute_unit: str, menu: Iterable[Schem
     )
 
 
-def explore(model_or_plan: Model | Plan, device: str = "iPhone 15 Pro", compute_unit: str = "all") -> Session:
+def explore(
+    model_or_plan: Model | Plan,
+    device: str = "iPhone 15 Pro",
+    compute_unit: str = "all",
+    *,
+    resume: bool | str | os.PathLike[str] = False,
+) -> Session:
     """Open the Explorer on a model or a plan, and show it in the notebook.
 
     Parameters
@@ -492,6 +551,11 @@ def explore(model_or_plan: Model | Plan, device: str = "iPhone 15 Pro", compute_
         A name from `tnb.devices()`.
     compute_unit
         One of `talaria_nb.devices.COMPUTE_UNITS`.
+    resume
+        True to go on where the last session on this model ended, after a restart of the kernel say: with its plan,
+        history, selection, device, compute unit, budgets, snapshots and baseline. The path of a file keeps the
+        exploration there, rather than in the user's cache folder by the model's fingerprint. Where nothing was kept
+        yet, it starts as it does without.
 
     Returns
     -------
@@ -502,11 +566,16 @@ def explore(model_or_plan: Model | Plan, device: str = "iPhone 15 Pro", compute_
     Raises
     ------
     PlanError
-        If the first argument is neither a model nor a plan.
+        If the first argument is neither a model nor a plan, or what was kept is of another model or damaged.
     DeviceError
         If the device or the compute unit is unknown.
     """
     session = Session(model_or_plan, device, compute_unit)
+    path = kept_at(session.model) if isinstance(resume, bool) else Path(resume)
+    kept = None if resume is False else read(path, session.model)
+    if kept is not None:
+        session.take_up(kept)
     display(session.explorer)  # type: ignore[no-untyped-call]
+    session.keep(path)
     session.find_errors(wait=False)
     return session

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import platformdirs
+import pytest
 from hypothesis import settings
 
 import talaria_nb.quiet  # noqa: F401 - before any test: it imports coremltools without its warnings
 import vision  # noqa: F401 - it finds timm
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 # A slow machine is no wrong result.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep explorations and sensitivities out of the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(platformdirs, "user_cache_dir", lambda *_arguments, **_options: str(folder))
+        yield

@@ -4,6 +4,7 @@ import type { AnyWidget } from "@anywidget/types";
 import { h, render } from "preact";
 import type { HostModel } from "./protocol";
 import { AGAIN, messageOf, say } from "./sentence";
+import { hideStill } from "./still";
 import { Store } from "./store";
 import { adoptStyles } from "./theme";
 import { Root, type ViewName } from "./views/root";
@@ -25,7 +26,12 @@ function initialize({ model, signal }: { model: HostModel; signal?: AbortSignal 
     console.error(error);
     return { mount: (_, el) => say(el, `This session could not be read: ${messageOf(error)}. ${AGAIN}`) };
   }
-  signal?.addEventListener("abort", () => store.dispose(), { once: true });
+  const showStill = hideStill(model);
+  const end = (): void => {
+    store.dispose();
+    showStill();
+  };
+  signal?.addEventListener("abort", end, { once: true });
   return {
     mount(view, el, options = {}) {
       adoptStyles(el);

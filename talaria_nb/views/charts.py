@@ -27,6 +27,13 @@ class Charts:
         self._session = session
         self._chosen: list[int] = []
 
+    def close(self) -> None:
+        """Close the figures that were made, and let go of the session: plotly never lets go of a figure."""
+        for name, figure in vars(self).items():
+            if name not in {"_session", "_chosen"}:
+                figure.close()
+        del self._session
+
     @cached_property
     def roofline(self) -> go.FigureWidget:
         """Every op under the roofs of its unit; see `talaria_nb.roofline.roofline`.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 # what stands there at the end of the very next frame: a resize observer is called after all animation callbacks and
 # layout of a frame, right before that frame is painted.
 WATCH = """(explorer) => {
-    const slider = document.activeElement.closest("[role=slider]"), row = slider.closest("[role=row]");
+    const slider = explorer.getRootNode().activeElement.closest("[role=slider]"), row = slider.closest("[role=row]");
     const canvas = explorer.querySelector("[data-testid=graph-canvas]");
     const see = () => {
         const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
@@ -55,9 +55,11 @@ class Explorer:
         return float(self._total(name).get_attribute("data-value") or "nan")
 
     def expect_total(self, name: str, value: float) -> None:
-        """Wait until a total shows exactly this value."""
-        # Python and JavaScript both write the shortest digits that read back as the same double.
-        expect(self._total(name)).to_have_attribute("data-value", format(value, ".15g").removesuffix(".0"))
+        """Wait until a total shows this value, as exactly as Python and the browser agree."""
+        self.page.wait_for_function(
+            "([total, value]) => Math.abs(total.dataset.value - value) <= 1e-9 * Math.abs(value)",
+            arg=[self._total(name).element_handle(), value],
+        )
 
     def _total(self, name: str) -> Locator:
         return self.root.get_by_test_id(f"total-{name}")
@@ -99,8 +101,7 @@ class Explorer:
 
     def export(self, item: str) -> Locator:
         """Choose an item of the Export menu by keys, and return the dialog that it opens."""
-        self.root.get_by_role("button", name="Export").focus()
-        self.page.keyboard.press("ArrowDown")
+        self.root.get_by_role("button", name="Export").press("ArrowDown")
         expect(self.root.get_by_role("menuitem").first).to_be_focused()
         while not self.root.get_by_role("menuitem", name=item).evaluate("item => item === document.activeElement"):
             self.page.keyboard.press("ArrowDown")

@@ -1,4 +1,4 @@
-"""Real JupyterLab in real Chromium, driven as a person would: a server of its own, a page, and a notebook in it."""
+"""Real JupyterLab and Notebook 7 in real Chromium, driven as a person would: a server, a page, a notebook in it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import time
 import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import nbformat
 from playwright.sync_api import expect, sync_playwright
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from playwright.sync_api import Browser, Locator, Page
@@ -41,16 +41,16 @@ CELL_TIMEOUT_MS = 300_000
 @contextmanager
 def jupyter_lab(directory: Path) -> Iterator[Server]:
     """Run a JupyterLab server on a free port, with its own settings, workspaces and notebooks under `directory`."""
-    homes = {name: directory / name for name in ("config", "data", "runtime", "settings", "workspaces", "ipython")}
+    homes = {
+        name: directory / name for name in ("config", "data", "runtime", "settings", "workspaces", "ipython", "cache")
+    }
     for name, text in SETTINGS.items():
         path = homes["settings"] / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     notebooks = directory / "notebooks"
     notebooks.mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {
         **os.environ,
         "JUPYTER_CONFIG_DIR": str(homes["config"]),
@@ -59,35 +59,47 @@ def jupyter_lab(directory: Path) -> Iterator[Server]:
         "JUPYTERLAB_SETTINGS_DIR": str(homes["settings"]),
         "JUPYTERLAB_WORKSPACES_DIR": str(homes["workspaces"]),
         "IPYTHONDIR": str(homes["ipython"]),
+        "XDG_CACHE_HOME": str(homes["cache"]),
     }
     options = [
         "--allow-root",
         "--no-browser",
         "--expose-app-in-browser",
+        "--JupyterNotebookApp.expose_app_in_browser=True",
         "--ip=127.0.0.1",
         f"--port={port}",
         "--ServerApp.port_retries=0",
         "--IdentityProvider.token=",
         f"--ServerApp.root_dir={notebooks}",
     ]
-    log = directory / "jupyter.log"
+    server = Server(f"http://127.0.0.1:{port}", notebooks)
+    command = [sys.executable, "-m", "jupyterlab", *options]
+    with serving(command, f"{server.url}/api/status", environment, directory / "jupyter.log"):
+        yield server
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def serving(command: Sequence[str], status: str, environment: Mapping[str, str], log: Path) -> Iterator[None]:
+    """Run a server while the context lasts, from when its `status` page answers."""
     with log.open("w") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *options],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
         )
-    server = Server(f"http://127.0.0.1:{port}", notebooks)
     try:
         deadline = time.monotonic() + 120
-        while not server.answers():
+        while not answers(status):
             if process.poll() is not None or time.monotonic() > deadline:
-                message = f"JupyterLab did not start:\n{log.read_text()}"
+                message = f"{' '.join(command[:4])} did not start:\n{log.read_text()}"
                 raise RuntimeError(message)
             time.sleep(0.2)
-        yield server
+        yield
     finally:
         process.terminate()
         try:
@@ -97,20 +109,21 @@ def jupyter_lab(directory: Path) -> Iterator[Server]:
             process.wait()
 
 
+def answers(url: str) -> bool:
+    """Tell whether a page of our own server is there."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 - our own server
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
 @dataclass(frozen=True)
 class Server:
     """A running JupyterLab."""
 
     url: str
     notebooks: Path
-
-    def answers(self) -> bool:
-        """Tell whether the server is up."""
-        try:
-            with urllib.request.urlopen(f"{self.url}/api/status", timeout=5) as response:  # noqa: S310 - our own server
-                return bool(response.status == 200)
-        except OSError:
-            return False
 
     def write(self, name: str, cells: Sequence[str]) -> str:
         """Write a notebook of code cells and return its name."""
@@ -133,11 +146,12 @@ def chromium() -> Iterator[Browser]:
 
 
 class Notebook:
-    """One notebook open in JupyterLab. Cells are counted from 0, text cells included."""
+    """One notebook open in JupyterLab, or in Notebook 7. Cells are counted from 0, text cells included."""
 
-    def __init__(self, server: Server, page: Page, name: str) -> None:
+    def __init__(self, server: Server, page: Page, name: str, *, app: Literal["lab", "notebook"] = "lab") -> None:
         self.page = page
-        page.goto(f"{server.url}/lab/workspaces/auto-{name.partition('.')[0]}/tree/{name}?reset")
+        lab = f"lab/workspaces/auto-{name.partition('.')[0]}/tree/{name}?reset"
+        page.goto(f"{server.url}/{lab if app == 'lab' else f'notebooks/{name}'}")
         page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.content?.widgets?.length > 0", timeout=60_000)
         self._panel("await panel.context.ready; await panel.sessionContext.ready")
         self.wait_idle()

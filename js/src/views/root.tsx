@@ -1,9 +1,10 @@
 import { useSignal } from "@preact/signals";
 import type { VNode } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { watchTheme } from "../hostTheme";
 import { ANYWHERE } from "../keys";
 import type { Store } from "../store";
-import { adoptStyles, DEFAULT_HEIGHT, MIN_HEIGHT, type Palette, readPalette, watchTheme } from "../theme";
+import { adoptStyles, DEFAULT_HEIGHT, MIN_HEIGHT, type Palette, readPalette } from "../theme";
 import { Boundary, Sentence } from "./boundary";
 import { Details } from "./details";
 import { Explorer } from "./explorer";
@@ -88,8 +89,10 @@ export function Root({ store, view, height }: RootProps): VNode {
       class={`tlr tlr-view-${view}`}
       // A click on anything that takes no focus itself gives it to the view, not to the notebook's cell: keys go on here.
       tabIndex={-1}
-      // Without this the notebook's own one-letter commands would act on keys pressed in here.
+      // Without this the notebook's own one-letter commands and arrows would act on keys pressed in here. It looks at
+      // what has the focus first, and only then at what is around that.
       data-lm-suppress-shortcuts="true"
+      onFocusIn={(e) => (e.target as Element).setAttribute("data-lm-suppress-shortcuts", "true")}
       style={tall === undefined ? {} : { height: `${tall}px` }}
       onKeyDown={key}
     >
