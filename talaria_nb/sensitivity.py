@@ -1,14 +1,14 @@
 """How much the outputs of a model change with each weight and scheme, on calibration data.
 
-Three ways, from quick to thorough: second derivatives of the loss ("fisher"), every weight by itself at one width
-("one_width"), every weight by itself under every scheme ("full"). Errors of weights are added up, which holds within
-some 10 % while they are small and falls short when they are large; `evaluate` measures a whole plan.
+Four ways, from quick to thorough: second derivatives of the loss ("fisher"), every weight by itself at one width
+("one_width"), at several widths and sparsities ("widths"), under every scheme ("full"). Losses of weights are added up,
+which holds within some 10 % while they are small, but not when they are large; `evaluate` measures a whole plan.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from talaria_nb import loss_curves
 from talaria_nb.calls import to_float32
 from talaria_nb.convert import eval_twin
 from talaria_nb.distortion import dequantized
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from talaria_nb.schemes import Scheme
     from talaria_nb.trials import Bench, Trial
 
-Method = Literal["one_width", "fisher", "full"]
+Method = Literal["widths", "one_width", "fisher", "full"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,7 +104,7 @@ def sensitivity(
     data: Iterable[Any],
     *,
     metric: Metric = "mse",
-    method: Method = "one_width",
+    method: Method = "widths",
     schemes: Iterable[Scheme] | None = None,
     reference: Scheme | None = None,
     executor: Executor | None = None,
@@ -123,17 +124,20 @@ def sensitivity(
         "mse", "cosine", "kl" or "top1" of the outputs (`talaria_nb.metrics.METRICS`), or a function
         `metric(outputs, reference)` that returns a number, 0 for no change and lower for better. Items count alike.
     method
-        "one_width": every weight is compressed by itself to `reference`, and other schemes are taken to be as much
-        worse or better as their errors in the weight. One pass over the data for each weight. "fisher": half the second
-        derivatives of the loss, diagonal (Gauss-Newton with random signs, one backward pass an item), times the squared
-        changes of the weight. Not for metrics without a gradient ("top1", your own). "full": one pass for each weight
-        and scheme.
+        "widths": every weight is compressed by itself to palettes of 1, 2, 3, 4 and 6 bits, as far down as the schemes
+        go, and pruned as they prune it; other schemes lie in between by their errors in the weight
+        (`talaria_nb.loss_curves`). With the default schemes eight passes over the data for each weight. "one_width":
+        it is compressed to `reference` alone, and other schemes are taken to be as much worse or better as their
+        errors in the weight. One pass for each; it does not see that 1 or 2 bits can be far worse than that. "fisher":
+        half the second derivatives of the loss, diagonal (Gauss-Newton with random signs, one backward pass an item),
+        times the squared changes of the weight. Not for metrics without a gradient ("top1", your own), and no better
+        than "one_width" at few bits. "full": one pass for each weight and scheme.
     schemes
         The columns, by default those of `Menu.default()`.
     reference
         For "one_width"; by default `Palettize(3)`, from iOS18 on, and `Palettize(4)` before.
     executor
-        Any `concurrent.futures.Executor` to run the passes of "one_width" and "full" in; results are the same to the
+        Any `concurrent.futures.Executor` to run the passes in, but those of "fisher"; results are the same to the
         bit on machines of one kind. Processes get the module through a file in `cache`, which they must all see, and
         use as many threads as torch uses here: `torch.set_num_threads(1)` before, where each core has a worker.
     cache
@@ -151,26 +155,18 @@ def sensitivity(
     EvaluationError
         If the model did not come from torch, the data do not fit it, its outputs are infinite or do not depend on the
         weights, or a worker died. What was measured until then is kept.
-
-    Notes
-    -----
-    On two trained models the first two methods rank weights like the measured loss: Spearman 0.98 to 0.995, where
-    errors of the weights alone reach 0.73 to 0.92.
     """
     if method not in get_args(Method):
         raise EvaluationError(f"There is no method {method!r}. Use one of {', '.join(get_args(Method))}.")
     prepared = bench(model, data, metric)
     program = model.program
     columns = tuple(dict.fromkeys((Float16(), *(Menu.default().schemes if schemes is None else schemes))))
-    trials = [
-        (name, scheme)
-        for row, name in enumerate(program.weights.name)
-        for scheme in columns[1:]
-        if name in prepared.links and refused(scheme, subject(program, row)) is None
-    ]
+    trials = _trials(prepared, model, columns[1:])
     if method == "one_width":
         chosen = reference or _default_reference(model)
         error = _by_one_width(prepared, model, columns, chosen, executor, cache, progress=progress)
+    elif method == "widths":
+        error = _by_widths(prepared, model, columns, executor, cache, progress=progress)
     else:
         results = results_file(prepared, model, method if method == "fisher" else "trial", cache)
         if method == "full":
@@ -193,6 +189,16 @@ def sensitivity(
     )
 
 
+def _trials(prepared: Bench, model: Model, schemes: Sequence[Scheme]) -> list[Trial]:
+    program = model.program
+    return [
+        (name, scheme)
+        for row, name in enumerate(program.weights.name)
+        for scheme in schemes
+        if name in prepared.links and refused(scheme, subject(program, row)) is None
+    ]
+
+
 def _default_reference(model: Model) -> Scheme:
     three = Palettize(3)
     program = model.program
@@ -213,11 +219,7 @@ def _by_one_width(
     progress: bool,
 ) -> NDArray[np.float64]:
     program = model.program
-    trials = [
-        (name, reference)
-        for row, name in enumerate(program.weights.name)
-        if name in prepared.links and refused(reference, subject(program, row)) is None
-    ]
+    trials = _trials(prepared, model, [reference])
     measured = run(prepared, trials, results_file(prepared, model, "trial", cache), executor, progress=progress)
     squared = weight_errors(model, columns).squared_error
     at_reference = weight_errors(model, [reference]).squared_error[:, 0]
@@ -226,6 +228,51 @@ def _by_one_width(
         row = program.weight_row[name]
         gain[row] = value / at_reference[row] if at_reference[row] else 0.0
     return gain[:, None] * squared
+
+
+def _by_widths(
+    prepared: Bench,
+    model: Model,
+    columns: Sequence[Scheme],
+    executor: Executor | None,
+    cache: str | os.PathLike[str] | None,
+    *,
+    progress: bool,
+) -> NDArray[np.float64]:
+    program = model.program
+    known = loss_curves.anchors(columns)
+    results = results_file(prepared, model, "trial", cache)
+    found = run(prepared, _trials(prepared, model, known), results, executor, progress=progress)
+    company: dict[Scheme, tuple[str, ...]] = {
+        scheme: tuple(name for name, other in found if other == scheme)
+        for scheme in known
+        if isinstance(scheme, Palettize) and scheme.nbits in loss_curves.COMPANY
+    }
+    together = run(
+        replace(prepared, company=company),
+        [(name, scheme) for scheme, names in company.items() for name in (_NONE, *names)],
+        results_file(prepared, model, "company", cache),
+        executor,
+        progress=progress,
+    )
+    measured: dict[str, dict[Scheme, float]] = {name: {} for name in prepared.links}
+    added: dict[str, dict[Scheme, float]] = {name: {} for name in prepared.links}
+    for (name, scheme), value in found.items():
+        measured[name][scheme] = value
+        if scheme in company:
+            added[name][scheme] = together[_NONE, scheme] - together[name, scheme]
+    asked = tuple(dict.fromkeys((*columns, *known)))
+    squared = weight_errors(model, asked).squared_error
+    error = np.full((len(program.weights), len(columns)), np.nan)
+    for name, losses in measured.items():
+        row = program.weight_row[name]
+        of_weight = dict(zip(asked, squared[row].tolist(), strict=True))
+        error[row] = loss_curves.losses(columns, of_weight, loss_curves.shares(losses, added[name], of_weight))
+    return error
+
+
+_NONE = ""
+"""The weight that is left out, where none is."""
 
 
 def _by_fisher(prepared: Bench, trials: Sequence[Trial], results: Path, *, progress: bool) -> dict[Trial, float]:

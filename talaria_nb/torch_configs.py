@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import torch
 from coremltools.optimize.torch import layerwise_compression, palettization, pruning, quantization
@@ -117,6 +117,21 @@ def to_torch_configs(plan: Plan, compressor: str = "PostTrainingPalettizer") -> 
     ExportError
         If the model did not come from a torch module, or the compressor is unknown.
     """
+    found = torch_modules(plan, compressor)
+    config = _COMPRESSORS[compressor].config_class.from_dict(found.document) if found.modules else None
+    return TorchConfigs(config, found.modules, found.not_covered)
+
+
+class TorchModules(NamedTuple):
+    """The same as plain values: what `from_dict` of the compressor's config class takes, and `TorchConfigs`' rest."""
+
+    document: dict[str, Any]
+    modules: Mapping[str, str]
+    not_covered: Mapping[str, str]
+
+
+def torch_modules(plan: Plan, compressor: str) -> TorchModules:
+    """Say in plain values what `to_torch_configs` says."""
     if compressor not in _COMPRESSORS:
         raise ExportError(f"There is no compressor {compressor!r}. Choose from {', '.join(_COMPRESSORS)}.")
     module = plan.model.module
@@ -136,11 +151,9 @@ def to_torch_configs(plan: Plan, compressor: str = "PostTrainingPalettizer") -> 
         except _NotCoveredError as reason:
             left[weight] = str(reason)
     shared = _agree(configs, modules, left, compressor, chosen.shared) if chosen.shared and configs else None
-    if not modules:
-        return TorchConfigs(None, modules, left)
     keyed = {re.escape(name) if chosen.by_regex else name: given for name, given in configs.items()}
     document = {"module_name_configs": keyed} | (chosen.rest(shared) if chosen.rest else {})
-    return TorchConfigs(chosen.config_class.from_dict(document), modules, left)
+    return TorchModules(document, modules, left)
 
 
 class _NotCoveredError(Exception):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from concurrent.futures import BrokenExecutor, CancelledError, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from talaria_nb.torch_weights import Link
 
 Trial: TypeAlias = "tuple[str, Scheme]"
-"""Name of the one weight that is compressed, and how."""
+"""Name of the one weight that is compressed, or is not while its company is, and how."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +65,9 @@ class Bench:
         Weight name → its torch parameter.
     threads
         How many threads torch uses: with another number sums round otherwise.
+    company
+        Scheme → the weights that have it all together in a trial of it, but for the one that the trial names; none if
+        the trial is of one weight alone.
     """
 
     module: torch.nn.Module
@@ -74,6 +77,7 @@ class Bench:
     channel_axes: Mapping[str, tuple[int, int] | None]
     links: Mapping[str, Link]
     threads: int
+    company: Mapping[Scheme, tuple[str, ...]] = field(default_factory=dict)
 
     @cached_property
     def references(self) -> list[Any]:
@@ -108,10 +112,22 @@ class Bench:
         return np.array([loss(self.metric, outputs, reference) for outputs, reference in pairs])
 
     def measure(self, trial: Trial) -> float:
-        """Measure the mean of the metric with one weight compressed."""
+        """Measure the mean of the metric with one weight compressed, or with its company and not itself."""
         weight, scheme = trial
-        stored = dequantized(self.values[weight], scheme, channel_axes=self.channel_axes[weight])
-        return float(self.error({weight: stored}).mean())
+        if scheme not in self.company:
+            return float(self.error({weight: self._stored(weight, scheme)}).mean())
+        if scheme not in self._together:
+            self._together.clear()  # one copy of the weights in memory, no more
+            self._together[scheme] = {name: self._stored(name, scheme) for name in self.company[scheme]}
+        others = {name: stored for name, stored in self._together[scheme].items() if name != weight}
+        return float(self.error(others).mean())
+
+    @cached_property
+    def _together(self) -> dict[Scheme, dict[str, NDArray[np.floating]]]:
+        return {}
+
+    def _stored(self, weight: str, scheme: Scheme) -> NDArray[np.floating]:
+        return dequantized(self.values[weight], scheme, channel_axes=self.channel_axes[weight])
 
     @property
     def _name(self) -> str:

@@ -14,7 +14,7 @@ from torch import nn
 
 import models
 import talaria_nb as tnb
-from talaria_nb import trials
+from talaria_nb import loss_curves, trials
 from talaria_nb.errors import EvaluationError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def test_full_is_what_evaluate_measures_of_one_weight(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("metric", ["mse", "cosine", "kl"])
-@pytest.mark.parametrize("method", ["one_width", "fisher"])
+@pytest.mark.parametrize("method", ["widths", "one_width", "fisher"])
 def test_the_quick_methods_are_near_the_full_one(tmp_path: Path, metric: str, method: str) -> None:
     full = find(tmp_path, method="full", metric=metric).error
     quick = find(tmp_path, method=method, metric=metric).error
@@ -74,6 +74,44 @@ def test_one_width_takes_the_measured_loss_at_its_own_width(tmp_path: Path) -> N
     np.testing.assert_allclose(one[:, 2], full[:, 2])
 
 
+def test_shares_of_pairs_add_up_to_what_both_do() -> None:
+    palettes = {nbits: tnb.Palettize(nbits) for nbits in (1, 2, 3, 4, 6)}
+    left = {scheme: 4.0**-nbits for nbits, scheme in palettes.items()}  # how far each moves one output
+    right = {scheme: 0.5 * 4.0**-nbits for nbits, scheme in palettes.items()}
+    total = 0.0
+    for mine, other in [(left, right), (right, left)]:
+        alone = {scheme: moved**2 for scheme, moved in mine.items()}
+        together = {palettes[nbits]: (mine[palettes[nbits]] + other[palettes[nbits]]) ** 2 for nbits in (2, 3, 4)}
+        added = {scheme: loss - other[scheme] ** 2 for scheme, loss in together.items()}
+        shares = loss_curves.shares(alone, added, {scheme: moved**2 for scheme, moved in mine.items()})
+        assert shares.keys() == alone.keys()
+        total += shares[palettes[6]]
+    assert total == pytest.approx(2.25 * left[palettes[6]] ** 2), "pair terms shrink with the errors of both"
+
+
+@pytest.mark.parametrize("metric", ["mse", "kl"])
+def test_shares_add_up_to_the_loss_of_all_weights_together(tmp_path: Path, metric: str) -> None:
+    model = models.classifier()
+    found = find(tmp_path, metric=metric)
+    names = model.weights.loc[model.weights["compressible"], "name"].tolist()
+    for nbits in (4, 2):
+        plan = tnb.Plan(model).set(names, tnb.Palettize(nbits))
+        assert found.total(plan) == pytest.approx(tnb.evaluate(plan, images(), metric).value, rel=0.1)
+
+
+def test_other_schemes_lie_between_the_widths_that_were_measured(tmp_path: Path) -> None:
+    pruned, grouped = tnb.Prune(0.5), tnb.Palettize(3, "per_grouped_channel", 16)
+    schemes = (*SCHEMES, pruned, pruned + tnb.Palettize(4), grouped)
+    found = find(tmp_path, schemes=schemes)
+    full = find(tmp_path, method="full", schemes=schemes)
+    column = {scheme: place for place, scheme in enumerate(found.schemes)}
+    np.testing.assert_allclose(found.error[:, column[pruned]], full.error[:, column[pruned]])
+    for scheme in (pruned + tnb.Palettize(4), grouped):
+        known = full.error[:, column[scheme]] > 0
+        ratio = found.error[known, column[scheme]] / full.error[known, column[scheme]]
+        assert 0.5 < np.median(ratio) < 2
+
+
 def test_a_users_own_metric_sees_what_the_module_returns(tmp_path: Path) -> None:
     def metric(outputs: torch.Tensor, reference: torch.Tensor) -> float:
         return float((outputs - reference).abs().max())
@@ -85,9 +123,9 @@ def test_a_users_own_metric_sees_what_the_module_returns(tmp_path: Path) -> None
     assert (worst.error[known] >= np.sqrt(mean.error[known])).all()
 
 
-def pool() -> ProcessPoolExecutor:
-    # Started anew: a fork of a process with threads may hang.
-    return ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))
+def pool(workers: int = 2) -> ProcessPoolExecutor:
+    # Started anew: a fork of a process with threads may hang. Each takes its seconds to import torch.
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
 
 class OfDask(Executor):
@@ -153,7 +191,7 @@ def test_other_data_weights_and_metrics_are_not_taken_from_the_cache(tmp_path: P
     module = models.Classifier().eval()
     other = tnb.load(module, torch.zeros(1, 3, 32, 32), progress=False)
     tnb.sensitivity(other, images(), schemes=SCHEMES, cache=tmp_path, progress=False)
-    assert len(list((tmp_path / "sensitivity").iterdir())) == 4
+    assert len(list((tmp_path / "sensitivity").iterdir())) == 2 * 4, "alone, and in company"
 
 
 class Dying(Executor):
@@ -182,7 +220,7 @@ def test_an_executor_that_dies_leaves_what_was_finished(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_process_that_is_killed_leaves_what_was_finished(tmp_path: Path) -> None:
-    with pool() as workers:
+    with pool(1) as workers:
         workers.submit(os.getpid).result()
         workers.submit(os._exit, 1)
         with pytest.raises(EvaluationError, match="trials are done and kept"):
