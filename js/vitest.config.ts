@@ -24,7 +24,9 @@ export default defineConfig({
     projects: [
       { test: { name: "node", environment: "node", include: ["test/*.test.ts"], testTimeout: 60_000 } },
       {
-        optimizeDeps: { include: ["preact/hooks", "preact/jsx-dev-runtime", "preact/jsx-runtime"] },
+        optimizeDeps: {
+          include: ["axe-core", "preact/hooks", "preact/jsx-dev-runtime", "preact/jsx-runtime"],
+        },
         test: {
           name: "browser",
           // Machines that share their cores are slow; nothing here waits for time to pass.

@@ -113,7 +113,7 @@ function ActivationsToggle({ store, what }: { store: Store; what: string }): VNo
     <button
       type="button"
       class={`tlr-button is-toggle${on > 0 ? " is-on" : ""}`}
-      aria-label={`int8 activations of ${what}`}
+      aria-label={`A8: int8 activations of ${what}`}
       aria-pressed={ops.length > 0 && all ? "true" : on > 0 ? "mixed" : "false"}
       aria-disabled={ops.length === 0}
       title={title}

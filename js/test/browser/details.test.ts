@@ -3,6 +3,7 @@
 import { afterEach, expect, test } from "vitest";
 import { decodePlan, type Wire } from "../../src/protocol";
 import type { FakeModel } from "../fakeModel";
+import { levels, OP, WEIGHT } from "./answers";
 import { all, button, byName, closeAll, drag, get, mount, point, press, row, rows, settled } from "./page";
 
 afterEach(closeAll);
@@ -18,72 +19,6 @@ const asked = (model: FakeModel): Wire[] => {
   );
 };
 const done = new Set<string>();
-
-const OP = {
-  inputs: [
-    {
-      parameter: "x",
-      name: "hidden",
-      shape: "1×128×384",
-      dtype: "fp16",
-      bytes: 98304,
-      producer: 3,
-      weight: -1,
-    },
-    {
-      parameter: "weight",
-      name: "w",
-      shape: "384×384",
-      dtype: "fp16",
-      bytes: 294912,
-      producer: -1,
-      weight: 2,
-    },
-  ],
-  outputs: [
-    { parameter: "", name: "out", shape: "1×128×384", dtype: "fp16", bytes: 98304, producer: 4, weight: -1 },
-  ],
-  fused: [],
-  int8: "",
-  frames: [
-    {
-      file: "/home/me/project/net/modeling.py",
-      line: 12,
-      function: "forward",
-      lines: ["    def forward(self, x):", "        return self.query(x)", ""],
-      first: 11,
-    },
-    {
-      file: "/home/me/project/net/model.py",
-      line: 40,
-      function: "forward",
-      lines: ["x = layer(x)"],
-      first: 40,
-    },
-  ],
-};
-const WEIGHT = {
-  dtype: "fp16",
-  parameter: "encoder.layer.0.attention.self.query.weight",
-  folded_from: "",
-  overhead_bytes: Array.from({ length: 15 }, (_, s) => 100 + s),
-  tables: Array.from({ length: 15 }, () => 1),
-  counts: [1, 0, 20, 40, 20, 1],
-  min: -0.5,
-  max: 1,
-  mean: 0.01,
-  std: 0.1,
-  zeros: 0,
-  not_finite: 0,
-};
-const levels = (count: number): Wire => ({
-  values: Array.from({ length: count }, (_, i) => -0.5 + (1.5 * i) / count),
-  kind: "palette",
-  group: 0,
-  groups: 1,
-  place: "",
-  zeros: null,
-});
 
 function answer(model: FakeModel, what: string, fields: Wire): void {
   const request = asked(model).find((r) => r.what === what);

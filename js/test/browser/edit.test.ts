@@ -312,7 +312,7 @@ test("10,000 ops: every step of a drag is on screen in its frame", async () => {
 test("int8 activations of all ops, then float for the selection, are steps that undo takes back", async () => {
   const { el, model } = mount();
   await settled();
-  const toggle = (): HTMLElement => get(el, '[aria-label^="int8 activations of"]');
+  const toggle = (): HTMLElement => get(el, '[aria-label^="A8: int8 activations of"]');
   const marked = (name = NAME): boolean => cell(row(el, name), "scheme").includes("A8");
   expect(toggle().ariaPressed).toBe("false");
   toggle().click();

@@ -1,5 +1,6 @@
 import { afterEach, expect, test } from "vitest";
 import type { FakeModel } from "../fakeModel";
+import { offer } from "./answers";
 import { all, button, byName, closeAll, frame, get, mount, type Page, press, settled, value } from "./page";
 
 afterEach(closeAll);
@@ -8,37 +9,6 @@ const asked = (model: FakeModel): { id: string } & Record<string, unknown> =>
   model.get("request") as { id: string };
 const answer = (model: FakeModel, fields: object): void =>
   model.push("response", { id: asked(model).id, action: "optimize", ok: true, message: "", ...fields });
-const weightCount = (model: FakeModel): number =>
-  (model.get("program") as { weights: { name: string[] } }).weights.name.length;
-
-/** Each compressible weight from 2 bits (column 5) over 4 (3) to float16 (0), one bit a weight in all for each step. */
-function offer(model: FakeModel): object {
-  const weights = weightCount(model);
-  const legal = new Uint8Array((model.get("costs") as { legal: DataView }).legal.buffer.slice(3));
-  const schemes = legal.length / weights;
-  const free = [...Array(weights).keys()].filter((w) => legal[w * schemes + 5] === 1);
-  const group = new Array<number>(weights).fill(-1);
-  free.forEach((w, g) => {
-    group[w] = g;
-  });
-  const steps = [3, 0].flatMap((column) => free.map((_, g) => ({ g, column })));
-  return {
-    steps: {
-      scheme: group.map((g) => (g < 0 ? 0 : 5)),
-      least: 2,
-      most: 16,
-      group,
-      step_group: steps.map((s) => s.g),
-      step_column: steps.map((s) => s.column),
-      step_cost: steps.map((s) => (s.column === 3 ? 2 : 12) / free.length),
-    },
-    grade: "weight",
-    what: "noise to signal",
-    warning: "It knows nothing about the model's output.",
-    presets: [{ name: "AFM", says: "As Apple does it.", source: "https://example.org" }],
-  };
-}
-
 async function open(options: { answered?: boolean } = {}): Promise<Page> {
   const page = mount();
   await settled();
