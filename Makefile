@@ -70,7 +70,7 @@ accuracy: $(VENV)/.installed-trained
 format: $(VENV)/.installed-test js/node_modules/.package-lock.json
 	ruff check --fix-only --quiet
 	ruff format --quiet
-	npm --prefix js run --silent fix
+	npm --prefix js run --silent format
 
 ## screenshots: the README's pictures, from the quick start in real JupyterLab
 .PHONY: screenshots
