@@ -223,7 +223,7 @@ def test_the_browser_gets_the_tree_and_what_is_built_alike() -> None:
     rows = [modules["path"].index(f"encoder.layer.{layer}") for layer in range(6)]
     assert {alike[row] for row in rows} == {alike[rows[0]]}
     assert alike.count(alike[rows[0]]) == 6
-    kinds = [[sent["ops"]["op_type"][op] for op in order[start[row] : stop[row]]] for row in rows]
+    kinds = [[model.program.ops.op_type[op] for op in order[start[row] : stop[row]]] for row in rows]
     assert kinds[0]
     assert all(kind == kinds[0] for kind in kinds)
     assert sorted(order) == list(range(len(model.ops)))

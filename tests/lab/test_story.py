@@ -255,12 +255,12 @@ def test_the_best_plan_for_a_budget_beside_a_snapshot_and_undone(notebook: Noteb
     assert explorer.total("bits") <= 3.6
     assert explorer.total("size") == python(notebook, "session.estimate.size_bytes")
     expect(panel).to_contain_text("knows nothing about the model's output")
-    notebook.page.keyboard.press("Escape")
+    panel.get_by_label("Budget").press("Escape")
     expect(panel).to_have_count(0)
 
     explorer.root.get_by_role("tab", name="History").click()
     explorer.root.get_by_label("Name of the snapshot").fill("small")
-    notebook.page.keyboard.press("Enter")
+    explorer.root.get_by_role("button", name="Keep", exact=True).click()
     expect(explorer.root.get_by_role("button", name="small", exact=True)).to_be_visible()
     notebook.run_code('session.plan = session.plan.set("encoder.*", tnb.Palettize(8))')
     explorer.root.get_by_label("Compare with").select_option(label="vs small")
@@ -269,7 +269,7 @@ def test_the_best_plan_for_a_budget_beside_a_snapshot_and_undone(notebook: Noteb
     assert python(notebook, "session.baseline == session.snapshots['small']")
 
     notebook.cell(EXPLORE_CELL)
-    undo = explorer.root.get_by_role("button", name="Undo")
+    undo = explorer.root.get_by_role("button", name="Undo", exact=True)
     undo.click()
     undo.click()
     explorer.expect_total("size", float16)
