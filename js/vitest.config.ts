@@ -27,6 +27,8 @@ export default defineConfig({
         optimizeDeps: {
           include: ["axe-core", "preact/hooks", "preact/jsx-dev-runtime", "preact/jsx-runtime"],
         },
+        // The built bundles lie beside, in the Python package.
+        server: { fs: { allow: [".."] } },
         test: {
           name: "browser",
           // Machines that share their cores are slow; nothing here waits for time to pass.
