@@ -152,9 +152,20 @@ class Notebook:
         self.page = page
         lab = f"lab/workspaces/auto-{name.partition('.')[0]}/tree/{name}?reset"
         page.goto(f"{server.url}/{lab if app == 'lab' else f'notebooks/{name}'}")
-        page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.content?.widgets?.length > 0", timeout=60_000)
+        self._wait_open()
+
+    def _wait_open(self) -> None:
+        self.page.wait_for_function(
+            "window.jupyterapp?.shell?.currentWidget?.content?.widgets?.length > 0", timeout=60_000
+        )
         self._panel("await panel.context.ready; await panel.sessionContext.ready")
         self.wait_idle()
+
+    def reload(self) -> None:
+        """Save the notebook and load the page again; the kernel goes on."""
+        self._panel("await panel.context.save()")
+        self.page.reload()
+        self._wait_open()
 
     def _panel(self, body: str, *arguments: Any) -> Any:
         """Run JavaScript with the lab's `app` and the notebook's `panel`."""

@@ -276,6 +276,21 @@ def test_the_best_plan_for_a_budget_beside_a_snapshot_and_undone(notebook: Noteb
     notebook.run_code("session.baseline = None")
 
 
+def test_a_page_that_is_loaded_again_has_the_plan_and_its_undo(
+    notebook: Notebook, explorer: Explorer, all_ops: list[str]
+) -> None:
+    float16 = explorer.total("size")
+    explorer.drag(explorer.root.get_by_role("slider", name="Bits of all weights"), 2)
+    small = explorer.total("size")
+    assert small < float16
+    notebook.page.wait_for_timeout(500)
+    notebook.reload()
+    again = Explorer(notebook.page, notebook.cell(EXPLORE_CELL), all_ops)
+    again.expect_total("size", small)
+    again.root.get_by_role("button", name="Undo", exact=True).click()
+    again.expect_total("size", float16)
+
+
 def test_pictures(notebook: Notebook, explorer: Explorer, screenshots: Path) -> None:
     notebook.run_code('session.plan = session.plan.set("encoder.*", tnb.Palettize(6))')
     explorer.click_box("embeddings")
