@@ -10,10 +10,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+from playwright.sync_api import expect
+
 from lab.explorer import Explorer
 from lab.harness import DARK, LIGHT, Notebook, chromium, jupyter_lab
 
 QUICKSTART = Path(__file__).parents[1] / "notebooks" / "quickstart.ipynb"
+SHOWN_ROW = 1
+"""The row that is selected, whose details show: the largest weight but for the table of words."""
 LAST = "python"
 """Id of the cell after which the Explorer shows a finished plan."""
 
@@ -31,7 +35,8 @@ def main(folder: Path) -> None:
             if cells[index]["cell_type"] == "code":
                 notebook.run(index)
         explorer = Explorer(notebook.page, notebook.cell(ids.index("explore")), ops=[])
-        explorer.click_box("bert.embeddings")
+        explorer.root.locator("[data-testid=op-row]").nth(SHOWN_ROW).locator(".tlr-cell-name").click()
+        expect(explorer.root.locator(".tlr-values svg")).to_be_visible(timeout=60_000)
         notebook.page.mouse.move(0, 0)
         folder.mkdir(parents=True, exist_ok=True)
         for theme, name in ((LIGHT, "light"), (DARK, "dark")):
