@@ -287,7 +287,7 @@ def test_evaluate_keeps_groups_apart_and_stays_with_the_plan() -> None:
     assert set(grouped.values) == {"all", "day", "night"}
     assert grouped.values["all"] == pytest.approx((grouped.values["day"] + grouped.values["night"]) / 2)
     assert plan.evaluation == grouped
-    assert tnb.Plan(model).evaluation is None
+    assert plan.set("head", tnb.Palettize(1)).evaluation is None
     again = tnb.evaluate(plan, eval_fn=lambda module: {"right": float(module(images()[0]).shape[1]), "wrong": 1})
     assert (again.value, again.values["wrong"]) == (100, 1)
     assert plan.evaluation == again
