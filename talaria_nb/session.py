@@ -496,7 +496,7 @@ class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
         """Have errors shown on the kernel's own thread, for widgets are not made for others; called on the sweep's."""
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self._show_errors)
+                self._loop.call_soon_threadsafe(_call, weakref.WeakMethod(self._show_errors))
 
     def _publish_costs(self) -> None:
         units = find_device(self._table.device).compute_units
