@@ -11,6 +11,7 @@ from talaria_nb.error_table import ErrorTable
 from talaria_nb.errors import BudgetError, TalariaError
 from talaria_nb.estimate import Estimate
 from talaria_nb.evaluation import Evaluation, evaluate
+from talaria_nb.explore import explore
 from talaria_nb.generation import Generation, estimate_generation
 from talaria_nb.hardware import Measurement, measure
 from talaria_nb.load import Model, load
@@ -21,7 +22,7 @@ from talaria_nb.plan import Plan
 from talaria_nb.recipes import Preset, preset, presets
 from talaria_nb.schemes import Float16, Joint, LinearQuantize, Palettize, Prune, Scheme
 from talaria_nb.sensitivity import Sensitivity, sensitivity
-from talaria_nb.session import Session, explore
+from talaria_nb.session import Session
 
 __all__ = [
     "Allocation",

@@ -10,20 +10,19 @@ import traitlets as t
 from talaria_nb import wire
 from talaria_nb.error_table import ErrorTable, error_table
 from talaria_nb.errors import PlanError
+from talaria_nb.pricing import Priced
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
 
-    from talaria_nb.costs import CostTable
-    from talaria_nb.load import Model
 
 _EVALUATIONS_SHOWN = 20
 """The newest cross to the browser: a person remembers no more of them."""
 
 
-class Accuracy(t.HasTraits):
+class Accuracy(Priced):
     """The part of a session that holds errors of outputs, for views to show."""
 
     # What crosses to the browser; `js/src/errors.ts` is the other side.
@@ -35,16 +34,6 @@ class Accuracy(t.HasTraits):
         super().__init__(*args, **kwargs)
         self.model.evaluations.listen(self._publish_evaluations)
         self._publish_evaluations()
-
-    @property
-    def model(self) -> Model:
-        """The model under exploration."""
-        raise NotImplementedError
-
-    @property
-    def cost_table(self) -> CostTable:
-        """Prices of every weight under every scheme."""
-        raise NotImplementedError
 
     @property
     def error(self) -> ErrorTable | None:
@@ -64,6 +53,10 @@ class Accuracy(t.HasTraits):
                 raise PlanError(f"These errors are of another model than {self.model.program.name}.")
             found.of(self.model, self.cost_table.schemes)  # says what is wrong with them
         self._error = found
+        self._publish_error()
+
+    @t.observe("costs")
+    def _on_costs(self, _change: t.Bunch) -> None:
         self._publish_error()
 
     def _publish_error(self) -> None:

@@ -10,55 +10,23 @@ import traitlets as t
 from talaria_nb import wire
 from talaria_nb.errors import PlanError
 from talaria_nb.plan import Plan
+from talaria_nb.pricing import Priced, of_this_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
-    from numpy.typing import NDArray
 
-    from talaria_nb.load import Model
-
-
-def of_this_model(plan: Plan, model: Model) -> Plan:
-    """Return the plan if it is one of this model.
-
-    Raises
-    ------
-    PlanError
-        If it is not.
-    """
-    if plan.model.program.fingerprint != model.program.fingerprint:
-        message = (
-            f"This plan is for {plan.model.program.name}, which is another model than this session's "
-            f"{model.program.name}. Start a session for it with tnb.explore(plan)."
-        )
-        raise PlanError(message)
-    return plan
-
-
-class Baselines(t.HasTraits):
+class Baselines(Priced):
     """The part of a session that keeps plans and compares with one."""
 
     # What crosses to the browser; `js/src/baseline.ts` is the other side.
     snapshot_state = t.List(t.Dict(), read_only=True).tag(sync=True)
     baseline_state = t.Dict(read_only=True).tag(sync=True)
 
-    plan: Plan
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._snapshots: dict[str, Plan] = {}
         self._baseline: Plan | None = None
         super().__init__(*args, **kwargs)
-
-    @property
-    def model(self) -> Model:
-        """The model under exploration."""
-        raise NotImplementedError
-
-    def _columns_of(self, plan: Plan) -> NDArray[np.uint16]:
-        """Return the plan's columns in the cost table."""
-        raise NotImplementedError
 
     @property
     def snapshots(self) -> Mapping[str, Plan]:

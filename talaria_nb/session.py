@@ -2,58 +2,46 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-import weakref
-from contextlib import suppress
-from dataclasses import replace
-from functools import cached_property, partial
-from pathlib import Path
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import anywidget
 import numpy as np
 import traitlets as t
-from IPython.display import display
 
 from talaria_nb import wire
 from talaria_nb.accuracy import Accuracy
 from talaria_nb.allocate import allocate
-from talaria_nb.baselines import Baselines, of_this_model
+from talaria_nb.baselines import Baselines
 from talaria_nb.bundles import SESSION_BUNDLE
-from talaria_nb.costs import CostTable, cost_table
-from talaria_nb.devices import device as find_device
 from talaria_nb.devices import devices
-from talaria_nb.errors import PlanError, SchemeError
+from talaria_nb.errors import PlanError
 from talaria_nb.estimate import Estimate, price
-from talaria_nb.exploration import Exploration, kept_at, read
+from talaria_nb.exploration import Exploration
 from talaria_nb.goals import Goals
 from talaria_nb.history import History, history_frame
 from talaria_nb.lasting import Lasting
 from talaria_nb.legality import activation_ops
 from talaria_nb.measured import Measured, check_unit, measured_ops
-from talaria_nb.menu import Menu
 from talaria_nb.pareto import pareto
 from talaria_nb.plan import Plan
 from talaria_nb.requests import respond
 from talaria_nb.sqnr import known_noise
-from talaria_nb.sweep import Sweep
 from talaria_nb.views import Charts, Details, Explorer, Graph, Sliders, Summary, Table, front_widget
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Mapping
+    from pathlib import Path
 
     import pandas as pd
     import plotly.graph_objects as go
-    from numpy.typing import NDArray
 
     from talaria_nb.allocation import Allocation
     from talaria_nb.allocator import Budgets
     from talaria_nb.budgets import Metric
     from talaria_nb.hardware import Measurement
     from talaria_nb.load import Model
-    from talaria_nb.schemes import Scheme
 
 
 VIEWS = ("explorer", "summary", "table", "graph", "sliders", "details", "charts")
@@ -80,16 +68,12 @@ class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
 
     _esm = SESSION_BUNDLE
 
-    device = t.Unicode().tag(sync=True)
-    compute_unit = t.Unicode().tag(sync=True)
-    plan = t.Instance(Plan)
     selection = t.Tuple()
 
     # What crosses to the browser; `js/src/protocol.ts` is the other side.
     name = t.Unicode(read_only=True).tag(sync=True)
     devices = t.List(t.Unicode(), read_only=True).tag(sync=True)
     program = t.Dict(read_only=True).tag(sync=True)
-    costs = t.Dict(read_only=True).tag(sync=True)
     measured_state = t.Dict(read_only=True).tag(sync=True)
     plan_state = t.Dict(read_only=True).tag(sync=True)
     selected_ops = t.List(t.Int()).tag(sync=True)
@@ -101,20 +85,14 @@ class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
 
     def __init__(self, model_or_plan: Model | Plan, device: str, compute_unit: str = "all") -> None:
         plan = model_or_plan if isinstance(model_or_plan, Plan) else Plan(model_or_plan)
-        self._model = plan.model
-        self._menu = Menu.default()
-        self._table = _cost_table(plan, device, compute_unit, self._menu)
+        super().__init__(plan, device, compute_unit)
         self._history = History(self._columns_of(plan), plan.int8_mask)
         self._can_read_int8 = frozenset(activation_ops(self._model.program))
         self._acknowledged: dict[str, int] = {}
         self._answered: set[object] = set()
         self._measured: Measured | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._sweep = Sweep(self._model, partial(_call, weakref.WeakMethod(self._have_errors_shown)))
-        self._shown = self._sweep.found
         self._lasting: Lasting | None = None
         self._fronts: list[go.FigureWidget] = []
-        super().__init__(device=self._table.device, compute_unit=compute_unit, plan=plan)
         with self.hold_sync():
             self.set_trait("name", self._model.program.name)
             self.set_trait("devices", devices())
@@ -128,28 +106,6 @@ class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
     def _repr_mimebundle_(self, **_kwargs: object) -> tuple[dict[str, Any], dict[str, Any]]:
         """Show as text: what is drawn is `session.explorer` and the other views."""
         return {"text/plain": repr(self)}, {}
-
-    @property
-    def model(self) -> Model:
-        """The model under exploration."""
-        return self._model
-
-    @property
-    def menu(self) -> Menu:
-        """The schemes offered for every weight; settable: `session.menu = session.menu.add(tnb.Prune(0.9))`.
-
-        A scheme that is removed stays with the weights that have it, and is offered to no other.
-        """
-        return self._menu
-
-    @menu.setter
-    def menu(self, menu: Menu) -> None:
-        if not isinstance(menu, Menu):
-            message = f"session.menu takes a tnb.Menu, not {menu!r}. Start from tnb.Menu.default()."
-            raise SchemeError(message)
-        self._menu = menu
-        # Columns keep their place, for browsers may be sending edits that name them.
-        self._reprice((*self._table.schemes, *menu))
 
     @property
     def estimate(self) -> Estimate:
@@ -218,28 +174,6 @@ class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
     def charts(self) -> Charts:
         """Plotly figures that follow the plan and share the selection, such as `session.charts.roofline`."""
         return Charts(self)
-
-    def find_errors(self, *, wait: bool = True) -> None:
-        """Find what every scheme offered does to the values of every weight, and show it.
-
-        `tnb.explore` begins with this in the background; from then on, schemes that are added are looked at too.
-
-        Parameters
-        ----------
-        wait
-            Whether to return when all errors are known, rather than at once.
-
-        Raises
-        ------
-        TalariaError
-            If the values of a weight cannot be read.
-        """
-        with suppress(RuntimeError):  # a script has no loop
-            self._loop = asyncio.get_running_loop()
-        self._sweep.ask(self._table.schemes)
-        if wait:
-            self._sweep.wait()
-            self._show_errors()
 
     def close(self) -> None:
         """Close all views in the browser, write what is to be kept, and end the work in the background."""
@@ -368,19 +302,6 @@ class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
         self._lasting = Lasting(self, path)
         self.set_trait("still_class", self._lasting.still_class)
 
-    @property
-    def cost_table(self) -> CostTable:
-        """Prices of every weight under every scheme on the device, with what is known of errors by now."""
-        return self._table
-
-    @t.validate("device")
-    def _known_device(self, proposal: t.Bunch) -> str:
-        return find_device(proposal["value"]).name
-
-    @t.validate("plan")
-    def _plan_for_this_model(self, proposal: t.Bunch) -> Plan:
-        return of_this_model(proposal["value"], self._model)
-
     @t.validate("selection")
     def _known_ops(self, proposal: t.Bunch) -> tuple[str, ...]:
         names = tuple(proposal["value"])
@@ -389,19 +310,6 @@ class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
             message = f"{self._model.program.name} has no op named {unknown[0]!r}. model.ops lists them all."
             raise PlanError(message)
         return names
-
-    @t.validate("compute_unit")
-    def _known_unit(self, proposal: t.Bunch) -> str:
-        unit: str = proposal["value"]
-        find_device(self._table.device).unit(unit)
-        return unit
-
-    @t.observe("device", "compute_unit")
-    def _on_target(self, _change: t.Bunch) -> None:
-        if self.compute_unit not in find_device(self.device).compute_units:
-            self.compute_unit = "all"
-        elif (self.device, self.compute_unit) != (self._table.device, self._table.compute_unit):
-            self._reprice(self._table.schemes)
 
     @t.observe("plan")
     def _on_plan(self, change: t.Bunch) -> None:
@@ -465,44 +373,6 @@ class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
             self._publish_measured()
         self._publish_history()
 
-    def _columns_of(self, plan: Plan) -> NDArray[np.uint16]:
-        """Return the plan's columns, after widening the cost table if it lacks one of the plan's schemes."""
-        if not set(plan.scheme_of_weight) <= self._table.column.keys():
-            self._reprice((*self._table.schemes, *plan.scheme_of_weight))
-        return self._table.columns_of(plan.scheme_of_weight).astype(np.uint16)
-
-    def _reprice(self, schemes: Iterable[Scheme]) -> None:
-        self._table = _cost_table(self.plan, self.device, self.compute_unit, schemes)
-        self._show_errors()
-        if self._sweep.is_asked:
-            self._sweep.ask(self._table.schemes)
-
-    def _adopt_errors(self) -> None:
-        """Show errors that came in a script, which has no loop to show them on."""
-        if self._shown is not self._sweep.found:
-            self._show_errors()
-
-    def _show_errors(self) -> None:
-        """Put the errors that are known into the cost table, and publish it."""
-        self._shown = self._sweep.found
-        unknown = np.full(len(self._shown.signal), np.nan)
-        columns = [self._shown.squared_error.get(scheme, unknown) for scheme in self._table.schemes]
-        self._table = replace(
-            self._table, signal=self._shown.signal, squared_error=np.stack(columns, axis=1, dtype=np.float32)
-        )
-        self._publish_costs()
-
-    def _have_errors_shown(self) -> None:
-        """Have errors shown on the kernel's own thread, for widgets are not made for others; called on the sweep's."""
-        if self._loop is not None:
-            with suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(_call, weakref.WeakMethod(self._show_errors))
-
-    def _publish_costs(self) -> None:
-        units = find_device(self._table.device).compute_units
-        self.set_trait("costs", wire.pack_costs(self._table) | wire.pack_menu(self._table, self._menu, units))
-        self._publish_error()
-
     def _publish_measured(self) -> None:
         shown = self._measured
         if shown is not None and shown.plan.int8_ops == self.plan.int8_ops:
@@ -515,67 +385,3 @@ class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
         self.set_trait(
             "plan_state", wire.pack_history(self._history, revision=revision, acknowledged=self._acknowledged)
         )
-
-
-def _call(method: weakref.WeakMethod[Callable[[], None]]) -> None:
-    """Call a method of an object that may be gone."""
-    living = method()
-    if living is not None:
-        living()
-
-
-def _cost_table(plan: Plan, device: str, compute_unit: str, menu: Iterable[Scheme]) -> CostTable:
-    """Price the menu, widened by the plan's own schemes; columns that were there keep their place."""
-    return cost_table(
-        plan.model.program,
-        find_device(device),
-        compute_unit=compute_unit,
-        schemes=(*menu, *plan.scheme_of_weight),
-    )
-
-
-def explore(
-    model_or_plan: Model | Plan,
-    device: str = "iPhone 15 Pro",
-    compute_unit: str = "all",
-    *,
-    resume: bool | str | os.PathLike[str] = False,
-) -> Session:
-    """Open the Explorer on a model or a plan, and show it in the notebook.
-
-    Parameters
-    ----------
-    model_or_plan
-        What `tnb.load` returns, or a plan to start from.
-    device
-        A name from `tnb.devices()`.
-    compute_unit
-        One of `talaria_nb.devices.COMPUTE_UNITS`.
-    resume
-        True to go on where the last session on this model ended, after a restart of the kernel say: with its plan,
-        history, selection, device, compute unit, budgets, snapshots and baseline. The path of a file keeps the
-        exploration there, rather than in the user's cache folder by the model's fingerprint. Where nothing was kept
-        yet, it starts as it does without.
-
-    Returns
-    -------
-    Session
-        For edits from Python: `session.plan`, `session.selection`, `session.undo()`, and for single views:
-        `session.table`, `session.graph`, `session.details`, `session.summary`, `session.sliders`.
-
-    Raises
-    ------
-    PlanError
-        If the first argument is neither a model nor a plan, or what was kept is of another model or damaged.
-    DeviceError
-        If the device or the compute unit is unknown.
-    """
-    session = Session(model_or_plan, device, compute_unit)
-    path = kept_at(session.model) if isinstance(resume, bool) else Path(resume)
-    kept = None if resume is False else read(path, session.model)
-    if kept is not None:
-        session.take_up(kept)
-    display(session.explorer)  # type: ignore[no-untyped-call]
-    session.keep(path)
-    session.find_errors(wait=False)
-    return session
