@@ -19,6 +19,7 @@ from torch.nn.modules import transformer
 
 from talaria_nb import coreml
 from talaria_nb.calls import HALF, as_call, describe, tensors_in, to_float32
+from talaria_nb.decompositions import decomposition, missing
 from talaria_nb.errors import ConversionError, LoadError
 from talaria_nb.lineage import exported_lineage, link, number_nodes
 from talaria_nb.progress import stage
@@ -26,7 +27,7 @@ from talaria_nb.quiet import quiet
 from talaria_nb.ranks import highest
 from talaria_nb.read import mil_function
 from talaria_nb.regions import inline_regions
-from talaria_nb.repairs import decomposition, missing, repair
+from talaria_nb.repairs import repair
 from talaria_nb.source import SourceMap, whole_stacks
 from talaria_nb.states import check_states, drop_unread, follow_buffers
 from talaria_nb.trace import convert_traced, own_buffers

@@ -16,8 +16,9 @@ import talaria_nb as tnb
 from reference import Run
 from talaria_nb.convert import convert
 from talaria_nb.errors import ConversionError
+from talaria_nb.permutations import MAX_RANK, permute_steps
 from talaria_nb.quiet import quiet
-from talaria_nb.ranks import MAX_RANK, highest, permute_steps
+from talaria_nb.ranks import highest
 from talaria_nb.repairs import repair
 
 if TYPE_CHECKING:
