@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from talaria_nb.devices import UNITS
-from talaria_nb.work import Kind
+from talaria_nb.op_types import Kind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

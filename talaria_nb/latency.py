@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 
 from talaria_nb.devices import UNITS
+from talaria_nb.op_types import Kind
 from talaria_nb.schemes import Float16, LinearQuantize, Palettize, Prune, part
-from talaria_nb.work import Kind, Work
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from talaria_nb.devices import Device, Format, Unit
     from talaria_nb.program import Program
     from talaria_nb.schemes import Scheme
+    from talaria_nb.work import Work
 
 BOUNDS = ("launch", "compute", "weight-memory", "activation-memory")
 """What an op can wait for, in the order of `bound`'s codes."""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from talaria_nb.op_types import FREE
 from talaria_nb.program import NO_OP
-from talaria_nb.work import FREE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,8 +13,8 @@ import numpy as np
 
 from talaria_nb.devices import UNITS
 from talaria_nb.latency import op_parts
+from talaria_nb.op_types import ELEMENTWISE, Kind
 from talaria_nb.program import NO_OP
-from talaria_nb.work import ELEMENTWISE, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

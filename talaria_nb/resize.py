@@ -11,8 +11,8 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from talaria_nb.errors import PlanError
+from talaria_nb.op_types import ELEMENTWISE
 from talaria_nb.program import NO_OP
-from talaria_nb.work import ELEMENTWISE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -39,7 +39,8 @@ from talaria_nb.devices.measurements import (
     ratings,
     read_rows,
 )
-from talaria_nb.work import Kind, Work, count_work
+from talaria_nb.op_types import Kind
+from talaria_nb.work import Work, count_work
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
