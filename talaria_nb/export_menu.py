@@ -202,7 +202,10 @@ def _leave(name: str, value: object) -> str:
     """Put a value into the notebook under a name, and say so."""
     shell = get_ipython()
     if shell is None:
-        message = "There is no notebook to leave configs in; plan.optimization_configs() returns them."
+        message = (
+            f"Only Jupyter's notebooks can be given {name} by this menu. In other hosts, write "
+            "session.plan.optimization_configs() or session.plan.to_torch_configs() into a cell."
+        )
         raise ExportError(message)
     was = name in shell.user_ns
     shell.user_ns[name] = value

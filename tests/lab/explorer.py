@@ -102,9 +102,15 @@ class Explorer:
     def export(self, item: str) -> Locator:
         """Choose an item of the Export menu by keys, and return the dialog that it opens."""
         self.root.get_by_role("button", name="Export").press("ArrowDown")
-        expect(self.root.get_by_role("menuitem").first).to_be_focused()
-        while not self.root.get_by_role("menuitem", name=item).evaluate("item => item === document.activeElement"):
+        items = self.root.get_by_role("menuitem")
+        expect(items.first).to_be_focused()
+        wanted = self.root.get_by_role("menuitem", name=item)
+        for _ in range(items.count()):
+            # In marimo the view lies in a shadow root, which alone knows what has the focus inside of it.
+            if wanted.evaluate("item => item === item.getRootNode().activeElement"):
+                break
             self.page.keyboard.press("ArrowDown")
+        expect(wanted).to_be_focused()
         self.page.keyboard.press("Enter")
         dialog = self.root.get_by_role("dialog")
         expect(dialog).to_be_visible(timeout=30_000)

@@ -168,9 +168,11 @@ class Notebook:
         self._wait_open()
 
     def _panel(self, body: str, *arguments: Any) -> Any:
-        """Run JavaScript with the lab's `app` and the notebook's `panel`."""
+        """Run JavaScript with the lab's `app` and the notebook's `panel`, for a minute at most."""
         return self.page.evaluate(
-            "async (args) => { const app = window.jupyterapp, panel = app.shell.currentWidget;" + body + "}",
+            "(args) => { const app = window.jupyterapp, panel = app.shell.currentWidget;"
+            "const late = (_, fail) => setTimeout(() => fail(new Error('no answer within a minute')), 60_000);"
+            f"return Promise.race([(async () => {{ {body} }})(), new Promise(late)]); }}",
             list(arguments),
         )
 
