@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from talaria_nb.estimate import price_ops
 from talaria_nb.latency import BOUNDS
-from talaria_nb.plot_theme import ACCENT, COOL, SOFT, WARM, neutral
+from talaria_nb.plot_theme import ACCENT, BOUND_COLOURS, WARM, neutral
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from talaria_nb.costs import CostTable
     from talaria_nb.error_table import ErrorTable
     from talaria_nb.plan import Plan
-
-_COLOURS = dict(zip(BOUNDS, (SOFT, WARM, ACCENT, COOL), strict=True))
 
 
 def timeline(plan: Plan, table: CostTable) -> go.Figure:
@@ -42,7 +40,7 @@ def timeline(plan: Plan, table: CostTable) -> go.Figure:
                 x=costs.op_ms[rows],
                 y=np.zeros(len(rows)),
                 orientation="h",
-                marker={"color": _COLOURS[bound], "line": {"width": 0.5, "color": "rgba(255,255,255,0.6)"}},
+                marker={"color": BOUND_COLOURS[bound], "line": {"width": 0.5, "color": "rgba(255,255,255,0.6)"}},
                 name=bound,
                 customdata=rows,
                 text=[f"{program.ops.name[row]}<br>{program.ops.op_type[row]}" for row in rows.tolist()],
@@ -50,7 +48,7 @@ def timeline(plan: Plan, table: CostTable) -> go.Figure:
                 hovertemplate="%{text}<br>%{x:.3g} ms, estimated<extra>" + bound + "</extra>",
             )
     figure.update_layout(
-        title={"text": f"{program.name} on {table.device}, estimated", "x": 0.01},
+        title=f"{program.name} on {table.device}, estimated",
         barmode="overlay",
         bargap=0,
         xaxis={"title": "ms"},
@@ -98,7 +96,8 @@ def size_and_error(plan: Plan, table: CostTable, errors: ErrorTable | None = Non
     figure.update_layout(
         title=f"{len(shown)} of {len(weights)} weights have an error",
         xaxis={"type": "log", "title": "bytes of the weight"},
-        yaxis={"type": "log", "title": title},
+        yaxis={"type": "log", "title": title, "exponentformat": "power"},
+        margin={"t": 48, "r": 16},
         height=420,
     )
     return neutral(figure)
@@ -157,7 +156,8 @@ def sensitivity(plan: Plan, table: CostTable, errors: ErrorTable) -> go.Figure:
     figure.update_layout(
         title=f"What saving one more bit would add: {errors.what} ({errors.grade})",
         xaxis={"title": "weights, the most sensitive first"},
-        yaxis={"type": "log", "title": "error for each bit"},
+        yaxis={"type": "log", "title": "error for each bit", "exponentformat": "power"},
+        margin={"t": 48, "r": 16},
         height=360,
     )
     return neutral(figure)
@@ -193,6 +193,7 @@ def steps_of_history(frame: pd.DataFrame, current: int) -> go.Figure:
         yaxis={"title": "size, bytes", "rangemode": "tozero"},
         yaxis2={"title": "latency, ms", "overlaying": "y", "side": "right", "rangemode": "tozero", "showgrid": False},
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom"},
+        margin={"t": 48},
         height=320,
     )
     return neutral(figure)

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from talaria_nb.allocator import Allocator
 from talaria_nb.budgets import METRICS, Budget, budgets
 from talaria_nb.errors import BudgetError
-from talaria_nb.plot_theme import neutral
+from talaria_nb.plot_theme import ACCENT, COOL, WARM, neutral
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -76,24 +76,32 @@ class Front:
         """
         column, title = self.column, AXES[self.along][1]
         figure = go.Figure()
-        for name, kind, mode in ((BEST, "best", "lines+markers"), (UNIFORM, "uniform", "markers")):
+        for name, kind, mode, colour in (
+            (BEST, "best", "lines+markers", ACCENT),
+            (UNIFORM, "uniform", "markers", WARM),
+        ):
             shown = self.frame[(self.frame["kind"] == kind) & (self.frame["error"] > 0)]
             figure.add_scatter(
                 x=shown[column],
                 y=shown["error"],
                 mode=mode,
                 name=name,
+                line={"color": colour},
+                marker={"color": colour},
                 customdata=shown.index,
                 text=shown["scheme"],
                 hovertemplate="%{text}<br>%{x:.4g}: error %{y:.3g}<extra></extra>",
             )
         x, y = ([], []) if current is None else self.place(current)
-        figure.add_scatter(x=x, y=y, mode="markers", name=CURRENT, marker={"size": 12, "symbol": "x"})
+        figure.add_scatter(x=x, y=y, mode="markers", name=CURRENT, marker={"size": 12, "symbol": "x", "color": COOL})
         errors = self.allocator.errors
         figure.update_layout(
-            title=self.allocator.plan.model.program.name,
+            title=f"The best plans of {self.allocator.plan.model.program.name}",
             xaxis={"title": title},
-            yaxis={"type": "log", "title": f"Error ({errors.grade}): {errors.what}"},
+            yaxis={"type": "log", "title": f"Error ({errors.grade}): {errors.what}", "exponentformat": "power"},
+            legend={"orientation": "h", "y": 1.0, "yanchor": "bottom"},
+            margin={"t": 72, "r": 16},
+            height=440,
             clickmode="event",
         )
         return neutral(figure)

@@ -11,7 +11,7 @@ from talaria_nb.devices import UNITS
 from talaria_nb.estimate import price_ops
 from talaria_nb.frames import UNIT_TITLES
 from talaria_nb.latency import BOUNDS
-from talaria_nb.plot_theme import neutral
+from talaria_nb.plot_theme import BOUND_COLOURS, INK, neutral
 from talaria_nb.work import count_work
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def roofline(plan: Plan, device: Device, compute_unit: str = "all") -> go.Figure
                 x=span,
                 y=np.minimum(unit.compute_tflops * 1e3, span * gbps),
                 mode="lines",
-                line={"dash": dash, "width": 1},
+                line={"dash": dash, "width": 1.5, "color": INK},
                 name=f"{title}: {what} at {gbps:.3g} GB/s",
                 hoverinfo="skip",
             )
@@ -68,7 +68,7 @@ def roofline(plan: Plan, device: Device, compute_unit: str = "all") -> go.Figure
                     x=intensity[rows],
                     y=gflops[rows],
                     mode="markers",
-                    marker={"symbol": _MARKERS[code]},
+                    marker={"symbol": _MARKERS[code], "size": 8, "color": BOUND_COLOURS[bound]},
                     name=f"{title}: {bound}",
                     customdata=rows,
                     text=[f"{program.ops.name[row]}<br>{program.ops.op_type[row]}, {bound}" for row in rows.tolist()],

@@ -28,7 +28,7 @@ from talaria_nb.pareto import pareto
 from talaria_nb.plan import Plan
 from talaria_nb.requests import respond
 from talaria_nb.sqnr import known_noise
-from talaria_nb.views import Charts, Details, Explorer, Graph, Sliders, Summary, Table, front_widget
+from talaria_nb.views import Charts, Details, Explorer, Graph, Sliders, Summary, Table, front_widget, let_go
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -182,8 +182,10 @@ class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
             if self._lasting is not None:
                 self._lasting.stop()
             made = [self.__dict__.pop(name) for name in VIEWS if name in self.__dict__]
-            for view in (*made, *self._fronts):
+            for view in made:
                 view.close()
+            for figure in self._fronts:
+                let_go(figure)
             self._fronts.clear()
             self.unobserve_all()
         super().close()

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 from talaria_nb import figures
 from talaria_nb.errors import PlanError
+from talaria_nb.views.front import let_go
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,10 +29,10 @@ class Charts:
         self._chosen: list[int] = []
 
     def close(self) -> None:
-        """Close the figures that were made, and let go of the session: plotly never lets go of a figure."""
+        """Close the figures that were made, and let go of the session."""
         for name, figure in vars(self).items():
             if name not in {"_session", "_chosen"}:
-                figure.close()
+                let_go(figure)
         del self._session
 
     @cached_property

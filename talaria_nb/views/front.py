@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def front_widget(front: Front, session: anywidget.AnyWidget) -> go.FigureWidget:
-    """Draw a front so that a click on a plan gives it to the session, and a marker follows the session's plan."""
+    """Draw a front so that a click on a plan gives it to the session, and a marker follows the session's plan.
+
+    `let_go` ends that, and frees the session and the plans for a figure that somebody keeps.
+    """
     figure = go.FigureWidget(front.figure(session.plan))
 
     def take(trace: Any, points: Any, _state: object) -> None:
@@ -32,3 +35,12 @@ def front_widget(front: Front, session: anywidget.AnyWidget) -> go.FigureWidget:
             trace.on_click(take)
     session.observe(follow, "plan")
     return figure
+
+
+def let_go(figure: go.FigureWidget) -> None:
+    """Close a figure and take away what listens to it: plotly, or a notebook's `Out`, may keep a figure for good."""
+    for trace in figure.data:
+        trace.on_click(None)
+        trace.on_selection(None)
+        trace.on_deselect(None)
+    figure.close()
