@@ -14,7 +14,7 @@ from talaria_nb import progress
 from talaria_nb.configs import ACTIVATIONS, Pass
 from talaria_nb.errors import ExportError, TalariaError
 from talaria_nb.export import checked_path, reason, save
-from talaria_nb.torch_configs import COMPRESSORS
+from talaria_nb.torch_compressors import COMPRESSORS
 from talaria_nb.wire import EXPORT_ENDINGS
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def _configs(plan: Plan) -> Answer:
 def _torch(plan: Plan) -> Answer:
     made = {name: plan.to_torch_configs(name) for name in COMPRESSORS}
     covering = {name: each for name, each in made.items() if each.config is not None}
-    reasons = made[COMPRESSORS[0]].not_covered
+    reasons = made[next(iter(COMPRESSORS))].not_covered
     left = [weight for weight in reasons if all(weight in each.not_covered for each in made.values())]
     first = reasons[left[0]] if left else ""
     if not covering:

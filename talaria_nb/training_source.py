@@ -7,7 +7,7 @@ is in it stands in plain sight, to be changed: the loss above all.
 from __future__ import annotations
 
 from pprint import pformat
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 
@@ -18,9 +18,7 @@ from talaria_nb.torch_configs import torch_modules
 if TYPE_CHECKING:
     from talaria_nb.plan import Plan
 
-Training: TypeAlias = Literal["dkm", "lora"]
-
-_PALETTIZER = "DKMPalettizer"
+Training: TypeAlias = Literal["dkm", "qat", "lora"]
 
 
 def training_script(plan: Plan, method: Training) -> str:
@@ -31,8 +29,9 @@ def training_script(plan: Plan, method: Training) -> str:
     plan
         A plan for a model that was loaded from a torch module.
     method
-        "dkm": palettes that are trained with the weights, by coremltools' DKMPalettizer. "lora": the compressed weights
-        stay, and adapters of low rank beside them are trained, in plain PyTorch.
+        "dkm": palettes that are trained with the weights, by coremltools' DKMPalettizer. "qat": weights that are
+        trained while they are rounded to integers, by its LinearQuantizer; for modules that torch.fx can trace. "lora":
+        the compressed weights stay, and adapters of low rank beside them are trained, in plain PyTorch.
 
     Returns
     -------
@@ -49,14 +48,40 @@ def training_script(plan: Plan, method: Training) -> str:
     name = " ".join(plan.model.program.name.replace("\\", "/").replace('"', "'").split())
     if method == "lora":
         return _LORA.replace("{NAME}", name).replace("{LAYERS}", _source(_linear_layers(plan))) + _SHARED
-    found = torch_modules(plan, _PALETTIZER)
+    compressor = _COMPRESSORS[method]
+    found = torch_modules(plan, compressor.name)
     if not found.modules:
         reason = next(iter(found.not_covered.values()), "It leaves every weight as it is.")
-        raise ExportError(f"The plan holds nothing that {_PALETTIZER} trains. {reason}")
+        raise ExportError(f"The plan holds nothing that {compressor.name} trains. {reason}")
     left = [f"# {reason}" for reason in found.not_covered.values()]
     about = ["# What the script leaves as it is:", *left, ""] if left else []
-    config = "\n".join([*about, f"CONFIG = {_source(found.document)}"])
-    return _DKM.replace("{NAME}", name).replace("{CONFIG}", config) + _SHARED
+    if found.fused:
+        about.append("# A layer before a ReLU is fused with it; its name ends in .0 then, which is not there before.")
+    fill = {
+        "NAME": name,
+        "CONFIG": "\n".join([*about, f"CONFIG = {_source(found.document)}"]),
+        "COMPRESSOR": compressor.name,
+        "PACKAGE": compressor.package,
+        "EXAMPLE": compressor.example,
+    }
+    source = _COMPRESSED
+    for field, text in fill.items():
+        source = source.replace(f"{{{field}}}", text)
+    return source + _SHARED
+
+
+class _Compressor(NamedTuple):
+    """A class of coremltools that trains: its name, its package, and what its `prepare` is given."""
+
+    name: str
+    package: str
+    example: str
+
+
+_COMPRESSORS = {
+    "dkm": _Compressor("DKMPalettizer", "palettization", ""),
+    "qat": _Compressor("LinearQuantizer", "quantization", "example_inputs=arguments(data[0])"),
+}
 
 
 def _linear_layers(plan: Plan) -> list[str]:
@@ -81,13 +106,13 @@ def _source(value: Any) -> str:
     return pformat(value, width=116, sort_dicts=False)
 
 
-_DKM = '''"""Train {NAME} for the bits that talaria-nb planned, with coremltools' DKMPalettizer."""
+_COMPRESSED = '''"""Train {NAME} for the bits that talaria-nb planned, with coremltools' {COMPRESSOR}."""
 
 import copy
 import itertools
 
 import torch
-from coremltools.optimize.torch.palettization import DKMPalettizer, DKMPalettizerConfig
+from coremltools.optimize.torch.{PACKAGE} import {COMPRESSOR}, {COMPRESSOR}Config
 
 STEPS, LEARNING_RATE = 1000, 1e-5
 
@@ -96,20 +121,10 @@ STEPS, LEARNING_RATE = 1000, 1e-5
 
 def train(teacher, data):
     """Return a trained copy of the module, and the loss of every step."""
-    compressor = DKMPalettizer(copy.deepcopy(teacher), DKMPalettizerConfig.from_dict(CONFIG))
-    student = compressor.prepare()
+    compressor = {COMPRESSOR}(copy.deepcopy(teacher), {COMPRESSOR}Config.from_dict(CONFIG))
+    student = compressor.prepare({EXAMPLE})
     student.train()
-    optimizer = torch.optim.AdamW(student.parameters(), LEARNING_RATE)
-    losses = []
-    for _, batch in zip(range(STEPS), itertools.cycle(data)):
-        with torch.no_grad():
-            wanted = run(teacher, batch)
-        loss = distance(run(student, batch), wanted)  # or the loss of your task
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        compressor.step()
-        losses.append(loss.item())
+    losses = learn(teacher, student, data, compressor.step)
     student.eval()
     return compressor.finalize(inplace=True), losses
 
@@ -168,28 +183,20 @@ def adapter_of(student):
     return {name: value for name, value in student.state_dict().items() if ".lora_" in name}
 
 
-def train(teacher, student, data):
-    """Train the adapters, and return the loss of every step."""
-    optimizer = torch.optim.AdamW([each for each in student.parameters() if each.requires_grad], LEARNING_RATE)
-    losses = []
-    for _, batch in zip(range(STEPS), itertools.cycle(data)):
-        with torch.no_grad():
-            wanted = run(teacher, batch)
-        loss = distance(run(student, batch), wanted)  # or the loss of your task
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
+def export(adapter, path):
+    """Write adapters as safetensors; the packages transformers and peft bring that format."""
+    from safetensors.torch import save_file
+
+    save_file(adapter, path)
 
 
-def main(compressed="compressed.pt", path="adapter.pt"):
+def main(compressed="compressed.pt", path="adapter.safetensors"):
     """Train, and keep the adapters: adapted(…) and load_state_dict(…, strict=False) bring them back."""
     teacher = module().eval()
     student = adapted(teacher, torch.load(compressed, weights_only=True)).eval()
-    losses = train(teacher, student, list(batches()))
+    losses = learn(teacher, student, list(batches()))
     print(f"loss {losses[0]:.4g} at first, {losses[-1]:.4g} at last")
-    torch.save(adapter_of(student), path)
+    export(adapter_of(student), path)
     return student, losses
 '''
 
@@ -205,11 +212,34 @@ def batches():
     raise NotImplementedError("Yield your inputs here: some hundreds at least.")
 
 
+def learn(teacher, student, data, after=lambda: None):
+    """Teach what can be trained of a student to do what the teacher does, and return the loss of every step."""
+    optimizer = torch.optim.AdamW([each for each in student.parameters() if each.requires_grad], LEARNING_RATE)
+    losses = []
+    for _, batch in zip(range(STEPS), itertools.cycle(data)):
+        with torch.no_grad():
+            wanted = run(teacher, batch)
+        loss = distance(run(student, batch), wanted)  # or the loss of your task
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        after()
+        losses.append(loss.item())
+    return losses
+
+
 def run(network, batch):
     """Call a module with one input."""
     if isinstance(batch, dict):
         return network(**batch)
-    return network(*batch) if isinstance(batch, (tuple, list)) else network(batch)
+    return network(*arguments(batch))
+
+
+def arguments(batch):
+    """Return one input as arguments by place."""
+    if isinstance(batch, dict):
+        return tuple(batch.values())
+    return tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
 
 
 def distance(outputs, wanted):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 import models
@@ -49,7 +50,7 @@ def test_palettes_are_trained_to_what_the_plan_says(tmp_path: Path) -> None:
     scheme = tnb.Palettize(2)
     plan = tnb.Plan(small()).set(["0", "2"], scheme)
     run = script(plan, "dkm", vectors())
-    run["STEPS"], run["LEARNING_RATE"] = 40, 3e-3
+    run["STEPS"], run["LEARNING_RATE"] = 16, 1e-2
     student, losses = run["main"](str(tmp_path / "trained.pt"))
     assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
     assert torch.load(tmp_path / "trained.pt", weights_only=True)
@@ -59,28 +60,43 @@ def test_palettes_are_trained_to_what_the_plan_says(tmp_path: Path) -> None:
     assert [packed.scheme for packed in program.weights.packed.values()] == [scheme] * 2
 
 
-def test_adapters_win_back_what_minilm_lost(tmp_path: Path) -> None:
-    plan = tnb.Plan(models.minilm()).set("encoder.layer.*", tnb.Palettize(2))
-    generator = torch.Generator().manual_seed(0)
-    ones = torch.ones(4, 12, dtype=torch.long)
-    data = [{"input_ids": torch.randint(1000, 20000, (4, 12), generator=generator), "attention_mask": ones}]
-    run = script(plan, "lora", data)
-    assert len(run["LAYERS"]) == 36
-    torch.save(plan.to_module().state_dict(), tmp_path / "compressed.pt")
-    run["STEPS"] = 8
-    student, losses = run["main"](str(tmp_path / "compressed.pt"), str(tmp_path / "adapter.pt"))
-    assert losses[-1] < 0.8 * losses[0]
-    assert losses[0] == pytest.approx(distance(run, plan.to_module(), data), rel=1e-3), "it starts as the plan is"
+@pytest.mark.parametrize("behind", [nn.ReLU, nn.GELU])
+def test_integers_are_trained_to_what_the_plan_says(tmp_path: Path, behind: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(32, 128), behind(), nn.Linear(128, 128), nn.Sigmoid(), nn.Linear(128, 32))
+    scheme = tnb.LinearQuantize("int4")
+    plan = tnb.Plan(tnb.load(module.eval(), torch.zeros(1, 32), progress=False)).set(["0", "2"], scheme)
+    run = script(plan, "qat", vectors())
+    assert ("# A layer before a ReLU is fused" in plan.training_script("qat")) == (behind is nn.ReLU)
+    run["STEPS"], run["LEARNING_RATE"] = 40, 3e-3
+    student, losses = run["main"](str(tmp_path / "trained.pt"))
+    assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
+    program = tnb.load(student, torch.zeros(1, 32), progress=False).program
+    assert [packed.scheme for packed in program.weights.packed.values()] == [scheme] * 2
 
-    adapter = torch.load(tmp_path / "adapter.pt", weights_only=True)
-    assert len(adapter) == 72
+
+def test_adapters_win_back_what_minilm_lost(tmp_path: Path) -> None:
+    plan = tnb.Plan(models.minilm()).set("encoder.layer.0.*", tnb.Palettize(1))
+    generator = torch.Generator().manual_seed(0)
+    ones = torch.ones(2, 8, dtype=torch.long)
+    data = [{"input_ids": torch.randint(1000, 20000, (2, 8), generator=generator), "attention_mask": ones}]
+    run = script(plan, "lora", data)
+    assert len(run["LAYERS"]) == 6
+    planned = plan.to_module()
+    torch.save(planned.state_dict(), tmp_path / "compressed.pt")
+    run["STEPS"] = 8
+    student, losses = run["main"](str(tmp_path / "compressed.pt"), str(tmp_path / "adapter.safetensors"))
+    assert losses[-1] < 0.8 * losses[0]
+    assert losses[0] == pytest.approx(distance(run, planned, data), rel=1e-3), "it starts as the plan is"
+
+    adapter = load_file(tmp_path / "adapter.safetensors")
+    assert len(adapter) == 12
     again = run["adapted"](plan.model.module, torch.load(tmp_path / "compressed.pt", weights_only=True)).eval()
     again.load_state_dict(adapter, strict=False)
     assert distance(run, again, data) == pytest.approx(distance(run, student, data), rel=1e-6)
     trained = dict(student.named_parameters())
-    frozen = plan.to_module().state_dict()
     assert torch.equal(
-        trained["encoder.layer.0.output.dense.base.weight"], frozen["encoder.layer.0.output.dense.weight"]
+        trained["encoder.layer.0.output.dense.base.weight"], planned.state_dict()["encoder.layer.0.output.dense.weight"]
     )
 
 
@@ -91,10 +107,12 @@ def distance(run: dict[str, Any], module: nn.Module, data: list[Any]) -> float:
 
 def test_what_cannot_be_trained_is_said(tmp_path: Path) -> None:
     plan = tnb.Plan(small())
-    with pytest.raises(ExportError, match=r"no training 'gptq'. Choose from dkm, lora"):
+    with pytest.raises(ExportError, match=r"no training 'gptq'. Choose from dkm, qat, lora"):
         plan.training_script("gptq")
     with pytest.raises(ExportError, match=r"nothing that DKMPalettizer trains. It leaves every weight as it is"):
         plan.training_script("dkm")
+    with pytest.raises(ExportError, match=r"nothing that LinearQuantizer trains\. .* makes integers"):
+        plan.set("*", tnb.Palettize(4)).training_script("qat")
     with pytest.raises(ExportError, match="DKMPalettizer makes k-means palettes"):
         plan.set("*", tnb.LinearQuantize("int8")).training_script("dkm")
     with pytest.raises(ExportError, match="no linear layer"):
@@ -103,6 +121,6 @@ def test_what_cannot_be_trained_is_said(tmp_path: Path) -> None:
     assert "# p_2_weight_to_fp16 is planned as 8-bit linear" in both.training_script("dkm")
     path = str(tmp_path / "model.mlpackage")
     small().mlmodel.save(path)
-    for method in ("dkm", "lora"):
+    for method in ("dkm", "qat", "lora"):
         with pytest.raises(ExportError, match="not loaded from a torch module"):
             tnb.Plan(tnb.load(path, progress=False)).training_script(method)
