@@ -54,6 +54,7 @@ export function evaluationOf(
   scheme: Uint16Array,
   int8: Uint8Array,
 ): Evaluated | null {
+  if (evaluations.length === 0) return null;
   const eight = int8.reduce((count, flag) => count + flag, 0);
   const same = (e: Evaluated): boolean =>
     e.int8Ops.length === eight &&

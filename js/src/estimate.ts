@@ -1,6 +1,7 @@
 /**
  * The arithmetic of estimate.py on typed arrays; held to it within 1e-9 by tests/fixtures/estimates.json.
- * Nothing is allocated per call: one `Priced` is reused for the life of a cost table.
+ * Nothing is allocated per call: one `Priced` is reused for the life of a cost table, and what did not change since the
+ * plan that it held before is not found again.
  */
 
 import type { Costs } from "./protocol";
@@ -25,25 +26,40 @@ export interface Priced {
   energyMj: number;
   lowMj: number;
   highMj: number;
-  /** which shared tensors the plan stores */
-  stored: Uint8Array;
+  /** how many weights name each shared tensor, but for the weight that ends the file */
+  stored: Int32Array;
+  /** per weight: bytes of its tensors, of the file and of the proto, memory, and squared error */
+  weightBytes: Float64Array;
+  weightFile: Float64Array;
+  weightProto: Float64Array;
+  weightMemory: Float64Array;
+  weightSquares: Float64Array;
   opMs: Float64Array;
   opBytes: Float64Array;
   opMj: Float64Array;
   /** index into BOUNDS */
   bound: Uint8Array;
+  /** the plan that all this is of; before the first one, every scheme is NONE */
+  scheme: Uint16Array;
+  int8: Uint8Array;
 }
 
 /** What is known of the plan as a whole, to keep: a `Priced` is overwritten. */
-export type Totals = Omit<Priced, "stored" | "opMs" | "opBytes" | "bound">;
+export type Totals = Pick<
+  Priced,
+  { [K in keyof Priced]: Priced[K] extends number ? K : never }[keyof Priced]
+>;
 
 export function totalsOf(priced: Priced): Totals {
-  const { stored, opMs, opBytes, bound, ...totals } = priced;
-  return totals;
+  const numbers = Object.entries(priced).filter(([, value]) => typeof value === "number");
+  return Object.fromEntries(numbers) as unknown as Totals;
 }
+
+const NONE = 0xffff;
 
 export function createPriced(costs: Costs): Priced {
   const ops = costs.launchMs.length;
+  const weights = costs.elements.length;
   return {
     weightFileBytes: 0,
     sizeBytes: 0,
@@ -56,11 +72,19 @@ export function createPriced(costs: Costs): Priced {
     energyMj: 0,
     lowMj: 0,
     highMj: 0,
-    stored: new Uint8Array(costs.sharedFileBytes.length),
+    stored: new Int32Array(costs.sharedFileBytes.length),
+    weightBytes: new Float64Array(weights),
+    weightFile: new Float64Array(weights),
+    weightProto: new Float64Array(weights),
+    weightMemory: new Float64Array(weights),
+    weightSquares: new Float64Array(weights),
     opMs: new Float64Array(ops),
     opBytes: new Float64Array(ops),
     opMj: new Float64Array(ops),
     bound: new Uint8Array(ops),
+    scheme: new Uint16Array(weights).fill(NONE),
+    // Neither float nor int8: the first plan prices every op.
+    int8: new Uint8Array(ops).fill(2),
   };
 }
 
@@ -72,31 +96,47 @@ function extraBytes(offset: number): number {
 }
 
 /** Bytes of all offsets that the program proto holds, but one for each; `offset_bytes` of estimate.py. */
-export function offsetBytes(costs: Costs, scheme: Uint16Array): number {
+function offsetBytes(costs: Costs, scheme: Uint16Array): number {
   const { fixedRecords, fileBytes, tensors } = costs;
   const schemes = costs.schemes.length;
   let at = FILE_HEADER_BYTES;
   let bytes = 0;
   let record = 0;
+  // Offsets grow, so what each takes beyond one byte only grows too.
+  let extra = extraBytes(at);
+  let limit = 128 ** (extra + 1);
+  const advance = (by: number): void => {
+    at += by;
+    for (; at >= limit; limit *= 128) extra++;
+  };
   for (let w = 0; w <= scheme.length; w++) {
     for (; record < fixedRecords.length && fixedRecords[record]! <= w; record += 2) {
-      bytes += extraBytes(at);
-      at += fixedRecords[record + 1]!;
+      bytes += extra;
+      advance(fixedRecords[record + 1]!);
     }
     if (w === scheme.length) break;
     const entry = w * schemes + scheme[w]!;
     const count = tensors[entry]!;
-    if (count > 0) bytes += extraBytes(at);
-    at += fileBytes[entry]!;
-    if (count > 1) bytes += (count - 1) * extraBytes(at);
+    if (count > 0) bytes += extra;
+    advance(fileBytes[entry]!);
+    if (count > 1) bytes += (count - 1) * extra;
   }
   return bytes;
+}
+
+const ofStart = new WeakMap<Costs, number>();
+
+/** The same of the model as it was loaded, found once. */
+function startOffsetBytes(costs: Costs): number {
+  const found = ofStart.get(costs) ?? offsetBytes(costs, costs.start);
+  ofStart.set(costs, found);
+  return found;
 }
 
 /** By how much the proto grows apart from its ops: offsets, build information, lengths of the messages around. */
 function restOfGrowth(costs: Costs, scheme: Uint16Array, ops: number): number {
   const { enclosingBytes, buildInfoBytes } = costs;
-  const offsets = offsetBytes(costs, scheme) - offsetBytes(costs, costs.start);
+  const offsets = offsetBytes(costs, scheme) - startOffsetBytes(costs);
   const growth = offsets + ops;
   let lengths = 0;
   for (let m = 0; m < enclosingBytes.length; m++) {
@@ -107,9 +147,10 @@ function restOfGrowth(costs: Costs, scheme: Uint16Array, ops: number): number {
   return offsets + lengths - buildInfoBytes;
 }
 
-function markShared(shared: Int32Array, at: number, stored: Uint8Array): void {
+/** Count what a weight under a scheme shares, or take it out of the count. */
+function countShared(shared: Int32Array, at: number, stored: Int32Array, by: 1 | -1): void {
   for (let slot = at * SHARED_SLOTS; slot < (at + 1) * SHARED_SLOTS; slot++)
-    if (shared[slot]! >= 0) stored[shared[slot]!] = 1;
+    if (shared[slot]! >= 0) stored[shared[slot]!]! += by;
 }
 
 /** Where the time of an op goes, in milliseconds: launch, and the larger of compute and of weights + activations. */
@@ -185,21 +226,30 @@ function takeApart(costs: Costs, scheme: Uint16Array, op: number, eight: number,
 
 /** Price a plan into `out`: one scheme index a weight, and whether each op reads int8 activations (none by default). */
 export function price(costs: Costs, scheme: Uint16Array, out: Priced, int8?: Uint8Array): void {
-  const {
-    payloadBytes,
-    fileBytes,
-    shared,
-    sharedFileBytes,
-    protoBytes,
-    residentBytes,
-    elements,
-    signal,
-    squaredError,
-  } = costs;
-  const { start, lastWeight } = costs;
+  priceOps(costs, scheme, out, int8);
+  priceWeights(costs, scheme, out);
+  out.scheme.set(scheme);
+}
+
+/** Look up the weights that have another scheme than before, and add all of them up. */
+function priceWeights(costs: Costs, scheme: Uint16Array, out: Priced): void {
+  const { shared, sharedFileBytes, elements, signal, start, lastWeight } = costs;
+  const { stored, weightBytes, weightFile, weightProto, weightMemory, weightSquares } = out;
   const schemes = costs.schemes.length;
-  const { stored } = out;
-  stored.fill(0);
+  const sharing = sharedFileBytes.length > 0;
+  for (let w = 0; w < scheme.length; w++) {
+    const before = out.scheme[w]!;
+    if (scheme[w] === before) continue;
+    const at = w * schemes + scheme[w]!;
+    weightFile[w] = costs.fileBytes[at]!;
+    weightProto[w] = costs.protoBytes[at]!;
+    weightBytes[w] = costs.payloadBytes[at]!;
+    weightMemory[w] = costs.residentBytes[at]!;
+    weightSquares[w] = costs.squaredError[at]!;
+    if (!sharing || w === lastWeight) continue;
+    if (before !== NONE) countShared(shared, w * schemes + before, stored, -1);
+    countShared(shared, at, stored, 1);
+  }
   let file = 0;
   let proto = 0;
   let payload = 0;
@@ -208,55 +258,62 @@ export function price(costs: Costs, scheme: Uint16Array, out: Priced, int8?: Uin
   let error = 0;
   let squares = 0;
   let changed = false;
-  const sharing = sharedFileBytes.length > 0;
   for (let w = 0; w < scheme.length; w++) {
-    const at = w * schemes + scheme[w]!;
-    file += fileBytes[at]!;
-    if (sharing && w !== lastWeight) markShared(shared, at, stored);
-    proto += protoBytes[at]!;
-    payload += payloadBytes[at]!;
-    resident += residentBytes[at]!;
+    file += weightFile[w]!;
+    proto += weightProto[w]!;
+    payload += weightBytes[w]!;
+    resident += weightMemory[w]!;
+    error += weightSquares[w]!;
     count += elements[w]!;
-    error += squaredError[at]!;
     squares += signal[w]!;
     if (scheme[w] !== start[w]) changed = true;
   }
-  if (costs.lastWeight >= 0) {
+  if (lastWeight >= 0) {
     // Its last tensor ends the file, unless another weight has stored an equal one before.
-    const s = scheme[costs.lastWeight]!;
+    const s = scheme[lastWeight]!;
     const tail = costs.tailShared[s]!;
-    file -= costs.tailBytes[2 * s + (tail >= 0 && stored[tail] === 1 ? 1 : 0)]!;
-    markShared(shared, costs.lastWeight * schemes + s, stored);
+    file -= costs.tailBytes[2 * s + (tail >= 0 && stored[tail]! > 0 ? 1 : 0)]!;
+    countShared(shared, lastWeight * schemes + s, stored, 1);
   }
-  for (let s = 0; s < stored.length; s++) if (stored[s]) file += sharedFileBytes[s]!;
+  for (let s = 0; s < stored.length; s++) if (stored[s]! > 0) file += sharedFileBytes[s]!;
+  if (lastWeight >= 0) countShared(shared, lastWeight * schemes + scheme[lastWeight]!, stored, -1);
   out.weightFileBytes = costs.fixedFileBytes + file;
   if (changed) proto += restOfGrowth(costs, scheme, proto);
   out.sizeBytes = out.weightFileBytes + costs.fixedProtoBytes + proto;
   out.weightError = error === 0 && !Number.isNaN(squares) ? 0 : error / squares;
   out.bitsPerWeight = count > 0 ? (8 * payload) / count : 0;
-
   out.peakMemoryBytes = costs.fixedMemoryBytes + resident;
+}
 
-  const { int8Ops } = costs;
+/** Price the ops of which a weight or the activations are not what they were, and add all of them up. */
+function priceOps(costs: Costs, scheme: Uint16Array, out: Priced, int8?: Uint8Array): void {
+  const { int8Ops, opWeights, opWeightsStart } = costs;
   const { opMs, opBytes, opMj, bound } = out;
   let latency = costs.dispatchMs;
   let energy = costs.dispatchMj;
   let eight = 0;
   for (let o = 0; o < opMs.length; o++) {
     const known = int8Ops[eight] === o ? eight++ : -1;
-    takeApart(costs, scheme, o, int8?.[o] ? known : -1, parts);
-    const { launch, compute, weights, activations, products, traffic } = parts;
-    const memory = weights + activations;
-    const busy = Math.max(compute, memory);
-    const ms = launch + busy;
-    opMs[o] = ms;
-    opBytes[o] = parts.payloadBytes;
-    const byWeights = memory > (products + traffic) * (1 + costs.rounding);
-    bound[o] = launch >= busy ? 0 : byWeights ? 2 : traffic > products ? 3 : 1;
-    latency += ms;
-    const mj = costs.workMj[o]! + costs.byteMj[o]! * parts.movedBytes + costs.activeW[o]! * ms;
-    opMj[o] = mj;
-    energy += mj;
+    const flag = int8?.[o] ? 1 : 0;
+    let same = out.int8[o] === flag;
+    const end = opWeightsStart[o + 1]!;
+    for (let i = opWeightsStart[o]!; same && i < end; i++)
+      same = scheme[opWeights[i]!] === out.scheme[opWeights[i]!];
+    if (!same) {
+      out.int8[o] = flag;
+      takeApart(costs, scheme, o, flag ? known : -1, parts);
+      const { launch, compute, weights, activations, products, traffic } = parts;
+      const memory = weights + activations;
+      const busy = Math.max(compute, memory);
+      const ms = launch + busy;
+      opMs[o] = ms;
+      opBytes[o] = parts.payloadBytes;
+      opMj[o] = costs.workMj[o]! + costs.byteMj[o]! * parts.movedBytes + costs.activeW[o]! * ms;
+      const byWeights = memory > (products + traffic) * (1 + costs.rounding);
+      bound[o] = launch >= busy ? 0 : byWeights ? 2 : traffic > products ? 3 : 1;
+    }
+    latency += opMs[o]!;
+    energy += opMj[o]!;
   }
   out.latencyMs = latency;
   const change = costs.startMs > 0 ? Math.abs(Math.log(latency / costs.startMs)) : 0;

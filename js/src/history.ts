@@ -102,7 +102,9 @@ interface Targets {
 
 /** Each row once, in order, the last word on it winning. Model-wide edits come in order and pass through. */
 function ascending(rows: readonly number[], values: readonly number[]): Targets {
-  if (rows.every((row, i) => i === 0 || rows[i - 1]! < row)) return { rows, values };
+  let inOrder = true;
+  for (let i = 1; i < rows.length && inOrder; i++) inOrder = rows[i - 1]! < rows[i]!;
+  if (inOrder) return { rows, values };
   const target = new Map(rows.map((row, i) => [row, values[i] ?? 0]));
   const sorted = [...target.keys()].sort((a, b) => a - b);
   return { rows: sorted, values: sorted.map((row) => target.get(row)!) };
@@ -114,23 +116,24 @@ function inOne(a: readonly number[], b: readonly number[]): number[] {
   return [...a.filter((n) => !inB.has(n)), ...b.filter((n) => !inA.has(n))].sort((x, y) => x - y);
 }
 
-/** Union of the weights, oldest before, newest after and label. */
+/** Union of the weights, which each has in order: oldest before, newest after and label. */
 function merge(older: Entry, newer: Entry): Entry {
-  const before = new Map<number, number>();
-  const after = new Map<number, number>();
-  for (const entry of [older, newer]) {
-    entry.weights.forEach((w, i) => {
-      if (!before.has(w)) before.set(w, entry.before[i]!);
-      after.set(w, entry.after[i]!);
-    });
-  }
-  const weights = [...before.keys()].filter((w) => before.get(w) !== after.get(w)).sort((a, b) => a - b);
-  return {
-    label: newer.label,
-    gesture: newer.gesture,
-    weights,
-    before: weights.map((w) => before.get(w)!),
-    after: weights.map((w) => after.get(w)!),
-    toggled: inOne(older.toggled, newer.toggled),
+  const [weights, before, after]: [number[], number[], number[]] = [[], [], []];
+  const add = (weight: number, from: number, to: number): void => {
+    if (from === to) return;
+    weights.push(weight);
+    before.push(from);
+    after.push(to);
   };
+  let [i, j] = [0, 0];
+  while (i < older.weights.length || j < newer.weights.length) {
+    const a = older.weights[i] ?? Number.POSITIVE_INFINITY;
+    const b = newer.weights[j] ?? Number.POSITIVE_INFINITY;
+    if (a < b) add(a, older.before[i]!, older.after[i]!);
+    else add(b, a === b ? older.before[i]! : newer.before[j]!, newer.after[j]!);
+    if (a <= b) i++;
+    if (b <= a) j++;
+  }
+  const { label, gesture } = newer;
+  return { label, gesture, weights, before, after, toggled: inOne(older.toggled, newer.toggled) };
 }

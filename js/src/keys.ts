@@ -25,7 +25,7 @@ export const ANYWHERE: readonly Shortcut[] = [
     does: "undo",
     matches: (e) => command(e) && !e.shiftKey && letter(e, "z"),
     run: (store) => {
-      store.undo();
+      store.edits.undo();
       return true;
     },
   },
@@ -34,7 +34,7 @@ export const ANYWHERE: readonly Shortcut[] = [
     does: "redo",
     matches: (e) => command(e) && (letter(e, "y") || (e.shiftKey && letter(e, "z"))),
     run: (store) => {
-      store.redo();
+      store.edits.redo();
       return true;
     },
   },

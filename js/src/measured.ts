@@ -45,7 +45,7 @@ function ofOp(store: Store, op: number): Measured | null {
   const measured = current(store);
   if (!measured) return null;
   const { opWeights, opWeightsStart } = store.costs.value;
-  const { scheme } = store.history.value;
+  const { scheme } = store.edits.history.value;
   for (let i = opWeightsStart[op]!; i < opWeightsStart[op + 1]!; i++)
     if (scheme[opWeights[i]!] !== measured.scheme[opWeights[i]!]) return null;
   return measured;
@@ -71,7 +71,7 @@ export function measuredUnit(store: Store, op: number): string {
 /** The time of one prediction, if this very plan was measured. */
 export function measuredPlan(store: Store): MeasuredTime | null {
   const measured = current(store);
-  const { scheme } = store.history.value;
+  const { scheme } = store.edits.history.value;
   if (!measured?.scheme.every((s, w) => s === scheme[w])) return null;
   return { ms: measured.latencyMs, machine: measured.machine };
 }

@@ -9,7 +9,7 @@ import type { Store } from "./store";
 /** Fewest bits of the op's weights, and the family that is not float16 if there is one; undefined without weights. */
 function stored(store: Store, op: number): { bits: number; family: string } | undefined {
   const costs = store.costs.peek();
-  const scheme = store.history.peek().scheme;
+  const scheme = store.edits.history.peek().scheme;
   let found: { bits: number; family: string } | undefined;
   for (let i = costs.opWeightsStart[op]!; i < costs.opWeightsStart[op + 1]!; i++) {
     const info = costs.schemes[scheme[costs.opWeights[i]!]!]!;
@@ -34,7 +34,7 @@ const total = (values: Float64Array): number => values.reduce((sum, value) => su
 function reader(store: Store, key: ColumnKey): (op: number) => number {
   const { ops } = store.program.peek();
   const costs = store.costs.peek();
-  const { live } = store;
+  const { live } = store.prices;
   const ofWeights =
     (value: (op: number) => number) =>
     (op: number): number =>
@@ -53,7 +53,7 @@ function reader(store: Store, key: ColumnKey): (op: number) => number {
       return ofWeights((op) => (100 * live.opBytes[op]!) / all);
     }
     case "error": {
-      const scheme = store.history.peek().scheme;
+      const scheme = store.edits.history.peek().scheme;
       return ofWeights((op) => decibelsOf(opNoise(costs, scheme, op)));
     }
     case "latency":
@@ -104,7 +104,7 @@ export function texts(store: Store, key: ColumnKey): (op: number) => string {
     case "scheme":
       return (op) => stored(store, op)?.family ?? "";
     case "bound":
-      return (op) => BOUNDS[store.live.bound[op]!]!;
+      return (op) => BOUNDS[store.prices.live.bound[op]!]!;
     case "unit":
       return (op) => measuredUnit(store, op) || (costs.units[costs.unit[op]!] ?? "");
     default:

@@ -228,9 +228,10 @@ export function common(costs: Costs, weights: ArrayLike<number>, current: Uint16
     editable: 0,
   };
   let total = 0;
+  const { editable } = facts(costs);
   for (let i = 0; i < weights.length; i++) {
     const w = weights[i]!;
-    if (!isEditable(costs, w, current)) continue;
+    if (editable[w] !== 1 && current[w] === FLOAT16) continue;
     const scheme = current[w]!;
     const info = costs.schemes[scheme]!;
     total += info.nbits;
@@ -256,10 +257,13 @@ export function kindOf(label: string): [kind: string, grain: string] {
 /** The kind that all of these weights are stored as, of those that have a choice; "" where they differ. */
 export function commonKind(costs: Costs, weights: ArrayLike<number>, current: Uint16Array): string {
   let [kind, family] = ["", ""];
+  let known = -1;
   for (let i = 0; i < weights.length; i++) {
     const w = weights[i]!;
+    if (current[w] === known) continue;
     const info = costs.schemes[current[w]!]!;
     if (info.family === family || !isEditable(costs, w, current)) continue;
+    known = current[w]!;
     family = info.family;
     const [its] = kindOf(info.familyLabel);
     if (kind !== "" && kind !== its) return "";

@@ -69,6 +69,23 @@ describe.each(cases)("$name", ({ costs: raw, plans }) => {
   });
 });
 
+test.each(cases)(
+  "$name: what did not change is not found again, and comes to the same",
+  ({ costs: raw, plans }) => {
+    const costs = decodeCosts(raw);
+    const kept = createPriced(costs);
+    const scheme = costs.start.slice();
+    const changes = plans.flatMap((plan) => plan.scheme.map((s, w) => [w, s] as const));
+    for (const [w, s] of changes.slice(0, 60)) {
+      scheme[w] = s;
+      const fresh = createPriced(costs);
+      price(costs, scheme, kept);
+      price(costs, scheme, fresh);
+      expect(kept).toEqual(fresh);
+    }
+  },
+);
+
 test("the weight error is unknown while that of any weight is", () => {
   const costs = decodeCosts(cases[cases.length - 1]!.costs);
   const scheme = new Uint16Array(costs.elements.length);
@@ -76,6 +93,7 @@ test("the weight error is unknown while that of any weight is", () => {
   price(costs, scheme, out);
   expect(out.weightError).toBe(0);
   costs.squaredError[costs.schemes.length] = Number.NaN;
-  price(costs, scheme, out);
-  expect(out.weightError).toBeNaN();
+  const another = createPriced(costs);
+  price(costs, scheme, another);
+  expect(another.weightError).toBeNaN();
 });

@@ -91,8 +91,8 @@ describe("exports", () => {
   test("edits that were not sent yet go before the request", () => {
     const model = new FakeModel();
     const store = new Store(model);
-    const gesture = store.beginGesture();
-    store.assign({ weights: [0], schemes: [3], skipped: 0 }, "one", gesture);
+    const gesture = store.edits.begin();
+    store.edits.assign({ weights: [0], schemes: [3], skipped: 0 }, "one", gesture);
     const order: string[] = [];
     const set = model.set.bind(model);
     model.set = (key, value) => {

@@ -17,7 +17,7 @@ function opened(measured: Wire = measuredWire(made)): { store: Store; model: Fak
   return { store, model };
 }
 const assign = (store: Store, weight: number, scheme: number): void =>
-  store.assign({ weights: [weight], schemes: [scheme], skipped: 0 }, "", "");
+  store.edits.assign({ weights: [weight], schemes: [scheme], skipped: 0 }, "", "");
 
 test("ops and the whole show it while they are stored as they were", () => {
   const { store } = opened();
@@ -31,7 +31,7 @@ test("ops and the whole show it while they are stored as they were", () => {
   expect(measuredPlan(store)).toBeNull();
   expect(measuredOp(store, 0)).toBeNull();
   expect(measuredOp(store, 2)?.ms).toBe(0.25);
-  store.undo();
+  store.edits.undo();
   expect(measuredPlan(store)?.ms).toBe(2.5);
 });
 

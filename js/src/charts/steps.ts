@@ -1,6 +1,6 @@
 /** What each step of the history came to. */
 
-import { createPriced, price, type Totals, totalsOf } from "../estimate";
+import { createPriced, type Priced, price, type Totals, totalsOf } from "../estimate";
 import { type HistoryState, stateAt } from "../history";
 import type { Costs } from "../protocol";
 
@@ -19,7 +19,7 @@ export function stepsOf(costs: Costs, history: HistoryState): Step[] {
   const found = known.get(costs) ?? new Map<string, Totals>();
   known.set(costs, found);
   const used = new Map<string, Totals>();
-  const scratch = createPriced(costs);
+  let scratch: Priced | null = null;
   let at = stateAt(history, 0);
   const steps: Step[] = [];
   for (let cursor = 0; cursor <= history.entries.length; cursor++) {
@@ -27,6 +27,7 @@ export function stepsOf(costs: Costs, history: HistoryState): Step[] {
     const key = `${hash(at.scheme)}/${hash(at.int8)}`;
     let totals = found.get(key);
     if (!totals) {
+      scratch ??= createPriced(costs);
       price(costs, at.scheme, scratch, at.int8);
       totals = totalsOf(scratch);
     }

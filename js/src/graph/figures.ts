@@ -8,13 +8,14 @@ import type { Store } from "../store";
 import type { Item, ModuleTree, Scene } from "./collapse";
 import {
   createSums,
+  type Fixed,
+  fixedOf,
   type Metric,
   position,
   rollUp,
   type Sums,
   say,
   sumModules,
-  weightOwners,
 } from "./metrics";
 
 /** A plan as priced: per op, and summed per module. */
@@ -32,28 +33,29 @@ export class Figures {
   private readonly base: ReadonlySignal<Plan>;
   private readonly loaded: ReadonlySignal<Plan>;
   private readonly flops: ReadonlySignal<Float64Array>;
+  private readonly fixed: ReadonlySignal<Fixed>;
 
   constructor(
     private readonly store: Store,
     private readonly tree: ReadonlySignal<ModuleTree>,
     scene: ReadonlySignal<Scene>,
   ) {
-    const owner = computed(() => weightOwners(store.costs.value));
+    this.fixed = computed(() => fixedOf(store.costs.value, tree.value));
     const create = (): Sums => createSums(tree.value.path.length);
-    const fill = (scheme: Uint16Array, priced: Priced, sums: Sums): Plan => {
-      sumModules(store.costs.value, tree.value, owner.value, scheme, priced, sums);
+    const fill = (priced: Priced, sums: Sums): Plan => {
+      sumModules(tree.value, this.fixed.value, priced, sums);
       return { priced, sums };
     };
     const reused = computed(create);
     this.now = computed(() => {
-      store.totals.value;
-      return fill(store.scheme, store.live, reused.value);
+      store.prices.totals.value;
+      return fill(store.prices.live, reused.value);
     });
     this.base = computed(() => {
-      store.baseline.value;
-      return fill(store.baseScheme, store.base, create());
+      store.prices.baseline.value;
+      return fill(store.prices.base, create());
     });
-    this.loaded = computed(() => fill(store.costs.value.start, store.loaded, create()));
+    this.loaded = computed(() => fill(store.prices.loaded, create()));
     this.flops = computed(() => {
       const sums = new Float64Array(tree.value.path.length);
       const { flops } = store.program.value.ops;
@@ -93,7 +95,7 @@ export class Figures {
   }
 
   private elements(item: Item): number {
-    if (item.kind !== "op") return total(item, this.now.value.sums.elements);
+    if (item.kind !== "op") return total(item, this.fixed.value.elements);
     const { opWeights, opWeightsStart, elements } = this.store.costs.value;
     let count = 0;
     for (let i = opWeightsStart[item.index]!; i < opWeightsStart[item.index + 1]!; i++)
@@ -109,8 +111,8 @@ export class Figures {
     if (metric === "error") {
       if (this.elements(item) === 0) return Number.NaN;
       if (item.kind === "op")
-        return opNoise(this.store.costs.value, this.store.scheme, item.index)?.ratio ?? Number.NaN;
-      return ratioOf(total(item, now.sums.error), total(item, now.sums.squares));
+        return opNoise(this.store.costs.value, this.store.edits.scheme, item.index)?.ratio ?? Number.NaN;
+      return ratioOf(total(item, now.sums.error), total(item, this.fixed.value.squares));
     }
     const base = this.base.value;
     if (metric === "change of size") return this.bytes(item, now) / this.bytes(item, base) - 1;

@@ -59,32 +59,44 @@ export function say(metric: Metric, value: number): string {
   return format.percentChange(1, 1 + value) || `0${format.THIN}%`;
 }
 
+/** What a plan comes to, by module. */
 export interface Sums {
   bytes: Float64Array;
   ms: Float64Array;
-  elements: Float64Array;
-  /** squared error of the weights, and the sum of their squares */
+  /** squared error of the weights */
   error: Float64Array;
-  squares: Float64Array;
 }
 
 export const createSums = (count: number): Sums => ({
   bytes: new Float64Array(count),
   ms: new Float64Array(count),
-  elements: new Float64Array(count),
   error: new Float64Array(count),
-  squares: new Float64Array(count),
 });
 
-/** First op that reads each weight; a shared weight counts there and nowhere else, so shares add up. */
-export function weightOwners(costs: Costs): Int32Array {
-  const owner = new Int32Array(costs.elements.length).fill(-1);
+/** What does not depend on the plan. */
+export interface Fixed {
+  /** module that each weight counts in: that of the first op that reads it and no other, so that shares add up; or -1 */
+  module: Int32Array;
+  /** by module: elements of weights, and their sum of squares */
+  elements: Float64Array;
+  squares: Float64Array;
+}
+
+export function fixedOf(costs: Costs, tree: ModuleTree): Fixed {
+  const module = new Int32Array(costs.elements.length).fill(-1);
+  const elements = new Float64Array(tree.path.length);
+  const squares = new Float64Array(tree.path.length);
   for (let op = 0; op + 1 < costs.opWeightsStart.length; op++)
     for (let i = costs.opWeightsStart[op]!; i < costs.opWeightsStart[op + 1]!; i++) {
       const w = costs.opWeights[i]!;
-      if (owner[w] === -1) owner[w] = op;
+      if (module[w] !== -1) continue;
+      const m = tree.opModule[op]!;
+      module[w] = m;
+      elements[m]! += costs.elements[w]!;
+      squares[m]! += costs.signal.length > 0 ? costs.signal[w]! : Number.NaN;
     }
-  return owner;
+  rollUp(tree, elements, squares);
+  return { module, elements, squares };
 }
 
 /** Add what is in each module to the module around it, from the leaves up. */
@@ -93,27 +105,17 @@ export function rollUp(tree: ModuleTree, ...columns: Float64Array[]): void {
     for (let m = column.length - 1; m > 0; m--) column[tree.parent[m]!]! += column[m]!;
 }
 
-export function sumModules(
-  costs: Costs,
-  tree: ModuleTree,
-  owner: Int32Array,
-  scheme: Uint16Array,
-  priced: Priced,
-  out: Sums,
-): void {
-  const { bytes, ms, elements, error, squares } = out;
-  for (const column of [bytes, ms, elements, error, squares]) column.fill(0);
-  const schemes = costs.schemes.length;
-  const known = costs.signal.length > 0;
-  for (let w = 0; w < owner.length; w++) {
-    if (owner[w]! < 0) continue;
-    const m = tree.opModule[owner[w]!]!;
-    const at = w * schemes + scheme[w]!;
-    bytes[m]! += costs.payloadBytes[at]!;
-    elements[m]! += costs.elements[w]!;
-    error[m]! += known ? costs.squaredError[at]! : Number.NaN;
-    squares[m]! += known ? costs.signal[w]! : Number.NaN;
+export function sumModules(tree: ModuleTree, { module }: Fixed, priced: Priced, out: Sums): void {
+  const { bytes, ms, error } = out;
+  const { opMs, weightBytes, weightSquares } = priced;
+  for (const column of [bytes, ms, error]) column.fill(0);
+  for (let w = 0; w < module.length; w++) {
+    const m = module[w]!;
+    if (m < 0) continue;
+    bytes[m]! += weightBytes[w]!;
+    error[m]! += weightSquares[w]!;
   }
-  for (let op = 0; op < priced.opMs.length; op++) ms[tree.opModule[op]!]! += priced.opMs[op]!;
-  rollUp(tree, bytes, ms, elements, error, squares);
+  const { opModule } = tree;
+  for (let op = 0; op < opMs.length; op++) ms[opModule[op]!]! += opMs[op]!;
+  rollUp(tree, bytes, ms, error);
 }

@@ -9,7 +9,7 @@ const OTHER = "other";
 export function BaselineMenu({ store }: { store: Store }): VNode {
   const compared = store.compared.value;
   const snapshots = store.snapshots.value;
-  const history = store.history.value;
+  const history = store.edits.history.value;
   const loaded = store.loadedName.value;
   const at = compared ? snapshots.findIndex((kept) => kept.name === compared.name) : -1;
   const shown = compared === null ? LOADED : at >= 0 ? `snapshot ${at}` : OTHER;
@@ -17,7 +17,7 @@ export function BaselineMenu({ store }: { store: Store }): VNode {
     const [kind, index] = key.split(" ");
     if (kind === LOADED) store.compareWith(null);
     else if (kind === "snapshot") store.compareWith(snapshots[Number(index)] ?? null);
-    else if (kind === "step") store.compareWith(afterStep(store.history.peek(), Number(index)));
+    else if (kind === "step") store.compareWith(afterStep(store.edits.history.peek(), Number(index)));
   };
   return (
     <select

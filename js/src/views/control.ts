@@ -18,8 +18,8 @@ export interface Control {
 
 export function controlFor(store: Store, weights: ArrayLike<number>): Control {
   const costs = store.costs.value;
-  const held = store.startScheme();
-  const now = common(costs, weights, store.scheme);
+  const held = store.edits.held.value;
+  const now = common(costs, weights, store.edits.scheme);
   const float16 = costs.schemes[FLOAT16]?.family;
   const family =
     now.family === "" || now.family === float16
@@ -58,15 +58,19 @@ export function chooseStop(
 ): void {
   const costs = store.costs.peek();
   const label = `${what}: ${costs.schemes[stop.scheme]!.label}`;
-  store.assign(assignScheme(costs, weights, stop.scheme, store.startScheme()), label, gesture);
+  store.edits.assign(assignScheme(costs, weights, stop.scheme, store.edits.held.peek()), label, gesture);
 }
 
 export function chooseFamily(store: Store, weights: ArrayLike<number>, what: string, family: string): void {
   const costs = store.costs.peek();
   const name = costs.families.find((f) => f.key === family)?.label ?? family;
-  const gesture = store.beginGesture();
-  store.assign(assignFamily(costs, weights, family, store.startScheme()), `${what}: ${name}`, gesture);
-  store.endGesture();
+  const gesture = store.edits.begin();
+  store.edits.assign(
+    assignFamily(costs, weights, family, store.edits.held.value),
+    `${what}: ${name}`,
+    gesture,
+  );
+  store.edits.end();
 }
 
 export interface Activations {
@@ -81,7 +85,7 @@ export interface Activations {
 /** Which activations can be int8 and are: of the selection, or of all ops when nothing is selected. */
 export function activationsOf(store: Store): Activations {
   const { canReadInt8, int8Refusal } = store.program.value.ops;
-  const int8 = store.int8.value;
+  const int8 = store.edits.int8.value;
   const selected = store.selection.value.ops;
   const all = selected.length > 0 ? selected : Array.from(canReadInt8, (_, op) => op);
   const ops = all.filter((op) => canReadInt8[op]);
@@ -95,12 +99,12 @@ export function activationsOf(store: Store): Activations {
 }
 
 export function resetToFloat16(store: Store, weights: ArrayLike<number>, what: string): void {
-  const gesture = store.beginGesture();
+  const gesture = store.edits.begin();
   const costs = store.costs.peek();
-  store.assign(
-    assignScheme(costs, weights, FLOAT16, store.startScheme()),
+  store.edits.assign(
+    assignScheme(costs, weights, FLOAT16, store.edits.held.value),
     `${what}: ${costs.schemes[FLOAT16]!.label}`,
     gesture,
   );
-  store.endGesture();
+  store.edits.end();
 }

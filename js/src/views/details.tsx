@@ -62,9 +62,9 @@ export function Details({ store, closed = false, toggle }: DetailsProps): VNode 
 }
 
 function OpTitle({ store, op }: { store: Store; op: number }): VNode {
-  store.totals.value;
+  store.prices.totals.value;
   const { ops } = store.program.value;
-  const line = [ops.opType[op], ops.output[op], `${BOUNDS[store.live.bound[op]!]}-bound`];
+  const line = [ops.opType[op], ops.output[op], `${BOUNDS[store.prices.live.bound[op]!]}-bound`];
   return (
     <>
       <strong class="tlr-details-name tlr-ellipsis" title={ops.name[op]}>

@@ -48,7 +48,7 @@ function Values({ store, weight }: { store: Store; weight: number }): VNode {
   const { details } = store;
   const costs = store.costs.value;
   const schemes = costs.schemes.length;
-  const scheme = store.history.value.scheme[weight]!;
+  const scheme = store.edits.history.value.scheme[weight]!;
   const distribution = details.weight(weight, schemes);
   const levels = details.levels(weight, scheme);
   useEffect(() => {

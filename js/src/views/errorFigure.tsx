@@ -10,10 +10,10 @@ import { Figure } from "./figure";
  * `session.error` expects, else the errors of the weights.
  */
 export function ErrorFigure({ store }: { store: Store }): VNode | null {
-  const { scheme, int8 } = store.history.value;
+  const { scheme, int8 } = store.edits.history.value;
   const errors = store.errors.value;
   const evaluations = store.evaluations.value;
-  const now = store.totals.value;
+  const now = store.prices.totals.value;
   const measured = evaluationOf(evaluations, scheme, int8);
   const expected = errors ? planError(errors, scheme) : Number.NaN;
   if (measured) return <Measured measured={measured} expected={expected} what={errors?.what ?? ""} />;
@@ -43,7 +43,7 @@ export function ErrorFigure({ store }: { store: Store }): VNode | null {
       />
     );
   }
-  if (Number.isNaN(store.baseline.value.weightError)) return null;
+  if (Number.isNaN(store.prices.baseline.value.weightError)) return null;
   const about = planIsExact(store.costs.value, scheme) ? "" : format.ABOUT;
   return (
     <Figure

@@ -86,7 +86,7 @@ interface PathFormProps {
 /** Where to save; a name that is taken is replaced only by a button that says so. */
 function PathForm({ store, kind, ending, answer, busy }: PathFormProps): VNode {
   const [path, setPath] = useState(() =>
-    fileName(store.program.peek().name, store.totals.peek().bitsPerWeight, ending),
+    fileName(store.program.peek().name, store.prices.totals.peek().bitsPerWeight, ending),
   );
   const save = (to: string, replace: boolean): void => {
     setPath(to);

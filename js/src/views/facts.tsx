@@ -93,15 +93,20 @@ function Tensors({ store, op, known }: { store: Store; op: number; known: OpFact
 }
 
 function Time({ store, op }: { store: Store; op: number }): VNode {
-  store.totals.value;
+  store.prices.totals.value;
   const costs = store.costs.value;
-  const { scheme, int8 } = store.history.value;
+  const { scheme, int8 } = store.edits.history.value;
   const parts = partsOf(costs, scheme, op, int8);
-  const [was, now] = [format.milliseconds(store.base.opMs[op]!), format.milliseconds(store.live.opMs[op]!)];
+  const [was, now] = [
+    format.milliseconds(store.prices.base.opMs[op]!),
+    format.milliseconds(store.prices.live.opMs[op]!),
+  ];
   const [low, high] = costs.interval;
   const measured = measuredOp(store, op);
   const estimate = `${format.ABOUT}${was === now ? "" : `${was} ${format.ARROW} `}${now}${format.THIN}ms`;
-  const span = [low, high].map((factor) => format.milliseconds(store.live.opMs[op]! * factor)).join(" – ");
+  const span = [low, high]
+    .map((factor) => format.milliseconds(store.prices.live.opMs[op]! * factor))
+    .join(" – ");
   const rows: [string, number, string][] = [
     ["launch", parts.launch, "Overhead of starting the op, and of handing over what another unit computed."],
     ["compute", parts.products, "Arithmetic."],
@@ -122,7 +127,7 @@ function Time({ store, op }: { store: Store; op: number }): VNode {
         {measured ? `${format.MEASURED}${format.milliseconds(measured.ms)}${format.THIN}ms` : estimate}
       </Fact>
       <Fact name="bound by" title="What the time is spent on, estimated.">
-        {BOUNDS[store.live.bound[op]!]}
+        {BOUNDS[store.prices.live.bound[op]!]}
       </Fact>
       {rows.map(([name, ms, title]) => (
         <Fact key={name} name={name} title={`${title} Estimated.`}>
@@ -159,7 +164,7 @@ function Place({ store, op }: { store: Store; op: number }): VNode {
 
 function Int8({ store, op, known }: { store: Store; op: number; known: OpFacts | null }): VNode {
   const can = store.program.value.ops.canReadInt8[op] === 1;
-  const on = store.history.value.int8[op] === 1;
+  const on = store.edits.history.value.int8[op] === 1;
   const reason = can ? "" : (known?.int8 ?? "");
   return (
     <Fact name="int8" wide={reason !== ""} title="Activations of 8 bits: whether the op reads them.">
@@ -173,7 +178,7 @@ function Int8({ store, op, known }: { store: Store; op: number; known: OpFacts |
 function Weights({ store, op }: { store: Store; op: number }): VNode | null {
   const program = store.program.value;
   const costs = store.costs.value;
-  const { scheme } = store.history.value;
+  const { scheme } = store.edits.history.value;
   const weights = Array.from(store.weightsOf([op]));
   useEffect(() => {
     for (const w of weights) store.details.wantWeight(w, costs.schemes.length);

@@ -8,7 +8,7 @@ import { OptimizeMenu } from "./optimizeMenu";
 /** What the model is, and what applies to all of it: device, undo, export. */
 export function Header({ store, uid }: { store: Store; uid: string }): VNode {
   const program = store.program.value;
-  const { cursor, entries } = store.history.value;
+  const { cursor, entries } = store.edits.history.value;
   const undo = entries[cursor - 1]?.label;
   const redo = entries[cursor]?.label;
   const facts = [
@@ -44,8 +44,8 @@ export function Header({ store, uid }: { store: Store; uid: string }): VNode {
         class="tlr-button is-icon"
         aria-label="Undo"
         title={undo ? `Undo ${undo} (Ctrl or ⌘ Z)` : "Nothing to undo"}
-        disabled={!store.canUndo.value}
-        onClick={() => store.undo()}
+        disabled={!store.edits.canUndo.value}
+        onClick={() => store.edits.undo()}
       >
         ↶
       </button>
@@ -54,8 +54,8 @@ export function Header({ store, uid }: { store: Store; uid: string }): VNode {
         class="tlr-button is-icon"
         aria-label="Redo"
         title={redo ? `Redo ${redo} (Shift Ctrl or ⌘ Z)` : "Nothing to redo"}
-        disabled={!store.canRedo.value}
-        onClick={() => store.redo()}
+        disabled={!store.edits.canRedo.value}
+        onClick={() => store.edits.redo()}
       >
         ↷
       </button>

@@ -7,7 +7,7 @@ import type { Store } from "../store";
 
 /** The steps that led here, what each came to, and plans kept under a name. A press walks there. */
 export function HistoryTab({ store }: { store: Store }): VNode {
-  const history = store.history.value;
+  const history = store.edits.history.value;
   const steps = stepsOf(store.costs.value, history);
   const list = useRef<HTMLDivElement>(null);
   const { cursor } = history;
@@ -44,7 +44,7 @@ export function HistoryTab({ store }: { store: Store }): VNode {
               class={`tlr-step ${state}`}
               aria-current={at === cursor ? "step" : undefined}
               title={`${at === 0 ? "Where the session began" : label}\n${format.exactBytes(totals.sizeBytes)} · ${format.ABOUT}${format.milliseconds(totals.latencyMs)} ms · ${format.bits(totals.bitsPerWeight)} bits per weight`}
-              onClick={() => store.goTo(at)}
+              onClick={() => store.edits.goTo(at)}
             >
               <StepLabel label={at === 0 ? "Start" : label} />
               <span class="tlr-step-size">
@@ -80,14 +80,14 @@ function Snapshots({ store }: { store: Store }): VNode {
   const [name, setName] = useState("");
   const [failed, setFailed] = useState("");
   const kept = store.snapshots.value;
-  const now = store.history.value;
+  const now = store.edits.history.value;
   const keep = async (): Promise<void> => {
     setFailed("");
     const answer = await store.requests.ask("snapshot", { name: name.trim() });
     if (answer.ok) setName("");
     else setFailed(String(answer.message));
   };
-  const take = (plan: KeptPlan): void => store.take(plan, `snapshot ${plan.name}`);
+  const take = (plan: KeptPlan): void => store.edits.take(plan, `snapshot ${plan.name}`);
   return (
     <div class="tlr-snapshots">
       <form

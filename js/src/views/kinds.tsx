@@ -1,4 +1,5 @@
 import type { VNode } from "preact";
+import { useMemo } from "preact/hooks";
 import type { Costs } from "../protocol";
 import { commonKind, familiesFor, familyIsLegal, familySchemes, kindOf, reasonFor } from "../schemes";
 
@@ -23,14 +24,18 @@ interface Option {
   reason: string;
 }
 
-/** What the menu offers for these weights; what none of them can take has the reason. */
-function optionsFor({ costs, weights, held }: KindProps): Option[] {
-  return familiesFor(costs, weights, held).map(({ key, label }) => {
-    const [kind, grain] = kindOf(label);
-    const legal = familyIsLegal(costs, weights, key, held);
-    const reason = legal ? "" : reasonFor(costs, weights[0] ?? 0, familySchemes(costs, key)[0] ?? 0);
-    return { family: key, kind, grain, legal, reason };
-  });
+/** What the menu offers for these weights, the same throughout a gesture; what none of them can take has the reason. */
+function useOptions({ costs, weights, held }: KindProps): Option[] {
+  return useMemo(
+    () =>
+      familiesFor(costs, weights, held).map(({ key, label }) => {
+        const [kind, grain] = kindOf(label);
+        const legal = familyIsLegal(costs, weights, key, held);
+        const reason = legal ? "" : reasonFor(costs, weights[0] ?? 0, familySchemes(costs, key)[0] ?? 0);
+        return { family: key, kind, grain, legal, reason };
+      }),
+    [costs, weights, held],
+  );
 }
 
 const labelOf = (costs: Costs, family: string): string =>
@@ -39,7 +44,7 @@ const labelOf = (costs: Costs, family: string): string =>
 /** How weights are stored, whatever the groups: palettes, integers, sparse. */
 export function KindSelect(props: KindProps): VNode {
   const { costs, weights, scheme, family, label, choose } = props;
-  const options = optionsFor(props);
+  const options = useOptions(props);
   const now = commonKind(costs, weights, scheme) || kindOf(labelOf(costs, family))[0];
   const [, grain] = kindOf(labelOf(costs, family));
   return (
@@ -75,7 +80,7 @@ export function KindSelect(props: KindProps): VNode {
 export function GrainSelect(props: KindProps): VNode {
   const { costs, weights, scheme, family, label, choose } = props;
   const kind = commonKind(costs, weights, scheme);
-  const options = optionsFor(props).filter((o) => o.kind === kind);
+  const options = useOptions(props).filter((o) => o.kind === kind);
   const choice = options.length > 1;
   return (
     <label class="tlr-sliders-grain">

@@ -1,4 +1,4 @@
-import { useComputed, useSignalEffect } from "@preact/signals";
+import { untracked, useComputed, useSignalEffect } from "@preact/signals";
 import type { VNode } from "preact";
 import { useRef } from "preact/hooks";
 import type { GraphController } from "../graph/controller";
@@ -32,16 +32,21 @@ function Overview({ graph }: { graph: GraphController }): VNode {
     const palette = graph.palette.value;
     const { scene, layout } = graph.picture.value;
     const { figures } = graph;
+    const metric = figures.metric.value;
+    graph.store.prices.calm.value;
+    graph.store.prices.baseline.value;
     const map = scale.value;
     const ratio = graph.view.size.ratio;
     if (!ctx || !palette) return;
     const [width, height] = [Math.round(map.width * ratio), Math.round(map.height * ratio)];
     if (ctx.canvas.width !== width) ctx.canvas.width = width;
     if (ctx.canvas.height !== height) ctx.canvas.height = height;
-    drawMap(ctx, map, ratio, scene, layout, palette, {
-      diverging: isDiverging(figures.metric.value),
-      value: (id) => figures.position(scene.items[id]!),
-    });
+    untracked(() =>
+      drawMap(ctx, map, ratio, scene, layout, palette, {
+        diverging: isDiverging(metric),
+        value: (id) => figures.position(scene.items[id]!),
+      }),
+    );
   });
   useSignalEffect(() => {
     graph.view.moved.value;

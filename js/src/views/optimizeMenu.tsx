@@ -146,7 +146,7 @@ interface FindProps {
 function BudgetSlider({ store, offer, find }: FindProps & { store: Store }): VNode {
   const gesture = useRef("");
   const [stop, setStop] = useState<number | null>(null);
-  const now = store.totals.value.bitsPerWeight;
+  const now = store.prices.totals.value.bitsPerWeight;
   const at = stop ?? (offer ? stopOf(offer, now) : STOPS);
   const bits = offer && stop !== null ? bitsAt(offer, stop) : now;
   const said = `${format.bits(bits)} bits a weight`;
@@ -164,11 +164,15 @@ function BudgetSlider({ store, offer, find }: FindProps & { store: Store }): VNo
         onInput={(e) => {
           if (!offer) return;
           const next = Number(e.currentTarget.value);
-          if (gesture.current === "") gesture.current = store.beginGesture();
+          if (gesture.current === "") gesture.current = store.edits.begin();
           setStop(next);
           const schemes = Array.from(planFor(offer.steps, bitsAt(offer, next)));
           const label = `best plan for ${bitsAt(offer, next)} bits`;
-          store.assign({ weights: schemes.map((_, w) => w), schemes, skipped: 0 }, label, gesture.current);
+          store.edits.assign(
+            { weights: schemes.map((_, w) => w), schemes, skipped: 0 },
+            label,
+            gesture.current,
+          );
         }}
         onChange={(e) => {
           if (!offer) return;

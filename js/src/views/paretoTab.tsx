@@ -106,12 +106,15 @@ function Plot({
     const point = points[p];
     if (!point) return;
     const label = point.uniform || `best plan for ${amount.say(point.amount)}`;
-    store.take({ scheme: point.scheme, int8: store.history.peek().int8 }, label);
+    store.edits.take({ scheme: point.scheme, int8: store.edits.history.peek().int8 }, label);
   };
 
   const paint = useCallback(
     (ctx: CanvasRenderingContext2D, size: ChartSize, colours: Palette) => {
-      const now = [amount.of(store.totals.value), planErrorOf(found, store.history.peek().scheme)] as const;
+      const now = [
+        amount.of(store.prices.calm.value),
+        planErrorOf(found, store.edits.history.peek().scheme),
+      ] as const;
       const area = areaOf(size);
       if (area.height < 20) return;
       const axes = [

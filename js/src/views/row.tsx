@@ -88,7 +88,7 @@ function Cell({ store, op, active, most, column }: RowProps & { column: ColumnKe
       return (
         <>
           <SchemeCell store={store} op={op} tabIndex={tabIndex} />
-          {store.int8.value[op] ? (
+          {store.edits.int8.value[op] ? (
             <span class="tlr-int8" title="int8 activations">
               A8
             </span>
@@ -104,8 +104,8 @@ function Cell({ store, op, active, most, column }: RowProps & { column: ColumnKe
     case "latency":
       return <LatencyCell store={store} op={op} most={most.ms} />;
     case "bound":
-      store.totals.value;
-      return <Text value={BOUNDS[store.live.bound[op]!]!} />;
+      store.prices.totals.value;
+      return <Text value={BOUNDS[store.prices.live.bound[op]!]!} />;
     case "unit":
       return <UnitCell store={store} op={op} />;
     case "module_class":
@@ -117,7 +117,7 @@ function Cell({ store, op, active, most, column }: RowProps & { column: ColumnKe
 
 /** A figure of the op alone, exact ones in full on hover. */
 function NumberCell({ store, op, column }: { store: Store; op: number; column: ColumnKey }): VNode | null {
-  store.totals.value;
+  store.prices.totals.value;
   const value = numberOf(store, column, op);
   if (Number.isNaN(value)) return null;
   const exact = column === "flops" || column === "elements" || column === "activation_bytes";
@@ -187,7 +187,7 @@ function SchemeCell({ store, op, tabIndex }: CellProps): VNode | null {
     <SchemeSelect
       costs={store.costs.value}
       weights={weights}
-      held={store.startScheme()}
+      held={store.edits.held.value}
       family={family}
       label={`Scheme of ${name}`}
       tabIndex={tabIndex}
@@ -218,9 +218,9 @@ function BitsCell({ store, op, tabIndex }: CellProps): VNode | null {
         label={`Bits of ${name}`}
         valueText={control.valueText}
         tabIndex={tabIndex}
-        begin={() => store.beginGesture()}
+        begin={() => store.edits.begin()}
         choose={(stop, gesture) => chooseStop(store, weights, name, stop, gesture)}
-        end={() => store.endGesture()}
+        end={() => store.edits.end()}
       />
       <span class={`tlr-bits-value${control.at < 0 ? " is-mixed" : ""}`}>{control.short}</span>
     </>
@@ -234,10 +234,10 @@ interface BarCellProps {
 }
 
 function SizeCell({ store, op, most }: BarCellProps): VNode | null {
-  store.totals.value;
-  store.baseline.value;
-  const was = store.base.opBytes[op]!;
-  const now = store.live.opBytes[op]!;
+  store.prices.totals.value;
+  store.prices.baseline.value;
+  const was = store.prices.base.opBytes[op]!;
+  const now = store.prices.live.opBytes[op]!;
   if (was === 0) return null;
   return (
     <Bar
@@ -255,7 +255,7 @@ function SizeCell({ store, op, most }: BarCellProps): VNode | null {
 /** Of the weights, in decibels; "≈" where tables are clustered. */
 function ErrorCell({ store, op }: { store: Store; op: number }): VNode | null {
   const costs = store.costs.value;
-  const now = opNoise(costs, store.history.value.scheme, op);
+  const now = opNoise(costs, store.edits.history.value.scheme, op);
   const was = opNoise(costs, store.baseScheme, op);
   if (!now || !was) return null;
   const written = (noise: Noise): string =>
@@ -273,11 +273,11 @@ function ErrorCell({ store, op }: { store: Store; op: number }): VNode | null {
 }
 
 function LatencyCell({ store, op, most }: BarCellProps): VNode {
-  store.totals.value;
-  store.baseline.value;
+  store.prices.totals.value;
+  store.prices.baseline.value;
   const [low, high] = store.costs.value.interval;
-  const now = store.live.opMs[op]!;
-  const [a, b] = [format.milliseconds(store.base.opMs[op]!), format.milliseconds(now)];
+  const now = store.prices.live.opMs[op]!;
+  const [a, b] = [format.milliseconds(store.prices.base.opMs[op]!), format.milliseconds(now)];
   const measured = measuredOp(store, op);
   if (measured)
     return (
@@ -295,7 +295,7 @@ function LatencyCell({ store, op, most }: BarCellProps): VNode {
     <Bar
       soft
       now={now / most}
-      was={store.base.opMs[op]! / most}
+      was={store.prices.base.opMs[op]! / most}
       title={() =>
         `${format.ABOUT}${b} ms, estimated\n80 % interval ${format.milliseconds(now * low)} – ${format.milliseconds(now * high)} ms\n${store.baselineName.value}: ${format.ABOUT}${a} ms`
       }

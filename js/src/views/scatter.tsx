@@ -40,7 +40,7 @@ export function Scatter({ store, palette, note }: ScatterProps): VNode {
 
   const valuesOf = useCallback(
     (w: number): readonly [number, number] => {
-      const s = store.history.peek().scheme[w]!;
+      const s = store.edits.history.peek().scheme[w]!;
       const error = found.of(w, s);
       const bytes = costs.payloadBytes[w * costs.schemes.length + s]!;
       return [bytes, errors ? error : error === 0 ? Number.POSITIVE_INFINITY : -10 * Math.log10(error)];
@@ -49,7 +49,7 @@ export function Scatter({ store, palette, note }: ScatterProps): VNode {
   );
   const describe = useCallback(
     (w: number): string => {
-      store.totals.value;
+      store.prices.calm.value;
       const [bytes, error] = valuesOf(w);
       const said = errors
         ? `${format.ABOUT}${format.digits(error)} ${found.what}`
@@ -58,7 +58,7 @@ export function Scatter({ store, palette, note }: ScatterProps): VNode {
           : Number.isFinite(error)
             ? `${format.ABOUT}${error.toFixed(1)}${format.THIN}dB`
             : "no error";
-      const info = costs.schemes[store.history.peek().scheme[w]!]!;
+      const info = costs.schemes[store.edits.history.peek().scheme[w]!]!;
       return `${weights.name[w]} · ${info.label} · ${format.bytes(bytes)} · ${said}`;
     },
     [store, costs, errors, found, valuesOf, weights],
@@ -79,7 +79,7 @@ export function Scatter({ store, palette, note }: ScatterProps): VNode {
 
   const paint = useCallback(
     (ctx: CanvasRenderingContext2D, size: ChartSize, colours: Palette) => {
-      store.totals.value;
+      store.prices.calm.value;
       const area = areaOf(size);
       if (area.height < 20) return;
       const values = Array.from({ length: weights.count }, (_, w) => valuesOf(w));
@@ -123,7 +123,7 @@ export function Scatter({ store, palette, note }: ScatterProps): VNode {
       for (let w = 0; w < weights.count; w++) {
         if (Number.isNaN(x[w]!)) continue;
         const selected = readers[w]!.some((op) => has.has(op));
-        const changed = store.history.peek().scheme[w] !== costs.start[w];
+        const changed = store.edits.history.peek().scheme[w] !== costs.start[w];
         ctx.beginPath();
         ctx.arc(x[w]!, y[w]!, selected ? 4.5 : 3, 0, 2 * Math.PI);
         ctx.globalAlpha = selected ? 1 : changed ? 0.75 : 0.35;

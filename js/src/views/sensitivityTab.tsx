@@ -35,7 +35,10 @@ function Ranking({ store, palette, note }: SensitivityProps): VNode {
   const errors = store.errors.value;
   const readers = useMemo(() => readersOf(costs), [costs]);
   const found = useMemo(() => weightErrors(costs, errors), [costs, errors]);
-  const steps = useComputed(() => nextSteps(costs, found, store.history.value.scheme));
+  const steps = useComputed(() => {
+    store.prices.calm.value;
+    return nextSteps(costs, found, store.edits.history.peek().scheme);
+  });
   const focus = useSignal(0);
   const hovered = useSignal(-1);
   const bar = useRef(1);

@@ -63,11 +63,11 @@ export function Several({ store }: { store: Store }): VNode {
 }
 
 function sums(store: Store) {
-  store.totals.value;
+  store.prices.calm.value;
+  store.prices.baseline.value;
+  const { base, live } = store.prices;
   const { ops } = store.program.value;
   const costs = store.costs.value;
-  const { scheme } = store.history.value;
-  const { baseScheme } = store;
   const selected = store.selection.value.ops;
   const totals = {
     bytesBefore: 0,
@@ -79,8 +79,8 @@ function sums(store: Store) {
     elements: 0,
   };
   for (const op of selected) {
-    totals.msBefore += store.base.opMs[op]!;
-    totals.msAfter += store.live.opMs[op]!;
+    totals.msBefore += base.opMs[op]!;
+    totals.msAfter += live.opMs[op]!;
     totals.flops += ops.flops[op]!;
     totals.activations += ops.activationBytes[op]!;
   }
@@ -88,11 +88,10 @@ function sums(store: Store) {
   const weights = selected.length > 0 ? store.weightsOf(selected) : [];
   for (let i = 0; i < weights.length; i++) {
     const w = weights[i]!;
-    const row = w * costs.schemes.length;
-    totals.bytesBefore += costs.payloadBytes[row + baseScheme[w]!]!;
-    totals.bytesAfter += costs.payloadBytes[row + scheme[w]!]!;
+    totals.bytesBefore += base.weightBytes[w]!;
+    totals.bytesAfter += live.weightBytes[w]!;
     totals.elements += costs.elements[w]!;
-    error += costs.squaredError[row + scheme[w]!]!;
+    error += live.weightSquares[w]!;
     signal += costs.signal[w]!;
   }
   return { totals, noise: ratioOf(error, signal) };
@@ -119,13 +118,14 @@ function kindsOf(store: Store): { types: string; units: string } {
 }
 
 function boundsOf(store: Store): string {
-  store.totals.value;
-  return counted(store.selection.value.ops.map((op) => BOUNDS[store.live.bound[op]!]!));
+  store.prices.calm.value;
+  return counted(store.selection.value.ops.map((op) => BOUNDS[store.prices.live.bound[op]!]!));
 }
 
 function schemesOf(store: Store): string {
+  store.prices.calm.value;
   const { schemes } = store.costs.value;
-  const { scheme } = store.history.value;
+  const { scheme } = store.edits.history.peek();
   const weights = store.weightsOf(store.selection.value.ops);
   return counted(Array.from(weights, (w) => schemes[scheme[w]!]!.label));
 }

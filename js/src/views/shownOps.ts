@@ -15,14 +15,14 @@ export function useBins(store: Store, columns: readonly TableColumn[]): Readonly
   const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
   const first = useRef(true);
   useSignalEffect(() => {
-    store.totals.value;
+    store.prices.totals.value;
     store.measured.value;
     if (first.current) {
       first.current = false;
       return;
     }
     const settle = (): void => {
-      if (store.isGesturing) timer.current = setTimeout(settle, SETTLE_MS);
+      if (store.edits.isGesturing) timer.current = setTimeout(settle, SETTLE_MS);
       else setEdit((n) => n + 1);
     };
     clearTimeout(timer.current);
@@ -46,8 +46,8 @@ export function useBins(store: Store, columns: readonly TableColumn[]): Readonly
 /** Values that a column may come to have, so that its histogram keeps its place under edits. */
 function elsewhere(store: Store, key: ColumnKey): Float64Array | undefined {
   if (key === "bits") return Float64Array.from(store.costs.peek().schemes, (s) => s.nbits);
-  if (key === "size") return store.loaded.opBytes.filter((bytes) => bytes > 0);
-  if (key === "latency") return store.loaded.opMs;
+  if (key === "size") return store.prices.loaded.opBytes.filter((bytes) => bytes > 0);
+  if (key === "latency") return store.prices.loaded.opMs;
   return undefined;
 }
 

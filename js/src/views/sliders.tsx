@@ -34,8 +34,8 @@ export function Sliders({ store }: { store: Store }): VNode {
       <KindSelect
         costs={costs}
         weights={weights}
-        held={store.startScheme()}
-        scheme={store.scheme}
+        held={store.edits.held.value}
+        scheme={store.edits.scheme}
         family={control.family}
         label={`Scheme of ${what}`}
         choose={choose}
@@ -47,9 +47,9 @@ export function Sliders({ store }: { store: Store }): VNode {
           mean={control.mean}
           label={`Bits of ${what}`}
           valueText={control.valueText}
-          begin={() => store.beginGesture()}
+          begin={() => store.edits.begin()}
           choose={(stop, gesture) => chooseStop(store, weights, what, stop, gesture)}
-          end={() => store.endGesture()}
+          end={() => store.edits.end()}
         />
         <span class="tlr-bits-value">{nothing ? "–" : control.short}</span>
         {!nothing && control.at >= 0 && (
@@ -59,8 +59,8 @@ export function Sliders({ store }: { store: Store }): VNode {
       <GrainSelect
         costs={costs}
         weights={weights}
-        held={store.startScheme()}
-        scheme={store.scheme}
+        held={store.edits.held.value}
+        scheme={store.edits.scheme}
         family={control.family}
         label={`Groups of ${what}`}
         choose={choose}
@@ -119,7 +119,7 @@ function ActivationsToggle({ store, what }: { store: Store; what: string }): VNo
       title={title}
       onClick={() => {
         if (ops.length === 0) return;
-        store.setActivations(ops, !all, `${what}: ${all ? "float16 activations" : "int8 activations"}`);
+        store.edits.setActivations(ops, !all, `${what}: ${all ? "float16 activations" : "int8 activations"}`);
       }}
     >
       A8
@@ -128,7 +128,7 @@ function ActivationsToggle({ store, what }: { store: Store; what: string }): VNo
 }
 
 function message(store: Store, nothing: boolean): string {
-  const skipped = store.skipped.value;
+  const skipped = store.edits.skipped.value;
   if (skipped > 0)
     return `${format.plural(skipped, "weight")} cannot take this and ${skipped === 1 ? "was" : "were"} skipped`;
   return nothing ? "no compressible weights here" : "";

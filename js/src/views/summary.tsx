@@ -8,8 +8,8 @@ import { Figure } from "./figure";
 
 /** Totals of the plan beside the baseline; exact and estimated figures are told apart in words and in form. */
 export function Summary({ store }: { store: Store }): VNode {
-  const now = store.totals.value;
-  const was = store.baseline.value;
+  const now = store.prices.totals.value;
+  const was = store.prices.baseline.value;
   const against = store.baselineName.value;
   const program = store.program.value;
   const priced = store.costs.value;

@@ -87,8 +87,8 @@ function Grid({ store, uid, order, columns, bins, setWidth }: GridProps): VNode 
   const anchor = useRef(0);
   const virtual = useVirtualRows(scroller, order.length, Math.min(active, order.length - 1));
   const most = useComputed(() => {
-    store.baseline.value;
-    return { bytes: largest(store.loaded.opBytes), ms: largest(store.loaded.opMs) };
+    store.prices.baseline.value;
+    return { bytes: largest(store.prices.loaded.opBytes), ms: largest(store.prices.loaded.opMs) };
   }).value;
 
   useLayoutEffect(() => {

@@ -49,8 +49,13 @@ export function Timeline({ store, palette, colour }: TimelineProps): VNode {
   const drag = useRef<{ from: number; at: number; moved: boolean } | null>(null);
 
   const kept = useRef<{ key: string; levels: Run[][]; strips: Run[][] }>({ key: "", levels, strips: [] });
+  const costs = store.costs.value;
+  const loaded = useMemo(
+    () => ({ ms: sum(store.prices.loaded.opMs), largest: largest(store.prices.loaded.opBytes) }),
+    [store, costs],
+  );
   // As loaded or as it is now, whichever takes longer: what a plan saves is the room that is left.
-  const whole = (): number => Math.max(starts[starts.length - 1]!, sum(store.loaded.opMs));
+  const whole = (): number => Math.max(starts[starts.length - 1]!, loaded.ms);
   const shown = (): Span => zoom.peek() ?? { from: 0, to: whole() };
   const timeAt = (x: number): number => {
     const { from, to } = shown();
@@ -59,9 +64,9 @@ export function Timeline({ store, palette, colour }: TimelineProps): VNode {
 
   const paint = useCallback(
     (ctx: CanvasRenderingContext2D, size: ChartSize, colours: Palette) => {
-      store.totals.value;
+      store.prices.calm.value;
       store.measured.value;
-      const { live } = store;
+      const { live } = store.prices;
       startTimes(timesOf(store), starts);
       width.current = size.width;
       const span = zoom.value ?? { from: 0, to: whole() };
@@ -87,11 +92,10 @@ export function Timeline({ store, palette, colour }: TimelineProps): VNode {
       });
       const top = 5 + rows.length * (STRIP + 2) + 1;
       const bottom = size.height - AXIS;
-      const largestOp = largest(store.loaded.opBytes);
       const fill = (op: number): string =>
         colour === "bound"
           ? boundColor(colours.dark, live.bound[op]!)
-          : rampColor(colours.dark, Math.sqrt(largestOp > 0 ? live.opBytes[op]! / largestOp : 0));
+          : rampColor(colours.dark, Math.sqrt(loaded.largest > 0 ? live.opBytes[op]! / loaded.largest : 0));
       // Ops narrower than a pixel share one, in the colour of the largest.
       for (let op = first; op < end; ) {
         const left = x(op);
@@ -132,7 +136,7 @@ export function Timeline({ store, palette, colour }: TimelineProps): VNode {
       ctx.restore();
       drawAxis(ctx, colours, span, size, scale);
     },
-    [store, program, levels, starts, colour, zoom, band],
+    [store, program, levels, starts, loaded, colour, zoom, band],
   );
 
   const reveal = (op: number): void => {
@@ -251,13 +255,14 @@ function largest(values: Float64Array): number {
 
 /** Measured where it is, estimated elsewhere. */
 function timesOf(store: Store): ArrayLike<number> {
-  const { opMs } = store.live;
+  const { opMs } = store.prices.live;
   return store.measured.value ? opMs.map((ms, op) => measuredOp(store, op)?.ms ?? ms) : opMs;
 }
 
 /** Name, time, share and bound of an op, in words. */
 export function describeOp(store: Store, op: number): string {
-  const { program, live, totals } = store;
+  const { program } = store;
+  const { live, totals } = store.prices;
   const measured = measuredOp(store, op);
   const ms = measured?.ms ?? live.opMs[op]!;
   const sign = measured ? format.MEASURED : format.ABOUT;
@@ -274,7 +279,7 @@ export function describeOp(store: Store, op: number): string {
 function Longest({ store }: { store: Store }): VNode {
   const text = useSignal("");
   useSignalEffect(() => {
-    store.totals.value;
+    store.prices.calm.value;
     const timer = setTimeout(() => {
       text.value = longest(store);
     }, REST_MS);
@@ -284,11 +289,15 @@ function Longest({ store }: { store: Store }): VNode {
 }
 
 function longest(store: Store): string {
-  const { opMs } = store.live;
-  const first = Array.from(opMs, (_, op) => op)
-    .sort((a, b) => opMs[b]! - opMs[a]!)
-    .slice(0, LONGEST);
-  const total = format.milliseconds(store.totals.peek().latencyMs);
+  const { opMs } = store.prices.live;
+  const first: number[] = [];
+  for (let op = 0; op < opMs.length; op++) {
+    if (first.length === LONGEST && opMs[op]! <= opMs[first[LONGEST - 1]!]!) continue;
+    const at = first.findIndex((other) => opMs[other]! < opMs[op]!);
+    first.splice(at < 0 ? first.length : at, 0, op);
+    first.length = Math.min(first.length, LONGEST);
+  }
+  const total = format.milliseconds(store.prices.calm.peek().latencyMs);
   return `All ops take about ${total} ms. Longest: ${first.map((op) => describeOp(store, op)).join("; ")}.`;
 }
 

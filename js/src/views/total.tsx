@@ -3,6 +3,7 @@ import { useMemo, useState } from "preact/hooks";
 import type { TableColumn } from "../columns";
 import type { Priced } from "../estimate";
 import * as format from "../format";
+import type { Costs } from "../protocol";
 import { ratioOf } from "../sqnr";
 import type { Store } from "../store";
 
@@ -79,11 +80,11 @@ function Figures({
   const weights = useMemo(() => store.weightsOf(ops ?? []), [store, costs, ops]);
   const none = ops !== null && ops.length === 0;
   const was = useMemo(
-    () => (none ? NOTHING : sum(store, weights, ops, store.baseScheme, store.base)),
-    [store, costs, weights, ops, none, store.baseline.value],
+    () => (none ? NOTHING : sum(costs, weights, ops, store.prices.base)),
+    [store, costs, weights, ops, none, store.prices.baseline.value],
   );
-  store.totals.value;
-  const now = none ? NOTHING : sum(store, weights, ops, store.scheme, store.live);
+  store.prices.totals.value;
+  const now = none ? NOTHING : sum(costs, weights, ops, store.prices.live);
   const [a, b] = [format.milliseconds(was.ms), format.milliseconds(now.ms)];
   const text: Record<string, string> = {
     bits: now.bits > 0 ? `${format.bits(now.bits)} bits` : "",
@@ -109,21 +110,13 @@ function Figures({
   );
 }
 
-function sum(
-  store: Store,
-  weights: ArrayLike<number>,
-  ops: ArrayLike<number> | null,
-  scheme: Uint16Array,
-  priced: Priced,
-): Sums {
-  const costs = store.costs.peek();
+function sum(costs: Costs, weights: ArrayLike<number>, ops: ArrayLike<number> | null, priced: Priced): Sums {
   let [bytes, elements, ms, error, squares] = [0, 0, 0, 0, 0];
   for (let i = 0; i < weights.length; i++) {
     const w = weights[i]!;
-    const at = w * costs.schemes.length + scheme[w]!;
-    bytes += costs.payloadBytes[at]!;
+    bytes += priced.weightBytes[w]!;
     elements += costs.elements[w]!;
-    error += costs.squaredError[at]!;
+    error += priced.weightSquares[w]!;
     squares += costs.signal[w]!;
   }
   if (ops) for (let i = 0; i < ops.length; i++) ms += priced.opMs[ops[i]!]!;

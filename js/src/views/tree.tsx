@@ -32,7 +32,7 @@ export function GraphTree({ graph, uid }: { graph: GraphController; uid: string 
   });
   useEffect(() => {
     let timer: ReturnType<typeof setTimeout> | undefined;
-    const stop = graph.store.totals.subscribe(() => {
+    const stop = graph.store.prices.calm.subscribe(() => {
       clearTimeout(timer);
       timer = setTimeout(() => {
         spoken.value++;
