@@ -1,19 +1,17 @@
-"""What is read from packages: weights that are compressed already, functions, flexible shapes, states."""
+"""What is read from packages: weights that are compressed already, and kinds of model that are refused."""
 
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import coremltools.optimize.coreml as cto
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 import models
 import talaria_nb as tnb
+from packages import saved
 from talaria_nb import storage
 from talaria_nb.costs import cost_table
 from talaria_nb.errors import LoadError
@@ -24,15 +22,13 @@ from talaria_nb.schemes import AsStored
 from talaria_nb.weight_bytes import weight_file_bytes
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import coremltools as ct
 
     from talaria_nb.schemes import Scheme
 
 PHONE = "iPhone 15 Pro"
-
-
-def actual_bytes(mlmodel: ct.models.MLModel) -> int:
-    return (Path(mlmodel.weights_dir) / "weight.bin").stat().st_size
 
 
 def everywhere(config: Any) -> cto.OptimizationConfig:
@@ -68,12 +64,6 @@ def compressed(how: str, target: str) -> ct.models.MLModel:
             else:
                 mlmodel = cto.prune_weights(mlmodel, HALF)
     return mlmodel
-
-
-def saved(mlmodel: ct.models.MLModel, folder: Path) -> Path:
-    path = folder / "compressed.mlpackage"
-    mlmodel.save(str(path))
-    return path
 
 
 BEFORE_IOS18 = (
@@ -250,270 +240,6 @@ def test_compiled_and_torn_off_programs_are_answered_with_what_to_do(tmp_path: P
         tnb.load(lone)
 
 
-class Adapted(nn.Module):
-    """A head of its own behind a base that others share."""
-
-    def __init__(self, base: nn.Module, width: int) -> None:
-        super().__init__()
-        self.base = base
-        self.own = nn.Linear(64, width)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.own(torch.relu(self.base(x)))
-
-
-@pytest.fixture(scope="module")
-def two_functions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import coremltools as ct
-
-    folder = tmp_path_factory.mktemp("functions")
-    torch.manual_seed(0)
-    base = nn.Linear(64, 64)
-    together = ct.utils.MultiFunctionDescriptor()
-    for name, width in (("narrow", 100), ("wide", 200)):
-        path = folder / f"{name}.mlpackage"
-        tnb.load(Adapted(base, width).eval(), torch.zeros(1, 64), progress=False).mlmodel.save(str(path))
-        together.add_function(str(path), "main", name)
-    together.default_function_name = "wide"
-    with quiet(progress=False):
-        ct.utils.save_multifunction(together, str(folder / "both.mlpackage"))
-    return folder
-
-
-def weight_file(path: Path) -> int:
-    return (path / "Data" / "com.apple.CoreML" / "weights" / "weight.bin").stat().st_size
-
-
-def test_functions_are_counted_alone_and_together(two_functions: Path) -> None:
-    model = tnb.load(two_functions / "both.mlpackage", progress=False)
-    sizes = model.functions["weight_file_bytes"]
-    assert sizes["narrow"] == weight_file(two_functions / "narrow.mlpackage")
-    assert sizes["wide"] == weight_file(two_functions / "wide.mlpackage")
-    assert sizes["all together"] == weight_file(two_functions / "both.mlpackage")
-    shared = model.functions["shared_bytes"]
-    assert shared.nunique() == 1
-    assert sizes["narrow"] + sizes["wide"] - sizes["all together"] == pytest.approx(shared["narrow"], abs=64 + 64)
-    assert shared["narrow"] == (64 + 2 * 64 * 64) + (64 + 2 * 64)  # the base's weight and bias
-
-
-@pytest.mark.parametrize(
-    "scheme",
-    [
-        tnb.Palettize(4),
-        tnb.LinearQuantize("uint8"),
-        tnb.LinearQuantize("int4", "per_block", 16, "linear"),
-        tnb.Prune(0.5) + tnb.Palettize(4, mode="uniform"),
-    ],
-    ids=lambda scheme: scheme.key,
-)
-def test_compressed_functions_are_counted_alone_and_together(
-    two_functions: Path, tmp_path: Path, scheme: tnb.Scheme
-) -> None:
-    """Zero points of 64 channels are equal, and stored once only where there are several functions."""
-    import coremltools as ct
-
-    together = ct.utils.MultiFunctionDescriptor()
-    alone = {}
-    for name, base in (("narrow", scheme), ("wide", scheme), ("other", tnb.Palettize(2))):
-        path = tmp_path / f"{name}.mlpackage"
-        model = tnb.load(two_functions / "both.mlpackage", function=name if base == scheme else "wide", progress=False)
-        plan = tnb.Plan(model).set("*own*", scheme).set("*base*", base)
-        plan.compress(path, progress=False)
-        together.add_function(str(path), "main", name)
-        alone[name] = plan.estimate(PHONE).weight_file_bytes
-        assert alone[name] == weight_file(path)
-    together.default_function_name = "wide"
-    both = tmp_path / "together.mlpackage"
-    with quiet(progress=False):
-        ct.utils.save_multifunction(together, str(both))
-    sizes = tnb.load(both, progress=False).functions["weight_file_bytes"]
-    assert {name: sizes[name] for name in alone} == alone
-    assert sizes["all together"] == weight_file(both)
-
-
-@pytest.mark.parametrize(("function", "width"), [("narrow", 100), ("wide", 200), (None, 200)])
-def test_a_function_is_loaded_as_a_package_of_its_own(two_functions: Path, function: str | None, width: int) -> None:
-    model = tnb.load(two_functions / "both.mlpackage", function=function, progress=False)
-    assert [*model.program.weights.shape] == [(64, 64), (width, 64)]
-    plan = tnb.Plan(model)
-    alone = two_functions / f"{function or 'wide'}.mlpackage"
-    assert plan.estimate(PHONE).weight_file_bytes == weight_file(alone)
-    table = plan.set("*", tnb.LinearQuantize("int8")).verify(progress=False)
-    assert table["match"].all()
-
-
-def test_an_unknown_function_is_answered_with_those_there_are(two_functions: Path) -> None:
-    with pytest.raises(LoadError, match=r"both has no function 'tall'; there is 'narrow', 'wide'\."):
-        tnb.load(two_functions / "both.mlpackage", function="tall", progress=False)
-    with pytest.raises(LoadError, match=r"narrow has no function 'tall'; there is 'main'\."):
-        tnb.load(two_functions / "narrow.mlpackage", function="tall", progress=False)
-
-
-def test_a_package_of_one_function_counts_it(two_functions: Path) -> None:
-    model = tnb.load(two_functions / "narrow.mlpackage", progress=False)
-    assert model.functions["weight_file_bytes"].tolist() == 2 * [weight_file(two_functions / "narrow.mlpackage")]
-    assert model.functions["shared_bytes"].tolist() == [0, 0]
-
-
-class AnySize(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(3, 16, 3, padding=1)
-        self.second = nn.Conv2d(16, 32, 3, stride=2)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.second(torch.relu(self.first(x))).flatten(2).mean(2)
-
-
-@cache
-def flexible(kind: str, *, float32: bool = False) -> ct.models.MLModel:
-    import coremltools as ct
-
-    torch.manual_seed(0)
-    shape: Any
-    if kind == "range":
-        shape = ct.Shape((1, 3, ct.RangeDim(32, 256, 64), ct.RangeDim(32, 256, 64)))
-    else:
-        shape = ct.EnumeratedShapes([(1, 3, 64, 64), (1, 3, 128, 128)], default=(1, 3, 128, 128))
-    with quiet(progress=False):
-        return ct.convert(
-            torch.jit.trace(AnySize().eval(), torch.zeros(1, 3, 64, 64)),
-            inputs=[ct.ImageType("x", shape=shape) if kind == "image" else ct.TensorType("x", shape=shape)],
-            minimum_deployment_target=ct.target.iOS18,
-            compute_precision=ct.precision.FLOAT32 if float32 else ct.precision.FLOAT16,
-            skip_model_load=True,
-        )
-
-
-@pytest.mark.parametrize(("kind", "wanted"), [("range", True), ("enumerated", False)])
-def test_a_range_of_sizes_is_a_finding_and_a_choice_of_sizes_is_none(kind: str, *, wanted: bool) -> None:
-    model = tnb.load(flexible(kind), progress=False)
-    found = model.findings[model.findings["kind"] == "range of shapes"]
-    assert len(found) == wanted
-    for ops in found["ops"]:
-        assert set(ops) == set(model.ops["name"])
-
-
-def input_shape(model: tnb.Model) -> tuple[int, ...]:
-    [row] = model.program.inputs
-    return model.program.values.shape[row]
-
-
-@pytest.mark.parametrize(
-    ("kind", "default"), [("range", (1, 3, 64, 64)), ("enumerated", (1, 3, 128, 128)), ("image", (1, 3, 128, 128))]
-)
-def test_flexible_shapes_are_priced_at_the_default_size_or_the_one_asked_for(
-    tmp_path: Path, kind: str, default: tuple[int, ...]
-) -> None:
-    path = saved(flexible(kind), tmp_path)
-    model = tnb.load(path, progress=False)
-    assert input_shape(model) == default
-    other = tnb.load(path, shapes={"x": (1, 3, 64, 64)}, progress=False)
-    conv = other.ops[other.ops["op_type"] == "conv"].iloc[0]
-    assert conv["output"] == "1×16×64×64"
-    assert conv["flops"] == pytest.approx(2 * 16 * 64 * 64 * 27, rel=0.05)
-    fixed = tnb.load(AnySize().eval(), torch.zeros(default), progress=False)
-    flops = [ops.loc[ops["op_type"] == "conv", "flops"].tolist() for ops in (model.ops, fixed.ops)]
-    assert flops[0] == flops[1]
-    assert tnb.Plan(model).set("*", tnb.LinearQuantize("int8")).verify(progress=False)["match"].all()
-
-
-def test_configs_of_a_fixed_size_fit_the_flexible_package(tmp_path: Path) -> None:
-    path = saved(flexible("range"), tmp_path)
-    plan = tnb.Plan(tnb.load(path, progress=False)).set("*", tnb.LinearQuantize("int8"))
-    [(_, config)] = plan.optimization_configs()
-    with quiet(progress=False):
-        small = cto.linear_quantize_weights(flexible("range"), config)
-    assert actual_bytes(small) == plan.estimate(PHONE).weight_file_bytes
-
-
-def test_a_flexible_model_is_left_as_it_was() -> None:
-    mlmodel = flexible("range")
-    before = str(mlmodel._mil_program)
-    assert input_shape(tnb.load(mlmodel, shapes={"x": (1, 3, 96, 96)}, progress=False)) == (1, 3, 96, 96)
-    assert str(mlmodel._mil_program) == before
-
-
-def test_sizes_of_a_torch_module_come_from_its_inputs() -> None:
-    with pytest.raises(LoadError, match="function= and shapes= are for packages"):
-        tnb.load(AnySize(), torch.zeros(1, 3, 64, 64), shapes={"x": (1, 3, 32, 32)})
-
-
-def test_a_float32_package_stays_one_at_a_fixed_size(tmp_path: Path) -> None:
-    model = tnb.load(saved(flexible("range", float32=True), tmp_path), progress=False)
-    assert set(model.weights["dtype"]) == {"fp32"}
-
-
-@pytest.mark.parametrize(
-    ("kind", "shapes", "says"),
-    [
-        ("range", {"x": (1, 3, 512, 64)}, "512 is not within 32 to 256"),
-        ("range", {"x": (1, 4, 64, 64)}, r"its fixed dimensions are \(1, 3, 'any', 'any'\)"),
-        ("range", {"x": (3, 64, 64)}, "it has 4 dimensions"),
-        ("range", {"x": (1, 3, 64, -1)}, "must be positive whole numbers"),
-        ("range", {"y": (1, 3, 64, 64)}, "has no input 'y' of flexible shape; those with one: 'x'"),
-        ("enumerated", {"x": (1, 3, 96, 96)}, r"it takes \(1, 3, 128, 128\) or \(1, 3, 64, 64\)"),
-    ],
-)
-def test_a_size_that_the_package_does_not_take_is_refused(
-    tmp_path: Path, kind: str, shapes: dict[str, tuple[int, ...]], says: str
-) -> None:
-    path = saved(flexible(kind), tmp_path)
-    with pytest.raises(LoadError, match=says) as caught:
-        tnb.load(path, shapes=shapes, progress=False)
-    assert str(caught.value).isprintable()
-
-
-class Cached(nn.Module):
-    """One step of attention over a cache that stays in the model."""
-
-    cache: torch.Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.query = nn.Linear(64, 64)
-        self.key = nn.Linear(64, 64)
-        self.register_buffer("cache", torch.zeros(1, 16, 64))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.cache[:, 3:4] = self.key(x)
-        return torch.softmax(self.query(x) @ self.cache.transpose(1, 2), -1) @ self.cache
-
-
-@cache
-def stateful() -> tnb.Model:
-    return tnb.load(Cached().eval(), torch.zeros(1, 1, 64), progress=False)
-
-
-@pytest.mark.parametrize("saved_first", [False, True])
-def test_a_buffer_that_the_module_changes_becomes_a_state(tmp_path: Path, *, saved_first: bool) -> None:
-    model = stateful()
-    assert [state.name for state in model.mlmodel._spec.description.state] == ["cache"]
-    if saved_first:
-        model = tnb.load(saved(model.mlmodel, tmp_path), progress=False)
-    values = model.program.values
-    [row] = [row for row in model.program.inputs if values.name[row] == "cache"]
-    assert values.shape[row] == (1, 16, 64)
-    ops = model.ops.set_index("op_type")
-    cache_bytes = 2 * 16 * 64
-    assert ops.loc["read_state", "activation_bytes"] == 2 * cache_bytes  # the state, and what is read
-    assert ops.loc["coreml_update_state", "activation_bytes"] == 3 * cache_bytes  # the value, the state, what is read
-    assert "cache" not in {name.split("_")[0] for name in model.weights["name"]}
-    assert tnb.Plan(model).set("*", tnb.LinearQuantize("int8")).verify(progress=False)["match"].all()
-
-
-def test_the_users_cache_is_left_as_it_was() -> None:
-    module = Cached().eval()
-    tnb.load(module, torch.ones(1, 1, 64), progress=False)
-    assert not module.cache.any()
-
-
-def test_states_need_ios18() -> None:
-    """Without states the cache would be lost silently from one prediction to the next."""
-    with pytest.raises(LoadError, match=r"Cached changes its buffer 'cache' as it runs, .* iOS18"):
-        tnb.load(Cached().eval(), torch.zeros(1, 1, 64), deployment_target="iOS17", progress=False)
-
-
 def test_masks_that_contradict_their_data_are_refused(tmp_path: Path) -> None:
     """What only shows when a weight is decompressed is one sentence, too."""
     path = saved(compressed("prune", "iOS18"), tmp_path)
@@ -525,18 +251,3 @@ def test_masks_that_contradict_their_data_are_refused(tmp_path: Path) -> None:
         model.weight_value(name)
     with pytest.raises(LoadError, match="has no weight named 'nothing'"):
         model.weight_value("nothing")
-
-
-def test_an_exported_program_of_any_size_is_priced_at_the_one_asked_for() -> None:
-    sizes = {2: torch.export.Dim("height", min=32, max=256), 3: torch.export.Dim("width", min=32, max=256)}
-    with quiet(progress=False):
-        exported = torch.export.export(AnySize().eval(), (torch.zeros(1, 3, 64, 64),), dynamic_shapes={"x": sizes})
-    before = str(exported.graph)
-    model = tnb.load(exported, shapes={"x": (1, 3, 96, 96)}, progress=False)
-    assert input_shape(model) == (1, 3, 96, 96)
-    assert str(exported.graph) == before
-    convs = model.ops[model.ops["op_type"] == "conv"]
-    assert convs["module"].tolist() == ["first", "second"]
-    assert all(source.startswith("test_packages.py:") for source in convs["source"])
-    with pytest.raises(LoadError, match="512 is not within 32 to 256"):
-        tnb.load(exported, shapes={"x": (1, 3, 512, 96)}, progress=False)

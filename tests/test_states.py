@@ -14,6 +14,7 @@ from torch.nn import functional
 
 import talaria_nb as tnb
 import zoo
+from packages import saved
 from reference import Run
 from talaria_nb.calls import tensors_in
 from talaria_nb.convert import eval_twin
@@ -211,3 +212,53 @@ def test_buffers_that_plain_lists_hold_as_well() -> None:
     assert [*model.states["name"]] == ["slot_0", "slot_1"]
     with pytest.raises(tnb.TalariaError, match="register"):
         tnb.load(Ring(registered=False), torch.ones(1, 4), progress=False)
+
+
+class Cached(nn.Module):
+    """One step of attention over a cache that stays in the model."""
+
+    cache: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query = nn.Linear(64, 64)
+        self.key = nn.Linear(64, 64)
+        self.register_buffer("cache", torch.zeros(1, 16, 64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.cache[:, 3:4] = self.key(x)
+        return torch.softmax(self.query(x) @ self.cache.transpose(1, 2), -1) @ self.cache
+
+
+@cache
+def stateful() -> tnb.Model:
+    return tnb.load(Cached().eval(), torch.zeros(1, 1, 64), progress=False)
+
+
+@pytest.mark.parametrize("saved_first", [False, True])
+def test_a_buffer_that_the_module_changes_becomes_a_state(tmp_path: Path, *, saved_first: bool) -> None:
+    model = stateful()
+    assert [state.name for state in model.mlmodel._spec.description.state] == ["cache"]
+    if saved_first:
+        model = tnb.load(saved(model.mlmodel, tmp_path), progress=False)
+    values = model.program.values
+    [row] = [row for row in model.program.inputs if values.name[row] == "cache"]
+    assert values.shape[row] == (1, 16, 64)
+    ops = model.ops.set_index("op_type")
+    cache_bytes = 2 * 16 * 64
+    assert ops.loc["read_state", "activation_bytes"] == 2 * cache_bytes  # the state, and what is read
+    assert ops.loc["coreml_update_state", "activation_bytes"] == 3 * cache_bytes  # the value, the state, what is read
+    assert "cache" not in {name.split("_")[0] for name in model.weights["name"]}
+    assert tnb.Plan(model).set("*", tnb.LinearQuantize("int8")).verify(progress=False)["match"].all()
+
+
+def test_the_users_cache_is_left_as_it_was() -> None:
+    module = Cached().eval()
+    tnb.load(module, torch.ones(1, 1, 64), progress=False)
+    assert not module.cache.any()
+
+
+def test_a_buffer_that_changes_needs_ios18() -> None:
+    """Without states the cache would be lost silently from one prediction to the next."""
+    with pytest.raises(LoadError, match=r"Cached changes its buffer 'cache' as it runs, .* iOS18"):
+        tnb.load(Cached().eval(), torch.zeros(1, 1, 64), deployment_target="iOS17", progress=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 import models
 import talaria_nb as tnb
+from packages import actual_bytes
 from talaria_nb.legality import refused, subject
 from talaria_nb.menu import DEFAULT_MENU
 from talaria_nb.weight_bytes import weight_file_bytes
@@ -27,10 +27,6 @@ MENU: tuple[Scheme, ...] = (
     tnb.LinearQuantize("int8", "per_channel", mode="linear"),
     tnb.LinearQuantize("int4", "per_tensor", mode="linear"),
 )
-
-
-def actual_bytes(mlmodel: object) -> int:
-    return (Path(mlmodel.weights_dir) / "weight.bin").stat().st_size  # type: ignore[attr-defined]
 
 
 def legal_schemes(model: tnb.Model, row: int) -> list[Scheme]:
