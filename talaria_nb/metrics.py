@@ -94,7 +94,7 @@ METRICS: Mapping[str, Loss] = {
 """Name → loss. Several outputs count by their mean; integer outputs do not count."""
 
 
-def loss(metric: Metric, outputs: Any, reference: Any) -> float:
+def loss(metric: Metric, outputs: Any, reference: Any, inputs: Mapping[str, Any]) -> float:
     """Compute a metric of what a module returned.
 
     Parameters
@@ -102,7 +102,9 @@ def loss(metric: Metric, outputs: Any, reference: Any) -> float:
     metric
         See `Metric`.
     outputs, reference
-        What the module returned, as it returned it. The named metrics read every floating tensor in it.
+        What the module returned, as it returned it. The named metrics read what `counted` finds in it.
+    inputs
+        The keyword arguments that it was called with.
 
     Raises
     ------
@@ -111,7 +113,7 @@ def loss(metric: Metric, outputs: Any, reference: Any) -> float:
     """
     if isinstance(metric, str):
         between = named(metric).between
-        pairs = zip(floating(outputs), floating(reference), strict=True)
+        pairs = zip(counted(outputs, inputs), counted(reference, inputs), strict=True)
         return float(torch.stack([between(one.double(), other.double()) for one, other in pairs]).mean())
     value = metric(outputs, reference)
     try:
@@ -136,8 +138,16 @@ def name_of(metric: Metric) -> str:
     return metric if isinstance(metric, str) else getattr(metric, "__qualname__", type(metric).__name__)
 
 
-def floating(outputs: Any) -> list[torch.Tensor]:
-    """List the floating tensors in what a module returned, at least one-dimensional."""
-    return [
-        tensor if tensor.dim() else tensor.reshape(1) for tensor in tensors_in(outputs) if tensor.is_floating_point()
-    ]
+def counted(outputs: Any, inputs: Mapping[str, Any]) -> list[torch.Tensor]:
+    """List the floating tensors in what a module returned, at least one-dimensional, without what is padding.
+
+    With an input named attention_mask, as transformers name it, of shape (items, positions), vectors at the positions
+    that it masks are left out: what a model says of padding means nothing, and moves more than all else.
+    """
+    found = (tensor for tensor in tensors_in(outputs) if tensor.is_floating_point())
+    tensors = [tensor if tensor.dim() else tensor.reshape(1) for tensor in found]
+    mask = inputs.get("attention_mask")
+    if not isinstance(mask, torch.Tensor) or mask.dim() != len(("items", "positions")):
+        return tensors
+    of_positions = [tensor.dim() > mask.dim() and tensor.shape[: mask.dim()] == mask.shape for tensor in tensors]
+    return [tensor[mask != 0] if by else tensor for tensor, by in zip(tensors, of_positions, strict=True)]

@@ -24,7 +24,7 @@ from talaria_nb.error_table import ErrorTable, weight_errors
 from talaria_nb.errors import EvaluationError
 from talaria_nb.legality import refused, subject
 from talaria_nb.menu import Menu
-from talaria_nb.metrics import floating, name_of, named
+from talaria_nb.metrics import counted, name_of, named
 from talaria_nb.schemes import Float16, Palettize
 from talaria_nb.trials import bench, read_results, results_file, run, write_result
 
@@ -123,6 +123,7 @@ def sensitivity(
     metric
         "mse", "cosine", "kl" or "top1" of the outputs (`talaria_nb.metrics.METRICS`), or a function
         `metric(outputs, reference)` that returns a number, 0 for no change and lower for better. Items count alike.
+        Positions that an input named attention_mask masks do not count, but in your own function.
     method
         "widths": every weight is compressed by itself to palettes of 1, 2, 3, 4 and 6 bits, as far down as the schemes
         go, and pruned as they prune it; other schemes lie in between by their errors in the weight
@@ -318,7 +319,7 @@ def _curvature(prepared: Bench, *, progress: bool) -> dict[str, NDArray[np.float
     generator = torch.Generator().manual_seed(0)
     for args, kwargs in tqdm(prepared.items, desc="Backward passes", disable=not progress):
         twin = eval_twin(prepared.module, watched)
-        outputs = floating(twin(*to_float32(args), **to_float32(kwargs)))
+        outputs = counted(twin(*to_float32(args), **to_float32(kwargs)), kwargs)
         scalar = sum(direction(output, generator) for output in outputs) / len(outputs) ** 0.5
         gradients = torch.autograd.grad(scalar, list(watched.values()), allow_unused=True)
         for key, gradient in zip(squares, gradients, strict=True):

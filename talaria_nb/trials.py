@@ -25,7 +25,7 @@ from talaria_nb.calls import HALF, as_call, describe, to_float32
 from talaria_nb.convert import eval_twin
 from talaria_nb.distortion import dequantized
 from talaria_nb.errors import EvaluationError, LoadError
-from talaria_nb.metrics import Metric, floating, loss, name_of
+from talaria_nb.metrics import Metric, counted, loss, name_of
 from talaria_nb.package import first_line
 from talaria_nb.torch_weights import find_links, module_with
 from talaria_nb.trace import own_buffers
@@ -89,8 +89,8 @@ class Bench:
             If it cannot run on an item, or returns no finite floating numbers.
         """
         found = []
-        for number, output in enumerate(self._outputs(self.module)):
-            tensors = floating(output)
+        for number, (output, (_, inputs)) in enumerate(zip(self._outputs(self.module), self.items, strict=True)):
+            tensors = counted(output, inputs)
             if isinstance(self.metric, str) and not tensors:
                 raise EvaluationError(f"{self._name} returns no floating tensors: give a metric of your own.")
             if not all(bool(tensor.isfinite().all()) for tensor in tensors):
@@ -108,8 +108,8 @@ class Bench:
 
     def compared_with(self, planned: torch.nn.Module) -> NDArray[np.float64]:
         """Measure the metric of another module on each item. float64, shape (items,)."""
-        pairs = zip(self._outputs(planned), self.references, strict=True)
-        return np.array([loss(self.metric, outputs, reference) for outputs, reference in pairs])
+        calls = zip(self._outputs(planned), self.references, self.items, strict=True)
+        return np.array([loss(self.metric, outputs, reference, inputs) for outputs, reference, (_, inputs) in calls])
 
     def measure(self, trial: Trial) -> float:
         """Measure the mean of the metric with one weight compressed, or with its company and not itself."""

@@ -280,6 +280,38 @@ def test_buffers_start_anew_with_every_item_and_stay_as_they_were(tmp_path: Path
     assert not module.seen.any()
 
 
+class Tagger(nn.Module):
+    """Says something of every position, of padding too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 64)
+
+    def forward(self, x: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return self.layer(x) + attention_mask[..., None]
+
+
+@pytest.mark.parametrize("method", ["full", "fisher"])
+def test_what_is_said_of_padding_does_not_count(tmp_path: Path, method: str) -> None:
+    torch.manual_seed(0)
+    words = torch.randn(1, 3, 64)
+    alone = {"x": words, "attention_mask": torch.ones(1, 3)}
+    model = tnb.load(Tagger().eval(), alone, progress=False)
+    padded = {
+        "x": torch.cat([words, 1e3 * torch.randn(1, 2, 64)], 1),
+        "attention_mask": torch.tensor([[1, 1, 1, 0, 0.0]]),
+    }
+    plan = tnb.Plan(model).set("*", SCHEMES[0])
+    assert tnb.evaluate(plan, [padded]).value == pytest.approx(tnb.evaluate(plan, [alone]).value, rel=1e-6)
+    found = [
+        tnb.sensitivity(model, [item], method=method, schemes=SCHEMES, cache=tmp_path, progress=False).error
+        for item in (alone, padded)
+    ]
+    np.testing.assert_allclose(*found, rtol=1e-4 if method == "full" else 0.5)  # signs are drawn for other shapes
+    padded["x"][0, 4] = torch.inf
+    assert np.isfinite(tnb.evaluate(plan, [padded]).value), "nor what is infinite there"
+
+
 def test_evaluate_keeps_groups_apart_and_stays_with_the_plan() -> None:
     model = models.classifier()
     plan = tnb.Plan(model).set("*", tnb.Palettize(2))
