@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from talaria_nb.graded import GradedError
 
 _EVALUATIONS_SHOWN = 20
 """The newest cross to the browser: a person remembers no more of them."""
@@ -58,6 +59,11 @@ class Accuracy(Priced):
     @t.observe("costs")
     def _on_costs(self, _change: t.Bunch) -> None:
         self._publish_error()
+
+    @property
+    def loss(self) -> GradedError:
+        """What the current plan costs in accuracy by the best that is known, as views show it: `Plan.loss`."""
+        return self.plan.loss(self._error)
 
     def _publish_error(self) -> None:
         packed = {} if self._error is None else wire.pack_error(self._error, self.model, self.cost_table)

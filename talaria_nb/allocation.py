@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from talaria_nb.budgets import Budget, amount
+from talaria_nb.graded import GradedError
 from talaria_nb.plan import Plan
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from talaria_nb.error_table import Grade
+    from talaria_nb.error_table import ErrorTable, Grade
 
 
 class Allocation(Plan):
@@ -62,6 +63,11 @@ class Allocation(Plan):
     def gap(self) -> float:
         """How far at most the error is above that of the best plan, relatively."""
         return (self.error - self.bound) / self.bound if self.error > self.bound > 0 else 0.0
+
+    def loss(self, errors: ErrorTable | None = None) -> GradedError:
+        """Tell what the plan costs in accuracy: as `Plan.loss`, but where nothing better is given by its own error."""
+        known = errors is not None or self.evaluation is not None or self.grade == "weight"
+        return super().loss(errors) if known else GradedError(self.error, self.grade, self.what)
 
     def __repr__(self) -> str:
         kept = ", ".join(f"{amount(budget.metric, value)} of {budget.text}" for budget, value in self.spent.items())

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from talaria_nb.configs import ConfiguredPass, Pass
+    from talaria_nb.error_table import ErrorTable
     from talaria_nb.evaluation import Evaluation
+    from talaria_nb.graded import GradedError
     from talaria_nb.hardware import Measurement
     from talaria_nb.torch_configs import TorchConfigs
     from talaria_nb.training_source import Training
@@ -98,11 +100,18 @@ class Plan:
         """What `tnb.evaluate` measured of this plan last, or None."""
         return self._model.evaluations.get(self.key)
 
+    def loss(self, errors: ErrorTable | None = None) -> GradedError:
+        """Tell what the plan costs in accuracy, with the grade of that; see `talaria_nb.graded.graded_error`."""
+        from talaria_nb.graded import graded_error
+
+        return graded_error(self, errors)
+
     def __repr__(self) -> str:
         counts = Counter(scheme.label for scheme in self._schemes)
         parts = ", ".join(f"{count} × {label}" for label, count in counts.most_common())
         eight = f", int8 activations of {len(self._activations)} ops" if self._activations else ""
-        return f"<talaria_nb.Plan {self._model.program.name}: {parts or 'no weights'}{eight}>"
+        measured = "" if self.evaluation is None else f"; {self.loss()}"
+        return f"<talaria_nb.Plan {self._model.program.name}: {parts or 'no weights'}{eight}{measured}>"
 
     @property
     def _fingerprint(self) -> str:

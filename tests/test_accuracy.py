@@ -9,6 +9,7 @@ import torch
 import models
 import talaria_nb as tnb
 from talaria_nb.errors import PlanError
+from talaria_nb.graded import GradedError
 
 
 @pytest.fixture
@@ -77,3 +78,34 @@ def test_what_is_measured_of_a_plan_crosses_at_once(session: tnb.Session) -> Non
     assert np.frombuffer(older["scheme"], "<u2").tolist() == columns.tolist()
     later = tnb.Session(session.model, "A15")
     assert [each["value"] for each in later.evaluation_state] == [second.value, first.value]
+
+
+def test_every_plan_has_one_number_and_its_grade(session: tnb.Session) -> None:
+    model = models.classifier()
+    plan = tnb.Plan(model).set("*", tnb.Palettize(2)).set("head", tnb.Palettize(4))
+    assert tnb.Plan(model).loss().value == 0
+    by_weights = plan.loss()
+    assert by_weights.grade == "weight"
+    session.plan = plan
+    session.find_errors()
+    assert by_weights.value == pytest.approx(session.estimate.weight_error, rel=1e-3), "as the Explorer has it"
+
+    errors = table(session)
+    added = sum(errors.error[row, errors.schemes.index(scheme)] for row, scheme in enumerate(plan.scheme_of_weight))
+    assert plan.loss(errors) == GradedError(added, "estimated", "loss of the outputs")
+    assert session.loss.grade == "weight"
+    session.error = errors
+    assert session.loss == plan.loss(errors)
+    with pytest.raises(PlanError, match=r"know nothing of .* as 8-bit palettize"):
+        plan.set("head", tnb.Palettize(8)).loss(errors)
+
+    found = tnb.allocate(model, "8 bits", error=errors, schemes=errors.schemes, progress=False)
+    assert found.loss() == found.loss(errors) == GradedError(found.error, "estimated", "loss of the outputs")
+    data = [torch.randn(1, *model.program.values.shape[model.program.inputs[0]][1:])]
+    for measured in (plan, found):
+        value = tnb.evaluate(measured, data).value
+        assert measured.loss(errors) == measured.loss() == GradedError(value, "measured", "mse")
+        assert f"{value:.4g} (measured: mse)" in repr(measured)
+    assert session.loss.value == plan.loss().value
+    own = tnb.evaluate(plan, eval_fn=lambda module: {"day": float(module(data[0]).shape[1]), "night": 1})
+    assert (session.loss.value, session.loss.grade) == (own.values["day"], "measured")
