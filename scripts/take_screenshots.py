@@ -13,7 +13,7 @@ from pathlib import Path
 from playwright.sync_api import expect
 
 from lab.explorer import Explorer
-from lab.harness import DARK, LIGHT, Notebook, chromium, jupyter_lab
+from lab.harness import DARK, LIGHT, chromium, jupyter_lab
 
 QUICKSTART = Path(__file__).parents[1] / "notebooks" / "quickstart.ipynb"
 SHOWN_ROW = 1
@@ -30,7 +30,7 @@ def main(folder: Path) -> None:
         (server.notebooks / QUICKSTART.name).write_text(QUICKSTART.read_text())
         # Twice the pixels: the README shows them at half their size.
         context = browser.new_context(viewport={"width": 1760, "height": 1000}, device_scale_factor=2)
-        notebook = Notebook(server, context.new_page(), QUICKSTART.name)
+        notebook = server.open(context.new_page(), QUICKSTART.name)
         for index in range(ids.index(LAST) + 1):
             if cells[index]["cell_type"] == "code":
                 notebook.run(index)

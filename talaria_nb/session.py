@@ -56,19 +56,30 @@ class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
 
     Attributes
     ----------
-    plan
-        The current `Plan`; settable.
-    selection
-        Names of the selected ops, a tuple; settable with any iterable of op names.
-    device
-        Name of the device that latency is estimated for; settable.
-    compute_unit
+    plan : Plan
+        The current plan; settable. This and the next four are traits: `session.observe(hear, "plan")` calls `hear` with
+        every change, wherever it was made, and `traitlets.link` ties them to other widgets.
+    selection : tuple of str
+        Names of the selected ops; settable with an op's name or any iterable of them.
+    device : str
+        Name of the device that latency is estimated for; settable with any name of `tnb.devices()`.
+    compute_unit : str
         One of `talaria_nb.devices.COMPUTE_UNITS`: where the app lets Core ML run the model; settable.
+    budgets : tuple of Budget
+        The most that the plan should take; settable with "4 MB", ["4 MB", "5 ms"], {"size_bytes": 4e6} or None.
+    baseline : Plan or None
+        What every change on screen is measured against; settable, with the name of a snapshot, too.
+    menu : Menu
+        The schemes offered for every weight; settable.
+    error : ErrorTable or None
+        Errors of outputs that are shown and minimised; settable with what `tnb.sensitivity` returns.
+    measured : Measurement or None
+        What was measured of the plan; settable with what `tnb.measure` returns.
     """
 
     _esm = SESSION_BUNDLE
 
-    selection = t.Tuple()
+    selection: t.TraitType[Any, Any] = t.TraitType(())
 
     # What crosses to the browser; `js/src/protocol.ts` is the other side.
     name = t.Unicode(read_only=True).tag(sync=True)
@@ -306,7 +317,8 @@ class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
 
     @t.validate("selection")
     def _known_ops(self, proposal: t.Bunch) -> tuple[str, ...]:
-        names = tuple(proposal["value"])
+        given = proposal["value"]
+        names = (given,) if isinstance(given, str) else tuple(given)
         unknown = [name for name in names if name not in self._model.program.op_row]
         if unknown:
             message = f"{self._model.program.name} has no op named {unknown[0]!r}. model.ops lists them all."

@@ -20,11 +20,17 @@ WEIGHTS = 25
 NAME_LENGTH = 120
 """Characters of a name that are shown."""
 
+_NO_WIDGET = (
+    ".jp-OutputArea-child:has(+ .jp-OutputArea-child .{css_class}) "
+    ".jp-OutputArea-output.jupyter-widgets:not(:has(*)) {{ display: none; }}"
+)
+
 
 def still(session: Session, css_class: str) -> str:
     """Draw the totals of a session, and the schemes of its largest weights, as HTML without script.
 
-    The whole has a CSS class, by which the front end hides it while the session lives.
+    The whole has a CSS class, by which the front end hides it while the session lives. A style of its own hides what
+    JupyterLab writes above it, in the output before, where it finds no widget: an error.
     """
     now, table = session.estimate, session.cost_table
     loaded = price(table, table.start)
@@ -55,6 +61,7 @@ def still(session: Session, css_class: str) -> str:
         for row in largest
     ]
     return (
+        f"<style>{_NO_WIDGET.format(css_class=escape(css_class))}</style>"
         f'<div class="{escape(css_class)}">'
         f"<p><strong>{escape(_short(program.name))}</strong> on {escape(session.device)}: "
         f"the Explorer as it was at {datetime.now().astimezone():%Y-%m-%d %H:%M}. "

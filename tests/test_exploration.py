@@ -175,7 +175,7 @@ def test_the_still_picture_tells_the_state_as_text() -> None:
     session = edited()
     seen = Text()
     seen.feed(still(session, "tlr-still-x"))
-    assert seen.tags <= {"div", "p", "strong", "code", "table", "thead", "tbody", "tr", "th", "td"}
+    assert seen.tags <= {"style", "div", "p", "strong", "code", "table", "thead", "tbody", "tr", "th", "td"}
     assert "on iPhone 13" in seen.text
     assert f"{session.estimate.bits_per_weight:.2f}" in seen.text
     assert tnb.Palettize(4).label in seen.text

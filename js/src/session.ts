@@ -4,7 +4,7 @@ import type { AnyWidget } from "@anywidget/types";
 import { h, render } from "preact";
 import type { HostModel } from "./protocol";
 import { AGAIN, messageOf, say } from "./sentence";
-import { hideStill } from "./still";
+import { Still } from "./still";
 import { Store } from "./store";
 import { adoptStyles } from "./theme";
 import { Root, type ViewName } from "./views/root";
@@ -12,6 +12,8 @@ import { Root, type ViewName } from "./views/root";
 export interface MountOptions {
   /** pixels; 0 is the view's natural height */
   height?: number;
+  /** false where the notebook was saved with the session, and Python does not have it */
+  live?: boolean;
 }
 
 export interface SessionExports {
@@ -26,17 +28,22 @@ function initialize({ model, signal }: { model: HostModel; signal?: AbortSignal 
     console.error(error);
     return { mount: (_, el) => say(el, `This session could not be read: ${messageOf(error)}. ${AGAIN}`) };
   }
-  const showStill = hideStill(model);
+  const still = new Still(model);
   const end = (): void => {
     store.dispose();
-    showStill();
+    still.dispose();
   };
   signal?.addEventListener("abort", end, { once: true });
   return {
     mount(view, el, options = {}) {
       adoptStyles(el);
+      if (options.live === false) store.saved.value = true;
       render(h(Root, { store, view, height: options.height ?? 0 }), el);
-      return () => render(null, el);
+      const show = still.hide();
+      return () => {
+        render(null, el);
+        show();
+      };
     },
   };
 }

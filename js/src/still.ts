@@ -1,22 +1,36 @@
-/** The still picture of a session below its cell: for notebooks without a kernel, and hidden while the session lives. */
+/** The still picture of a session below its cell: for notebooks without a kernel, and hidden while a view is drawn. */
 
 import type { HostModel } from "./protocol";
 
-/** Hide the picture, and the output of the notebook that holds it; call what comes back to show it again. */
-export function hideStill(model: HostModel): () => void {
-  const sheet = new CSSStyleSheet();
-  const update = (): void => {
-    const name = String(model.get("still_class") ?? "");
-    const isName = /^[\w-]+$/.test(name);
-    sheet.replaceSync(
-      isName ? `.${name}, .jp-OutputArea-child:has(.${name}) { display: none !important; }` : "",
+export class Still {
+  private readonly sheet = new CSSStyleSheet();
+  private views = 0;
+
+  constructor(private readonly model: HostModel) {
+    model.on("change:still_class", this.update);
+    document.adoptedStyleSheets = [...document.adoptedStyleSheets, this.sheet];
+  }
+
+  /** Hide it, and the output of the notebook that holds it; call what comes back when the view is gone. */
+  hide(): () => void {
+    this.views++;
+    this.update();
+    return () => {
+      this.views--;
+      this.update();
+    };
+  }
+
+  dispose(): void {
+    this.model.off("change:still_class", this.update);
+    document.adoptedStyleSheets = document.adoptedStyleSheets.filter((other) => other !== this.sheet);
+  }
+
+  private readonly update = (): void => {
+    const name = String(this.model.get("still_class") ?? "");
+    const isHidden = this.views > 0 && /^[\w-]+$/.test(name);
+    this.sheet.replaceSync(
+      isHidden ? `.${name}, .jp-OutputArea-child:has(.${name}) { display: none !important; }` : "",
     );
-  };
-  model.on("change:still_class", update);
-  update();
-  document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
-  return () => {
-    model.off("change:still_class", update);
-    document.adoptedStyleSheets = document.adoptedStyleSheets.filter((other) => other !== sheet);
   };
 }

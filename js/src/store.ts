@@ -77,6 +77,8 @@ export class Store {
   readonly details = new Details(this.requests);
   /** whether the kernel is known to be away: edits stay here then */
   readonly kernelGone: Signal<boolean> = signal(false);
+  /** whether this came with a saved notebook: Python does not have it, and never hears of edits */
+  readonly saved: Signal<boolean> = signal(false);
   /** weights that the model-wide control edits: those of the selection, or all */
   readonly targets: ReadonlySignal<ArrayLike<number>>;
 

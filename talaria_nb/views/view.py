@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import anywidget
 import traitlets as t
+from ipywidgets import Layout
 
 from talaria_nb.bundles import VIEW_BUNDLE
 
@@ -36,4 +37,13 @@ class View(anywidget.AnyWidget):
     default_height: ClassVar[int] = 0
 
     def __init__(self, session: anywidget.AnyWidget, *, height: int | None = None) -> None:
-        super().__init__(session=session, view=self.component, height=self.default_height if height is None else height)
+        super().__init__(
+            session=session,
+            view=self.component,
+            height=self.default_height if height is None else height,
+            # Of a row of views, each takes its share: without these, one is as wide as its longest line.
+            layout=Layout(width="100%", min_width="0"),
+        )
+
+    def __repr__(self) -> str:
+        return f"<talaria_nb {type(self).__name__} of {self.session.name} on {self.session.device}>"

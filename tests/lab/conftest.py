@@ -49,7 +49,7 @@ def open_notebook(server: Server, browser: Browser, request: pytest.FixtureReque
             server.write(name, cells)
         page = browser.new_context(viewport=viewport).new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
-        opened.append(Notebook(server, page, name))
+        opened.append(server.open(page, name))
         return opened[-1]
 
     yield open_

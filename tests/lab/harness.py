@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -41,6 +42,18 @@ CELL_TIMEOUT_MS = 300_000
 @contextmanager
 def jupyter_lab(directory: Path) -> Iterator[Server]:
     """Run a JupyterLab server on a free port, with its own settings, workspaces and notebooks under `directory`."""
+    notebooks = directory / "notebooks"
+    notebooks.mkdir()
+    port = free_port()
+    server = Server(f"http://127.0.0.1:{port}", notebooks)
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--ServerApp.root_dir={notebooks}"]
+    environment = jupyter_environment(directory, port)
+    with serving(command, f"{server.url}/api/status", environment, directory / "jupyter.log"):
+        yield server
+
+
+def jupyter_environment(directory: Path, port: int) -> dict[str, str]:
+    """Return variables under which Jupyter serves at a port, without a token, and keeps what it has in `directory`."""
     homes = {
         name: directory / name for name in ("config", "data", "runtime", "settings", "workspaces", "ipython", "cache")
     }
@@ -48,10 +61,23 @@ def jupyter_lab(directory: Path) -> Iterator[Server]:
         path = homes["settings"] / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    notebooks = directory / "notebooks"
-    notebooks.mkdir()
-    port = free_port()
-    environment = {
+    homes["config"].mkdir()
+    configs = {
+        "server": {
+            "ServerApp": {
+                "allow_root": True,
+                "ip": "127.0.0.1",
+                "port": port,
+                "port_retries": 0,
+            },
+            "IdentityProvider": {"token": ""},
+        },
+        "lab": {"LabApp": {"expose_app_in_browser": True}},
+        "notebook": {"JupyterNotebookApp": {"expose_app_in_browser": True}},
+    }
+    for name, config in configs.items():
+        (homes["config"] / f"jupyter_{name}_config.json").write_text(json.dumps(config))
+    return {
         **os.environ,
         "JUPYTER_CONFIG_DIR": str(homes["config"]),
         "JUPYTER_DATA_DIR": str(homes["data"]),
@@ -61,21 +87,6 @@ def jupyter_lab(directory: Path) -> Iterator[Server]:
         "IPYTHONDIR": str(homes["ipython"]),
         "XDG_CACHE_HOME": str(homes["cache"]),
     }
-    options = [
-        "--allow-root",
-        "--no-browser",
-        "--expose-app-in-browser",
-        "--JupyterNotebookApp.expose_app_in_browser=True",
-        "--ip=127.0.0.1",
-        f"--port={port}",
-        "--ServerApp.port_retries=0",
-        "--IdentityProvider.token=",
-        f"--ServerApp.root_dir={notebooks}",
-    ]
-    server = Server(f"http://127.0.0.1:{port}", notebooks)
-    command = [sys.executable, "-m", "jupyterlab", *options]
-    with serving(command, f"{server.url}/api/status", environment, directory / "jupyter.log"):
-        yield server
 
 
 def free_port() -> int:
@@ -125,6 +136,12 @@ class Server:
     url: str
     notebooks: Path
 
+    def open(self, page: Page, name: str, *, app: Literal["lab", "notebook"] = "lab") -> Notebook:
+        """Open a notebook in JupyterLab, in a workspace of its own, or in Notebook 7."""
+        lab = f"lab/workspaces/auto-{name.partition('.')[0]}/tree/{name}?reset"
+        page.goto(f"{self.url}/{lab if app == 'lab' else f'notebooks/{name}'}")
+        return Notebook(self, page)
+
     def write(self, name: str, cells: Sequence[str]) -> str:
         """Write a notebook of code cells and return its name."""
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
@@ -146,12 +163,11 @@ def chromium() -> Iterator[Browser]:
 
 
 class Notebook:
-    """One notebook open in JupyterLab, or in Notebook 7. Cells are counted from 0, text cells included."""
+    """The notebook that a page shows in JupyterLab, or in Notebook 7. Cells are counted from 0, text cells included."""
 
-    def __init__(self, server: Server, page: Page, name: str, *, app: Literal["lab", "notebook"] = "lab") -> None:
+    def __init__(self, server: Server, page: Page) -> None:
         self.page = page
-        lab = f"lab/workspaces/auto-{name.partition('.')[0]}/tree/{name}?reset"
-        page.goto(f"{server.url}/{lab if app == 'lab' else f'notebooks/{name}'}")
+        self._server = server
         self._wait_open()
 
     def _wait_open(self) -> None:
@@ -163,9 +179,23 @@ class Notebook:
 
     def reload(self) -> None:
         """Save the notebook and load the page again; the kernel goes on."""
-        self._panel("await panel.context.save()")
+        self.save()
         self.page.reload()
         self._wait_open()
+
+    def replace(self, name: str) -> None:
+        """Shut the kernel down, and open another notebook in the place of this one."""
+        self._panel("await panel.sessionContext.shutdown(); await panel.context.save(); panel.dispose()")
+        self.page.evaluate("path => void window.jupyterapp.commands.execute('docmanager:open', { path })", name)
+        self._wait_open()
+
+    def save(self) -> Path:
+        """Save the notebook and return its file."""
+        return self._server.notebooks / self._panel("await panel.context.save(); return panel.context.path")
+
+    def switch_saving_of_widgets(self) -> None:
+        """Switch JupyterLab's setting Save Widget State Automatically, which is off at first."""
+        self._panel('await app.commands.execute("@jupyter-widgets/jupyterlab-manager:saveWidgetState")')
 
     def _panel(self, body: str, *arguments: Any) -> Any:
         """Run JavaScript with the lab's `app` and the notebook's `panel`, for a minute at most."""

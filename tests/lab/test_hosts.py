@@ -82,7 +82,7 @@ def hosts(server: Server, browser: Browser, tmp_path_factory: pytest.TempPathFac
         # Opened first, so that the two kernels start beside each other.
         other = MarimoNotebook(address, pages[0])
         server.write("hosts.ipynb", [*cells["notebook"], ""])
-        notebook = Notebook(server, pages[1], "hosts.ipynb", app="notebook")
+        notebook = server.open(pages[1], "hosts.ipynb", app="notebook")
         for index in range(len(cells["notebook"])):
             notebook.run(index)
         yield {"notebook": notebook_host(notebook), "marimo": marimo_host(other)}

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import expect
 
+from lab.conftest import VIEWPORT
 from lab.explorer import Explorer
 from lab.harness import DARK, LIGHT, Notebook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from playwright.sync_api import Browser
 
     from lab.conftest import OpenNotebook
     from lab.harness import Server
@@ -26,19 +29,21 @@ pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 LOAD = f"""
 import json, sys, time
+from pathlib import Path
+import ipywidgets
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 import models
 import talaria_nb as tnb
 model = models.minilm()
 """
 EXPLORE = 'session = tnb.explore(model, device="iPhone 15 Pro")'
-TABLE = "session.table"
-BLOCK = "time.sleep(6)"
+ROW = "ipywidgets.HBox([session.table, session.graph])"
+BLOCK = "while not Path('go-on').exists(): time.sleep(0.05)"
 START_OVER = """
 session.selection = ()
 session.plan = tnb.Plan(model)
 """
-LOAD_CELL, EXPLORE_CELL, TABLE_CELL, BLOCK_CELL = range(4)
+LOAD_CELL, EXPLORE_CELL, ROW_CELL, BLOCK_CELL = range(4)
 
 EMBEDDINGS = """[name for name, module in zip(model.ops["name"], model.program.blocks.tree.module)
 if model.program.modules.path[module].startswith("embed")]"""
@@ -47,7 +52,7 @@ EMBEDDING = "p_embeddings_word_embeddings_weight_to_fp16"
 
 @pytest.fixture(scope="module")
 def notebook(open_notebook: OpenNotebook) -> Notebook:
-    opened = open_notebook([LOAD, EXPLORE, TABLE, BLOCK, ""])
+    opened = open_notebook([LOAD, EXPLORE, ROW, BLOCK, ""])
     opened.run(LOAD_CELL)
     opened.run(EXPLORE_CELL)
     return opened
@@ -93,7 +98,7 @@ def test_a_dragged_slider_moves_the_totals_and_reaches_python(
 
 
 def test_with_the_kernel_blocked_a_drag_still_shows_in_the_same_frame(
-    notebook: Notebook, explorer: Explorer, ops: dict[str, str]
+    notebook: Notebook, explorer: Explorer, ops: dict[str, str], server: Server
 ) -> None:
     slider = explorer.slider(ops["embeddings.word_embeddings"])
     before = explorer.total("size")
@@ -102,6 +107,7 @@ def test_with_the_kernel_blocked_a_drag_still_shows_in_the_same_frame(
     assert notebook.is_busy()
     moves = explorer.drag(slider, 3, watch=True)
     assert notebook.is_busy(), "the kernel was free before the drag ended, which proves nothing"
+    (server.notebooks / "go-on").touch()
     changes = [move for move in moves if move["now"]["stop"] != move["before"]["stop"]]
     assert [change["now"]["stop"].split(",")[0] for change in changes] == ["8 bits", "6 bits", "4 bits"]
     print("ms from pointer to the end of its frame:", [round(change["ms"]) for change in changes])  # noqa: T201
@@ -191,17 +197,35 @@ def test_python_edits_and_selects_in_the_browser(notebook: Notebook, explorer: E
     expect(explorer.selected_rows()).to_be_in_viewport()
 
 
-def test_two_views_in_two_cells_stay_linked(notebook: Notebook, explorer: Explorer, ops: dict[str, str]) -> None:
+def test_views_in_a_row_share_its_width_and_stay_linked_with_those_of_other_cells(
+    notebook: Notebook, explorer: Explorer, ops: dict[str, str]
+) -> None:
     op = ops["embeddings.word_embeddings"]
-    notebook.run(TABLE_CELL)
-    table = Explorer(notebook.page, notebook.cell(TABLE_CELL), explorer.ops)
     float16 = explorer.total("size")
+    notebook.run(ROW_CELL)
+    cell = notebook.cell(ROW_CELL)
+    row = cell.locator(".widget-hbox")
+    table, graph = (Explorer(notebook.page, row.locator("> *").nth(place), explorer.ops) for place in (0, 1))
+    whole, *views = [each.bounding_box() for each in (row, table.root, graph.root)]
+    assert whole is not None
+    for view in views:
+        assert view is not None
+        assert view["width"] == pytest.approx(whole["width"] / 2, abs=8)
+        assert whole["x"] <= view["x"] <= view["x"] + view["width"] <= whole["x"] + whole["width"] + 1
+
     table.drag(table.slider(op), 3)
     table.click_row(op)
+    expect(graph.box("embeddings")).to_have_accessible_name(re.compile("partly selected$"))
+    graph.click_box("embeddings")
+    table.show_all()
+    expect(table.selected_rows().first).to_be_in_viewport()
+    assert set(table.names(table.selected_rows())) <= set(python(notebook, EMBEDDINGS))
+
     explorer = Explorer(notebook.page, notebook.cell(EXPLORE_CELL), explorer.ops)
     assert explorer.total("size") < float16
     expect(explorer.slider(op)).to_have_attribute("aria-valuetext", "4 bits, palettize")
     expect(explorer.selected_rows()).to_have_count(1)
+    assert sorted(python(notebook, "session.selection")) == sorted(python(notebook, EMBEDDINGS))
 
 
 def test_the_menu_exports_source_configs_and_a_verified_package(
@@ -274,6 +298,45 @@ def test_the_best_plan_for_a_budget_beside_a_snapshot_and_undone(notebook: Noteb
     undo.click()
     explorer.expect_total("size", float16)
     notebook.run_code("session.baseline = None")
+
+
+def test_a_saved_notebook_shows_its_last_state_without_its_kernel(
+    notebook: Notebook, explorer: Explorer, server: Server, browser: Browser, all_ops: list[str], screenshots: Path
+) -> None:
+    notebook.run_code("session.plan = session.plan.set('*', tnb.Palettize(6))")
+    small = python(notebook, "session.estimate.size_bytes")
+    explorer.expect_total("size", small)
+    # The picture is drawn once things have been quiet for a second.
+    notebook.page.wait_for_timeout(1500)
+    saved = {"picture": notebook.save().read_text()}
+    notebook.switch_saving_of_widgets()
+    notebook.run_code("session.plan")
+    saved["widgets"] = notebook.save().read_text()
+    notebook.switch_saving_of_widgets()
+    print({what: len(text) for what, text in saved.items()})  # noqa: T201
+
+    for what, text in saved.items():
+        (server.notebooks / f"saved-{what}.ipynb").write_text(text)
+
+    # Opened with a new kernel: a table, and no word of an error above it.
+    opened = server.open(browser.new_context(viewport=VIEWPORT).new_page(), "saved-picture.ipynb")
+    cell = opened.cell(EXPLORE_CELL)
+    expect(cell.get_by_text("the Explorer as it was at")).to_be_visible()
+    expect(cell.get_by_role("row", name="size of the package")).to_contain_text(f"{small / 1e6:.3g} MB")
+    expect(cell.get_by_text("Error displaying widget")).to_be_hidden()
+    opened.page.screenshot(path=screenshots / "saved-picture.png")
+
+    # With its widgets: everything, and what edits are worth.
+    opened.replace("saved-widgets.ipynb")
+    cell = opened.cell(EXPLORE_CELL)
+    shown = Explorer(opened.page, cell, all_ops)
+    assert shown.total("size") == small
+    expect(shown.root.get_by_role("status").first).to_contain_text("This is how the notebook was saved")
+    expect(cell.get_by_text("the Explorer as it was at")).to_be_hidden()
+    shown.click_row(all_ops[0])
+    expect(shown.selected_rows()).to_have_count(1)
+    opened.page.screenshot(path=screenshots / "saved-widgets.png")
+    opened.close()
 
 
 def test_a_page_that_is_loaded_again_has_the_plan_and_its_undo(

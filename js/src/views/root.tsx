@@ -96,9 +96,11 @@ export function Root({ store, view, height }: RootProps): VNode {
       style={tall === undefined ? {} : { height: `${tall}px` }}
       onKeyDown={key}
     >
-      {store.kernelGone.value && (
+      {(store.saved.value || store.kernelGone.value) && (
         <p class="tlr-offline" role="status">
-          The kernel is not there: edits stay here until it returns.
+          {store.saved.value
+            ? "This is how the notebook was saved. Edits made here are lost: run the cell to go on."
+            : "The kernel is not there: edits stay here until it returns."}
         </p>
       )}
       {store.program.value.ops.count === 0 ? (
