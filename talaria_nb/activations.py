@@ -1,9 +1,10 @@
 """int8 activations: coremltools finds their ranges by running the model on samples, which needs macOS.
 
 Written against `linear_quantize_activations` of coremltools 9 and tested on Linux with a stand-in of `MLModel.predict`,
-but never yet on a Mac: **untested on hardware**. What that function does is done in its own passes, with two
-differences: the ranges are those of all samples (9.0 keeps those of the last one, apple/coremltools issue 2704), and
-a tensor that was zero throughout gets the scale 1 on both sides of an op, where one would be 0.
+but never yet on a Mac: **untested on hardware**. What that function does is done in its own passes, with three
+differences: the ranges are those of all samples (9.0 keeps those of the last one, apple/coremltools issue 2704),
+a tensor that was zero throughout gets the scale 1 on both sides of an op, where one would be 0, and the ops that round
+are numbered in the order in which they run, in four digits each, so that their names can be counted beforehand.
 """
 
 from __future__ import annotations
@@ -15,22 +16,23 @@ import numpy as np
 from coremltools.converters.mil.mil.passes.defs.optimize_activation_quantization import (
     insert_suffix_quantize_dequantize_pair,
 )
-from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
+from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
+from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY, register_pass
 from coremltools.models import utils as coreml_utils
 from coremltools.optimize.coreml._quantization_passes import insert_prefix_quantize_dequantize_pair
 from coremltools.optimize.coreml.experimental._post_training_quantization import _get_activation_calibration_stats
 
+from talaria_nb.activation_legality import ACTIVATION_OPS, parameters_rounded
 from talaria_nb.coreml import is_mac
 from talaria_nb.errors import ExportError, did_you_mean
-from talaria_nb.legality import ACTIVATION_OPS
 from talaria_nb.read import mil_function
+from talaria_nb.roundings import DEQUANTIZE, DTYPE, QUANTIZE, SCALE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import coremltools as ct
-    from coremltools.converters.mil.mil import Operation
-    from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
+    from coremltools.converters.mil.mil import Operation, Program, Var
     from coremltools.optimize.coreml import OptimizationConfig
     from coremltools.proto import FeatureTypes_pb2
 
@@ -39,6 +41,9 @@ Ranges = dict[str, dict[str, float]]
 
 _LEVELS = 254
 """Steps from -127 to 127."""
+
+NUMBERING = "talaria::number_roundings"
+"""The pass that names the ops that round."""
 
 _FLOAT = "plan.set_activations('*', None) leaves them in float."
 
@@ -115,9 +120,31 @@ def passes(config: OptimizationConfig, ranges: Ranges) -> list[AbstractGraphPass
     return [before, after, PASS_REGISTRY["common::dequantize_quantize_pair_elimination"]]
 
 
+@register_pass(namespace="talaria")
+class number_roundings(AbstractGraphPass):  # type: ignore[misc] # noqa: N801 - coremltools registers it by the name of the class
+    """Name `quantize` and `dequantize` ops and their constants by the order in which they run."""
+
+    def apply(self, prog: Program) -> None:
+        """Rename the ops of the main function."""
+        counts = {"quantize": 0, "dequantize": 0}
+        for op in prog.functions["main"].operations:
+            if op.op_type in counts:
+                name = (QUANTIZE if op.op_type == "quantize" else DEQUANTIZE).format(counts[op.op_type])
+                counts[op.op_type] += 1
+                _rename(op.outputs[0], name)
+                _rename(op.scale, name + SCALE)
+                if op.op_type == "quantize":
+                    _rename(op.output_dtype, name + DTYPE)
+
+
+def _rename(var: Var, name: str) -> None:
+    var.name = name
+    var.op.name = name
+
+
 def reads_int8(op: Operation) -> bool:
     """Whether an op reads what was rounded to 8 bits."""
-    made_by = [op.inputs[name].op for name in _parameters(op)]
+    made_by = [op.inputs[name].op for name in parameters_rounded(op.op_type)]
     return all(op is not None and op.op_type == "dequantize" for op in made_by)
 
 
@@ -164,13 +191,9 @@ def _quantized_ops(mlmodel: ct.models.MLModel, config: OptimizationConfig) -> li
     ]
 
 
-def _parameters(op: Operation) -> tuple[str, ...]:
-    return ("x", "y") if op.op_type == "add" else ("x",)
-
-
 def _read(op: Operation) -> list[str]:
     """Name the tensors that an op would read in int8; none where coremltools passes it over."""
-    read = [op.inputs[name] for name in _parameters(op)]
+    read = [op.inputs[name] for name in parameters_rounded(op.op_type)]
     return [] if any(var.op is not None and var.op.op_type == "const" for var in read) else [var.name for var in read]
 
 

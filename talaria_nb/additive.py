@@ -86,11 +86,11 @@ def additive(
         bits = 8 * table.payload_bytes * (allowed & counted[:, None])
         return Additive(0.0, bits / max(float(table.elements[counted].sum()), 1.0))
     if metric == "size":
-        return _size(table, allowed)
+        return _size(table, allowed, int8)
     return _by_ops(table, metric, allowed, at, int8)
 
 
-def _size(table: CostTable, allowed: NDArray[np.bool_]) -> Additive:
+def _size(table: CostTable, allowed: NDArray[np.bool_], int8: NDArray[np.bool_] | None) -> Additive:
     by_weight = table.file_bytes + table.proto_bytes + _shares(table, allowed)
     smallest = np.where(allowed, table.file_bytes, np.inf).min(axis=1, initial=np.inf)
     ends = FILE_HEADER_BYTES + np.concatenate([[0], np.cumsum(smallest)])
@@ -103,6 +103,7 @@ def _size(table: CostTable, allowed: NDArray[np.bool_]) -> Additive:
     if table.last_weight >= 0:
         by_weight[table.last_weight] -= table.tail_bytes.max(axis=1)
     fixed = table.fixed_file_bytes + table.fixed_proto_bytes + int(extra_bytes(ends[before] + records[:-1]).sum())
+    fixed += 0 if int8 is None else table.roundings.growth(int8)
     # The lengths of the messages around the ops may take one byte less each.
     fixed -= offset_bytes(table, table.start) + table.build_info_bytes + len(table.enclosing_bytes)
     return Additive(fixed, np.where(allowed, by_weight, 0.0))

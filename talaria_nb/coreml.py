@@ -81,7 +81,9 @@ def rewriting() -> ct.PassPipeline:
     return pipeline
 
 
-def rewritten(mlmodel: ct.models.MLModel, passes: list[AbstractGraphPass], package_dir: str) -> ct.models.MLModel:
+def rewritten(
+    mlmodel: ct.models.MLModel, passes: list[AbstractGraphPass], package_dir: str, last: str | None = None
+) -> ct.models.MLModel:
     """Parse a model's program, run passes over it and write it again.
 
     Parameters
@@ -92,7 +94,12 @@ def rewritten(mlmodel: ct.models.MLModel, passes: list[AbstractGraphPass], packa
         What to do to the program.
     package_dir
         Where the new package lies; see `make`.
+    last
+        A registered pass to run after coremltools' own.
     """
+    pipeline = rewriting()
+    if last is not None:
+        pipeline.append_pass(last)
     program = coreml_utils._apply_graph_pass(mlmodel, passes, return_pymil_prog=True)  # noqa: SLF001
     spec = mlmodel._spec  # noqa: SLF001 - get_spec() copies it
     return mil_convert(
@@ -104,7 +111,7 @@ def rewritten(mlmodel: ct.models.MLModel, passes: list[AbstractGraphPass], packa
         model_description=spec.description,
         skip_model_load=mlmodel.__proxy__ is None,
         package_dir=package_dir,
-        main_pipeline=rewriting(),
+        main_pipeline=pipeline,
     )
 
 

@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from talaria_nb import latency
+from talaria_nb.activation_legality import activation_ops
 from talaria_nb.devices import UNITS
 from talaria_nb.energy import op_energy
 from talaria_nb.errors import SchemeError
-from talaria_nb.legality import activation_ops, starting_schemes
+from talaria_nb.legality import starting_schemes
 from talaria_nb.memory import liveness
 from talaria_nb.menu import DEFAULT_MENU
 from talaria_nb.placement import placement
 from talaria_nb.program import DTYPE_BYTES, NO_OP
 from talaria_nb.resize import at_batch, at_context, batch_of
+from talaria_nb.roundings import roundings
 from talaria_nb.schemes import Float16, LinearQuantize, Scheme
 from talaria_nb.weight_bytes import weight_bytes
 from talaria_nb.work import count_work
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from talaria_nb.devices import Device, Unit
     from talaria_nb.placement import Placement
     from talaria_nb.program import Program
+    from talaria_nb.roundings import Roundings
     from talaria_nb.weight_bytes import WeightBytes
     from talaria_nb.work import Work
 
@@ -85,6 +88,8 @@ class CostTable:
         What any compression makes the proto lose.
     enclosing_bytes
         As in `Program`. int32.
+    roundings
+        What int8 activations add to the program proto.
     stream_ms
         Time to bring the stored weight to the compute unit, once for every op that reads it. Of a weight that ops on
         several units read, to the unit of the op that brings in most of it.
@@ -152,6 +157,7 @@ class CostTable:
     fixed_records: NDArray[np.int32]
     build_info_bytes: int
     enclosing_bytes: NDArray[np.int32]
+    roundings: Roundings
     stream_ms: NDArray[np.float64]
     resident_bytes: NDArray[np.float64]
     fixed_memory_bytes: int
@@ -289,6 +295,7 @@ def cost_table(
         fixed_records=program.fixed_records.astype(np.int32),
         build_info_bytes=program.build_info_bytes,
         enclosing_bytes=np.array(program.enclosing_bytes, dtype=np.int32),
+        roundings=roundings(program),
         stream_ms=stream,
         resident_bytes=resident,
         fixed_memory_bytes=_fixed_memory_bytes(timed),

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import platformdirs
 
+from talaria_nb.activation_legality import activation_ops
 from talaria_nb.errors import PlanError, TalariaError
 from talaria_nb.history import MAX_ENTRIES, Entry, History
-from talaria_nb.legality import activation_ops, refused, subject
+from talaria_nb.legality import refused, subject
 from talaria_nb.plan import Plan
 from talaria_nb.plan_files import plain_scheme, scheme_of
 

@@ -190,16 +190,17 @@ def _apply(
     mlmodel: ct.models.MLModel, steps: list[ConfiguredPass], sample_data: object, package_dir: str
 ) -> ct.models.MLModel:
     """Run all passes over one copy of the program, which coremltools' own functions parse and write once for each."""
-    made = []
+    made, last = [], None
     for step in steps:
         name, config = step
         if name == ACTIVATIONS:
+            last = activations.NUMBERING
             made += activations.passes(config, activations.calibrate(mlmodel, config, sample_data))
             continue
         graph_pass = getattr(graph_passes, f"{name}_weights")(config)
         graph_pass.joint_compression = step.joint_compression
         made.append(graph_pass)
-    return coreml.rewritten(mlmodel, made, package_dir)
+    return coreml.rewritten(mlmodel, made, package_dir, last)
 
 
 def _replace(written: Path, target: Path, before: Path) -> None:

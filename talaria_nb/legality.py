@@ -27,13 +27,10 @@ MIN_FILE_ELEMENTS = 10
 """Tensors with fewer elements are stored in the proto, and coremltools compresses none of those further
 (`should_use_weight_file`)."""
 
-ACTIVATION_OPS = ("conv", "avg_pool", "max_pool", "linear", "add")
-"""Ops whose input activations coremltools quantizes (`insert_prefix_quantize_dequantize_pair`)."""
-
 CAN_BE_COMPRESSED = LinearQuantize("int8", "per_tensor")
 """Legal for every weight that coremltools can compress at all, on every deployment target."""
 
-_IOS17, _IOS18, _IOS26 = 17, 18, 26
+_IOS18, _IOS26 = 18, 26
 _DENSE = Float16()
 _STRUCTURED_READERS = (("conv", "weight"), ("linear", "weight"))
 _STRUCTURED_RANKS = range(2, 6)
@@ -523,44 +520,3 @@ def _uses(program: Program) -> tuple[tuple[Use, ...], ...]:
                 use = Use(ops.op_type[op], parameter, groups if isinstance(groups, int) else 1)
                 found[weight[value]].append(use)
     return tuple(map(tuple, found))
-
-
-def activation_ops(program: Program) -> list[int]:
-    """List the rows of the ops whose activations coremltools can quantize to 8 bits."""
-    return [op for op in range(len(program.ops)) if activation_refusal(program, op) is None]
-
-
-def activation_refusal(program: Program, op: int) -> str | None:
-    """Say why coremltools cannot quantize the activations that an op reads to 8 bits.
-
-    Parameters
-    ----------
-    program
-        The model.
-    op
-        Row in `program.ops`.
-
-    Returns
-    -------
-    str or None
-        One sentence, or None if it can: `linear_quantize_activations` of coremltools 9 takes these ops from iOS17 on.
-    """
-    op_type = program.ops.op_type[op]
-    if op_type not in ACTIVATION_OPS:
-        return f"It is a {op_type}; coremltools quantizes the activations of {', '.join(ACTIVATION_OPS)}."
-    if ios_version(program.deployment_target) < _IOS17:
-        return f"Quantized activations need iOS17; this model targets {program.deployment_target}."
-    wanted = ("x", "y") if op_type == "add" else ("x",)
-    inputs = dict(program.ops.inputs[op])
-    computed = set(program.inputs)
-    if any(
-        name not in inputs or (program.values.producer[inputs[name]] < 0 and inputs[name] not in computed)
-        for name in wanted
-    ):
-        return "It reads a constant there, which coremltools does not quantize as an activation."
-    read = [inputs[name] for name in wanted]
-    if any(program.values.dtype[value] not in ("fp16", "fp32") for value in read):
-        return "It reads whole numbers, which are not rounded to 8 bits."
-    if any(value in program.outputs for value in read):
-        return "It reads an output of the model, whose range coremltools does not find."
-    return None

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from talaria_nb.activation_legality import activation_refusal
 from talaria_nb.errors import PlanError
 from talaria_nb.frames import parent_modules, shape_text
 from talaria_nb.histograms import histogram
-from talaria_nb.legality import activation_refusal, refused, subject
+from talaria_nb.legality import refused, subject
 from talaria_nb.levels import levels
 from talaria_nb.schemes import Float16, Palettize, part
 from talaria_nb.storage import Stored, stored

@@ -174,6 +174,15 @@ class Ops:
         return Pairs.from_lists(self.outputs)
 
     @cached_property
+    def readers(self) -> Mapping[int, tuple[tuple[int, str], ...]]:
+        """Value → the ops that read it and as what parameter, in execution order, once for every place."""
+        found: dict[int, list[tuple[int, str]]] = {}
+        for op, inputs in enumerate(self.inputs):
+            for parameter, value in inputs:
+                found.setdefault(value, []).append((op, parameter))
+        return {value: tuple(places) for value, places in found.items()}
+
+    @cached_property
     def rows_of_type(self) -> Mapping[str, NDArray[np.int64]]:
         """Rows of the ops of each type that occurs, in execution order."""
         rows: dict[str, list[int]] = {}

@@ -21,10 +21,10 @@ from coremltools.converters.mil.mil import types
 from coremltools.proto import MIL_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from talaria_nb.program import Shape
-    from talaria_nb.storage import Step, Tensor
+    from talaria_nb.storage import Step
 
 _FILE = "@model_path/weights/weight.bin"
 _SHORT_OFFSET = 64
@@ -64,10 +64,33 @@ def step_bytes(step: Step, name_bytes: int, ios: int) -> int:
         if isinstance(operand, str):
             operands += _bound(parameter, _field(name_bytes + len(operand)))
             continue
-        value = _file_value_bytes(operand.dtype, operand.shape) if operand.in_file else _immediate_bytes(operand)
+        count = _file_value_bytes if operand.in_file else _immediate_bytes
+        value = count(operand.dtype, operand.shape)
         operands += _entry(parameter, value) if ios < _INLINE_OPSETS_BEFORE else _bound(parameter, _field(value))
     outputs = [(name_bytes + len(suffix), dtype, shape) for suffix, dtype, shape in step.outputs]
     return _op_bytes(step.op_type, name_bytes + len(step.suffix), operands, outputs)
+
+
+def op_bytes(op_type: str, name_bytes: int, read: Mapping[str, int], dtype: str, shape: Shape) -> int:
+    """Count the bytes of an op that reads other ops' outputs and writes one tensor.
+
+    Parameters
+    ----------
+    op_type, name_bytes
+        Its type and the length of its name, which is its output's too.
+    read
+        Parameter → length of the name of what is read there.
+    dtype, shape
+        The output's.
+    """
+    operands = sum(_bound(parameter, _field(length)) for parameter, length in read.items())
+    return _op_bytes(op_type, name_bytes, operands, [(name_bytes, dtype, shape)])
+
+
+def small_const_bytes(name_bytes: int, dtype: str, text_bytes: int = 0) -> int:
+    """Count the bytes of the op of a constant number, or with the dtype "string" of a text of so many bytes."""
+    value = _text_value_bytes(text_bytes) if dtype == "string" else _immediate_bytes(dtype, ())
+    return _op_bytes("const", name_bytes, _entry("val", value), [(name_bytes, dtype, ())])
 
 
 def renaming_bytes(name_bytes: int, new_name_bytes: int, parameters: Iterable[str]) -> int:
@@ -172,7 +195,7 @@ def _primitive(dtype: str) -> int:
 
 
 @lru_cache(maxsize=4096)
-def _immediate_bytes(tensor: Tensor) -> int:
+def _immediate_bytes(dtype: str, shape: Shape) -> int:
     """Count a small tensor; its values are taken to be as long as most: only numbers of 32 bits vary in length."""
-    filler = np.ones(tensor.shape, dtype=types.nptype_from_builtin(types.string_to_builtin(tensor.dtype)))
+    filler = np.ones(shape, dtype=types.nptype_from_builtin(types.string_to_builtin(dtype)))
     return int(create_tensor_value(filler).ByteSize())

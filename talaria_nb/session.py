@@ -12,6 +12,7 @@ import traitlets as t
 
 from talaria_nb import wire
 from talaria_nb.accuracy import Accuracy
+from talaria_nb.activation_legality import activation_ops
 from talaria_nb.allocate import allocate
 from talaria_nb.baselines import Baselines
 from talaria_nb.bundles import SESSION_BUNDLE
@@ -22,7 +23,6 @@ from talaria_nb.exploration import Exploration
 from talaria_nb.goals import Goals
 from talaria_nb.history import History, history_frame
 from talaria_nb.lasting import Lasting
-from talaria_nb.legality import activation_ops
 from talaria_nb.measured import Measured, check_unit, measured_ops
 from talaria_nb.pareto import pareto
 from talaria_nb.plan import Plan

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from talaria_nb.activation_legality import activation_refusal
 from talaria_nb.budgets import UNITS_OF
 from talaria_nb.devices import COMPUTE_UNITS, UNITS
 from talaria_nb.energy import ENERGY_FACTOR
 from talaria_nb.estimate import start_ms
 from talaria_nb.frames import COLUMNS, COMPUTE_UNIT_TITLES, TABLE_COLUMNS, UNIT_TITLES, shape_text, source_text
 from talaria_nb.latency import LARGE_CHANGE, ROUNDING
-from talaria_nb.legality import activation_refusal
 from talaria_nb.schemes import is_determined
 from talaria_nb.work import count_work
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from talaria_nb.measured import Measured
     from talaria_nb.menu import Menu
     from talaria_nb.pareto import Front
+    from talaria_nb.roundings import Roundings
 
 Wire = dict[str, Any]
 
@@ -129,6 +130,7 @@ def pack_costs(table: CostTable) -> Wire:
         "fixed_records": _pack(table.fixed_records, "<i4"),
         "build_info_bytes": table.build_info_bytes,
         "enclosing_bytes": _pack(table.enclosing_bytes, "<i4"),
+        "roundings": _pack_roundings(table.roundings),
         "stream_ms": _pack_rows(table.stream_ms, "<f8"),
         "resident_bytes": _pack_rows(table.resident_bytes, "<f8"),
         "fixed_memory_bytes": table.fixed_memory_bytes,
@@ -163,6 +165,17 @@ def pack_costs(table: CostTable) -> Wire:
         "spread": table.main_unit.difference_spread,
         "large_change": LARGE_CHANGE,
         "rounding": ROUNDING,
+    }
+
+
+def _pack_roundings(found: Roundings) -> Wire:
+    """Pack what int8 activations add; rows of other tables as steps from one to the next, which are often alike."""
+    return {
+        "tensor_rows": _pack_columns(found.quantize_bytes, found.dequantize_bytes, np.diff(found.reads_start)),
+        "read_rows": _pack_columns(_steps(found.reader), found.rounds, found.renaming_bytes),
+        "writer_rows": _pack_columns(_steps(found.writers), _steps(found.written)),
+        "function_rows": _pack_columns(_steps(found.functions), _steps(found.applied)),
+        "sum_rows": _pack_columns(*map(_steps, found.sums.T)),
     }
 
 
@@ -277,6 +290,15 @@ def _pack_rows(column: ArrayLike, dtype: str) -> Wire:
     rows: dict[bytes, int] = {}
     of = [rows.setdefault(row.tobytes(), len(rows)) for row in np.ascontiguousarray(column, dtype=dtype)]
     return {"rows": b"".join(rows), **_pack_places(of, len(rows))}
+
+
+def _pack_columns(*columns: ArrayLike) -> Wire:
+    """Pack columns of whole numbers as one table."""
+    return _pack_rows(np.stack([np.asarray(column, dtype=np.int32) for column in columns], axis=1), "<i4")
+
+
+def _steps(rows: NDArray[np.integer]) -> NDArray[np.integer]:
+    return np.diff(rows, prepend=0)
 
 
 def _pack_texts(texts: Iterable[str]) -> Wire:

@@ -17,6 +17,7 @@ from talaria_nb.devices import device
 from talaria_nb.estimate import price, price_ops
 from talaria_nb.history import History
 from talaria_nb.menu import DEFAULT_MENU
+from talaria_nb.roundings import Roundings
 from talaria_nb.schemes import Float16, Palettize
 from talaria_nb.wire import pack_costs
 
@@ -39,6 +40,11 @@ _DTYPES = {
     "squared_error": "<f4",
     "tail_shared": "<i4",
     "of": "<u2",
+    "tensor_rows": "<i4",
+    "read_rows": "<i4",
+    "writer_rows": "<i4",
+    "function_rows": "<i4",
+    "sum_rows": "<i4",
     "op_weights_start": "<i4",
     "op_weights": "<i4",
     "scheme": "<u2",
@@ -64,6 +70,26 @@ def plain(packed: Any, key: str = "") -> Any:
 def _records(rng: np.random.Generator, weights: int) -> np.ndarray:
     before = np.sort(rng.integers(0, weights + 1, 5))
     return np.stack([before, 64 * rng.integers(2, 9000, 5)], axis=1).astype(np.int32)
+
+
+def _roundings(rng: np.random.Generator, ops: int) -> Roundings:
+    """Make up tensors that ops round: some are read once, some by activation functions, some by sums."""
+    reads = rng.integers(1, 4, ops)
+    reader = np.sort(rng.integers(0, ops, int(reads.sum())))
+    writers, functions = (np.flatnonzero(rng.random(ops) < share).astype(np.int32) for share in (0.5, 0.2))
+    return Roundings(
+        quantize_bytes=np.round(rng.uniform(400, 500, ops)),
+        dequantize_bytes=np.round(rng.uniform(250, 300, ops)),
+        reads_start=np.concatenate([[0], np.cumsum(reads)]).astype(np.int32),
+        reader=rng.permutation(reader).astype(np.int32),
+        rounds=rng.random(len(reader)) < 0.7,
+        renaming_bytes=np.round(rng.uniform(-20, 20, len(reader))),
+        writers=writers,
+        written=rng.integers(0, ops, len(writers)).astype(np.int32),
+        functions=functions,
+        applied=rng.integers(0, ops, len(functions)).astype(np.int32),
+        sums=np.stack([*rng.integers(0, len(reader), (2, ops)), rng.integers(0, ops, ops)], axis=1).astype(np.int32),
+    )
 
 
 def random_table(rng: np.random.Generator, *, ops: int, weights: int) -> CostTable:
@@ -102,6 +128,7 @@ def random_table(rng: np.random.Generator, *, ops: int, weights: int) -> CostTab
         fixed_records=_records(rng, weights),
         build_info_bytes=int(rng.integers(0, 300)),
         enclosing_bytes=np.cumsum([16_000, *rng.integers(4, 300, 4)]).astype(np.int32),
+        roundings=_roundings(rng, ops),
         stream_ms=rng.lognormal(-5, 2, shape) * legal,
         resident_bytes=payload * rng.choice([1, 2], shape),
         fixed_memory_bytes=int(rng.integers(0, 100_000)),

@@ -148,7 +148,7 @@ def test_activations_are_a_second_layer() -> None:
     assert kinds <= {"conv", "add"}
     assert eight.set("head", tnb.Palettize(4)).activations == eight.activations
     assert eight.set_activations("*", None) == plan
-    assert eight.estimate(DEVICE).size_bytes == plan.estimate(DEVICE).size_bytes
+    assert eight.estimate(DEVICE).weight_file_bytes == plan.estimate(DEVICE).weight_file_bytes
 
 
 @pytest.mark.parametrize(

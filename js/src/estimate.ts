@@ -5,6 +5,7 @@
  */
 
 import type { Costs } from "./protocol";
+import { roundingsGrowth } from "./roundings";
 
 export const BOUNDS = ["launch", "compute", "weight-memory", "activation-memory"] as const;
 
@@ -26,6 +27,8 @@ export interface Priced {
   energyMj: number;
   lowMj: number;
   highMj: number;
+  /** what int8 activations add to the proto */
+  roundingBytes: number;
   /** how many weights name each shared tensor, but for the weight that ends the file */
   stored: Int32Array;
   /** per weight: bytes of its tensors, of the file and of the proto, memory, and squared error */
@@ -72,6 +75,7 @@ export function createPriced(costs: Costs): Priced {
     energyMj: 0,
     lowMj: 0,
     highMj: 0,
+    roundingBytes: 0,
     stored: new Int32Array(costs.sharedFileBytes.length),
     weightBytes: new Float64Array(weights),
     weightFile: new Float64Array(weights),
@@ -278,7 +282,8 @@ function priceWeights(costs: Costs, scheme: Uint16Array, out: Priced): void {
   for (let s = 0; s < stored.length; s++) if (stored[s]! > 0) file += sharedFileBytes[s]!;
   if (lastWeight >= 0) countShared(shared, lastWeight * schemes + scheme[lastWeight]!, stored, -1);
   out.weightFileBytes = costs.fixedFileBytes + file;
-  if (changed) proto += restOfGrowth(costs, scheme, proto);
+  proto += out.roundingBytes;
+  if (changed || out.roundingBytes !== 0) proto += restOfGrowth(costs, scheme, proto);
   out.sizeBytes = out.weightFileBytes + costs.fixedProtoBytes + proto;
   out.weightError = error === 0 && !Number.isNaN(squares) ? 0 : error / squares;
   out.bitsPerWeight = count > 0 ? (8 * payload) / count : 0;
@@ -292,10 +297,12 @@ function priceOps(costs: Costs, scheme: Uint16Array, out: Priced, int8?: Uint8Ar
   let latency = costs.dispatchMs;
   let energy = costs.dispatchMj;
   let eight = 0;
+  let toggled = false;
   for (let o = 0; o < opMs.length; o++) {
     const known = int8Ops[eight] === o ? eight++ : -1;
     const flag = int8?.[o] ? 1 : 0;
     let same = out.int8[o] === flag;
+    if (!same) toggled = true;
     const end = opWeightsStart[o + 1]!;
     for (let i = opWeightsStart[o]!; same && i < end; i++)
       same = scheme[opWeights[i]!] === out.scheme[opWeights[i]!];
@@ -315,6 +322,7 @@ function priceOps(costs: Costs, scheme: Uint16Array, out: Priced, int8?: Uint8Ar
     latency += opMs[o]!;
     energy += opMj[o]!;
   }
+  if (toggled) out.roundingBytes = roundingsGrowth(costs.roundings, out.int8);
   out.latencyMs = latency;
   const change = costs.startMs > 0 ? Math.abs(Math.log(latency / costs.startMs)) : 0;
   const wider = costs.spread * Math.min(1, change / costs.largeChange);

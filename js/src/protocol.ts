@@ -1,6 +1,7 @@
 /** The wire between talaria_nb/session.py and this front end: types, and decoding of binary columns. */
 
 import type { BudgetUnits } from "./budgets";
+import { type Roundings, unpackRoundings } from "./roundings";
 
 export type Wire = Record<string, unknown>;
 
@@ -118,6 +119,7 @@ export interface Costs {
   buildInfoBytes: number;
   /** bytes of the messages around the ops of the proto, innermost first: each one's length is written */
   enclosingBytes: Int32Array;
+  roundings: Roundings;
   streamMs: Float64Array;
   /** memory that a weight takes while the model is loaded, and what moves when an op brings it in */
   residentBytes: Float64Array;
@@ -324,6 +326,7 @@ export function decodeProgram(value: unknown): Program {
 export function decodeCosts(value: unknown): Costs {
   const raw = wire(value);
   const interval = f64(raw.interval);
+  const roundings = wire(raw.roundings);
   return {
     device: text(raw.device),
     computeUnit: text(raw.compute_unit),
@@ -353,6 +356,13 @@ export function decodeCosts(value: unknown): Costs {
     fixedRecords: i32(raw.fixed_records),
     buildInfoBytes: number(raw.build_info_bytes),
     enclosingBytes: i32(raw.enclosing_bytes),
+    roundings: unpackRoundings(
+      i32(roundings.tensor_rows),
+      i32(roundings.read_rows),
+      i32(roundings.writer_rows),
+      i32(roundings.function_rows),
+      i32(roundings.sum_rows),
+    ),
     streamMs: f64(raw.stream_ms),
     residentBytes: f64(raw.resident_bytes),
     fixedMemoryBytes: number(raw.fixed_memory_bytes),
