@@ -228,7 +228,9 @@ def _not_nearest(wanted: NDArray[np.float64], found: NDArray[np.float64], slack:
     """
     if not len(wanted):
         return 0
-    table = np.unique(found, axis=0)
+    # By hashing: np.unique sorts, and took three quarters of the time for the embeddings of a language model.
+    table = pd.DataFrame(found).drop_duplicates().to_numpy()
+    table = table[np.lexsort(table.T)]
     if table.shape[1] == 1:
         entries = table[:, 0]
         nearest = entries[np.searchsorted((entries[1:] + entries[:-1]) / 2, wanted[:, 0])]
