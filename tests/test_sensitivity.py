@@ -124,8 +124,10 @@ def test_a_users_own_metric_sees_what_the_module_returns(tmp_path: Path) -> None
 
 
 def pool(workers: int = 2) -> ProcessPoolExecutor:
-    # Started anew: a fork of a process with threads may hang. Each takes its seconds to import torch.
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    # A fork of this process, which has threads, may hang. The server that forks imports torch once for all workers.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["talaria_nb.trials"])
+    return ProcessPoolExecutor(workers, mp_context=context)
 
 
 class OfDask(Executor):
