@@ -138,12 +138,15 @@ function report(what, found) {
 }
 
 async function dragSlider(bench, selector) {
-  const stops = await bench.page.$$eval(`${selector} .tlr-stop`, (dots) =>
-    dots.map((dot) => {
-      const { left, top, width, height } = dot.getBoundingClientRect();
-      return [left + width / 2, top + height / 2];
-    }),
-  );
+  const stops = await bench.page.$$eval(selector, ([slider]) => {
+    const { left, top, width, height } = slider.getBoundingClientRect();
+    const [last, inset] = [
+      Number(slider.ariaValueMax),
+      Number.parseFloat(getComputedStyle(slider).paddingLeft),
+    ];
+    const step = (width - 2 * inset) / last;
+    return Array.from({ length: last + 1 }, (_, i) => [left + inset + i * step, top + height / 2]);
+  });
   await bench.page.mouse.move(...stops[0]);
   await bench.page.mouse.down();
   await bench.page.mouse.move(...stops[1]);

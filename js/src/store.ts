@@ -37,8 +37,10 @@ export interface Selection {
   origin: Origin;
 }
 
-/** What the pointer is over: one op, or a module of the graph. */
-export type Hover = { op: number; module: number } | null;
+/** What the pointer is over: one op, or modules that one box of the graph stands for, and op is -1. */
+export type Hover = { op: number; modules: readonly number[] } | null;
+
+const NO_MODULES: readonly number[] = [];
 
 const nameOfLoaded = (start: Uint16Array): string =>
   start.every((s) => s === FLOAT16) ? "float16" : "the model as loaded";
@@ -249,10 +251,14 @@ export class Store {
     }
   }
 
-  setHover(hover: Hover): void {
-    const now = this.hover.peek();
-    if (now?.op === hover?.op && now?.module === hover?.module) return;
-    this.hover.value = hover;
+  /** The pointer is over an op; -1 for nothing. */
+  hoverOp(op: number): void {
+    if ((this.hover.peek()?.op ?? -1) === op && (op >= 0 || !this.hover.peek())) return;
+    this.hover.value = op < 0 ? null : { op, modules: NO_MODULES };
+  }
+
+  hoverModules(modules: readonly number[]): void {
+    if (this.hover.peek()?.modules !== modules) this.hover.value = { op: -1, modules };
   }
 
   chooseDevice(name: string): void {

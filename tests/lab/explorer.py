@@ -119,10 +119,12 @@ class Explorer:
     def drag(self, slider: Locator, stops: int, *, watch: bool = False) -> list[dict[str, Any]]:
         """Drag a slider's thumb by so many stops to the right, one stop a move, and return what was watched."""
         slider.scroll_into_view_if_needed()
-        thumb, track = slider.locator(".tlr-thumb"), slider.locator(".tlr-bits-track").bounding_box()
-        assert track is not None
-        x, y = self._middle(thumb)
-        step = track["width"] / (slider.locator(".tlr-stop").count() - 1)
+        box = slider.bounding_box()
+        assert box is not None
+        inset = float(slider.evaluate("slider => parseFloat(getComputedStyle(slider).paddingLeft)"))
+        at, last = (int(slider.get_attribute(name) or 0) for name in ("aria-valuenow", "aria-valuemax"))
+        step = (box["width"] - 2 * inset) / last
+        x, y = box["x"] + inset + at * step, box["y"] + box["height"] / 2
         self.page.mouse.move(x, y)
         self.page.mouse.down()
         if watch:

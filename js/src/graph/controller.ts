@@ -88,14 +88,18 @@ export class GraphController {
     if (!hover) return -1;
     const { scene } = this.picture.value;
     if (hover.op >= 0) return scene.itemOfOp[hover.op] ?? -1;
-    // The last: the first module of an open stack and not the frame around it.
-    return scene.items.findLastIndex((item) => item.kind !== "op" && item.index === hover.module);
+    const [first] = hover.modules;
+    const same = (item: Item): boolean =>
+      item.kind !== "op" && item.index === first && item.modules.length === hover.modules.length;
+    const exact = scene.items.findIndex(same);
+    // Of another view, where more or less is open: the innermost box that stands for it.
+    return exact >= 0 ? exact : scene.items.findLastIndex((item) => item.modules.includes(first!));
   }
 
   hover(item: Item | undefined): void {
-    if (!item) this.store.setHover(null);
-    else if (item.kind === "op") this.store.setHover({ op: item.index, module: -1 });
-    else this.store.setHover({ op: -1, module: item.index });
+    if (!item) this.store.hoverOp(-1);
+    else if (item.kind === "op") this.store.hoverOp(item.index);
+    else this.store.hoverModules(item.modules);
   }
 
   // ---- opening and closing -----------------------------------------------------------------------------

@@ -115,7 +115,7 @@ export function Canvas({ graph, uid }: { graph: GraphController; uid: string }):
       onPointerMove={move}
       onPointerUp={up}
       onPointerCancel={cancel}
-      onPointerLeave={() => !drag.current && store.setHover(null)}
+      onPointerLeave={() => !drag.current && store.hoverOp(-1)}
       onDblClick={(e) => {
         const found = graph.hit(...place(e));
         if (found?.item.expandable && !found.toggle) graph.setExpanded(found.item, !found.item.expanded);

@@ -1,7 +1,18 @@
 /** What a scheme select and a bits slider say and do for some weights: one op's, a selection's, or all. */
 
+import { type ReadonlySignal, useComputed } from "@preact/signals";
 import * as format from "../format";
-import { assignFamily, assignScheme, common, FLOAT16, type Stop, stopsFor, workingFamily } from "../schemes";
+import type { Costs } from "../protocol";
+import {
+  assignFamily,
+  assignScheme,
+  type Common,
+  common,
+  FLOAT16,
+  type Stop,
+  stopsFor,
+  workingFamily,
+} from "../schemes";
 import type { Store } from "../store";
 
 export interface Control {
@@ -16,23 +27,31 @@ export interface Control {
   editable: number;
 }
 
-export function controlFor(store: Store, weights: ArrayLike<number>): Control {
-  const costs = store.costs.value;
-  const held = store.edits.held.value;
-  const now = common(costs, weights, store.edits.scheme);
-  const float16 = costs.schemes[FLOAT16]?.family;
-  const family =
-    now.family === "" || now.family === float16
-      ? workingFamily(costs, weights, store.preferredFamily.value, held)
-      : now.family;
-  const stops = stopsFor(costs, weights, family, held);
-  const at = now.scheme < 0 ? -1 : stops.findIndex((s) => s.scheme === now.scheme);
+/** What a control shows, kept up to date; its stops are the same list throughout a gesture. */
+export function useControl(
+  store: Store,
+  weights: ReadonlySignal<ArrayLike<number>>,
+): ReadonlySignal<Control> {
+  const now = useComputed(() => common(store.costs.value, weights.value, store.edits.scheme));
+  const family = useComputed(() => {
+    const costs = store.costs.value;
+    const { family: shared } = now.value;
+    if (shared !== "" && shared !== costs.schemes[FLOAT16]?.family) return shared;
+    return workingFamily(costs, weights.value, store.preferredFamily.value, store.edits.held.value);
+  });
+  const stops = useComputed(() =>
+    stopsFor(store.costs.value, weights.value, family.value, store.edits.held.value),
+  );
+  return useComputed(() => controlOf(store.costs.value, now.value, stops.value));
+}
+
+function controlOf(costs: Costs, now: Common, stops: Stop[]): Control {
   const info = costs.schemes[now.scheme];
   const mean = `mean ${format.bits(now.meanBits)} bits`;
   return {
     family: now.family,
     stops,
-    at,
+    at: now.scheme < 0 ? -1 : stops.findIndex((s) => s.scheme === now.scheme),
     mean: positionOf(stops, now.meanBits),
     short: info ? String(info.nbits) : "mixed",
     valueText: info ? `${format.plural(info.nbits, "bit")}, ${info.familyLabel}` : `mixed, ${mean}`,

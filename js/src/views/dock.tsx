@@ -3,6 +3,7 @@ import type { VNode } from "preact";
 import { useRef, useState } from "preact/hooks";
 import { ALONG, type Along } from "../charts/front";
 import { BOUNDS } from "../estimate";
+import * as format from "../format";
 import type { Store } from "../store";
 import { boundColor, type Palette, rampGradient } from "../theme";
 import { HeightHandle } from "./heightHandle";
@@ -129,15 +130,19 @@ function Readout({ store, note }: { store: Store; note: Signal<string> }): VNode
     if (note.value !== "") return note.value;
     const hover = store.hover.value;
     if (!hover) return "";
-    return hover.op >= 0
-      ? describeOp(store, hover.op)
-      : (store.program.value.modules.path[hover.module] ?? "");
+    return hover.op >= 0 ? describeOp(store, hover.op) : placeOf(store, hover.modules);
   });
   return (
     <span class="tlr-dock-readout tlr-muted tlr-ellipsis">
       <bdi>{line}</bdi>
     </span>
   );
+}
+
+/** A module's path, or that of the first of several and how many they are. */
+function placeOf(store: Store, modules: readonly number[]): string {
+  const path = store.program.value.modules.path[modules[0] ?? -1] ?? "";
+  return modules.length > 1 ? `${path} and ${format.grouped(modules.length - 1)} built alike` : path;
 }
 
 function ParetoAxis({ along, change }: { along: Along; change(along: Along): void }): VNode {

@@ -66,7 +66,7 @@ export function Scatter({ store, palette, note }: ScatterProps): VNode {
   const hover = (w: number): void => {
     hovered.value = w;
     note.value = w < 0 ? "" : describe(w);
-    store.setHover(w < 0 || !readers[w]?.length ? null : { op: readers[w][0]!, module: -1 });
+    store.hoverOp(readers[w]?.[0] ?? -1);
   };
   const choose = (
     ws: readonly number[],

@@ -1,3 +1,4 @@
+import type { ReadonlySignal } from "@preact/signals";
 import type { VNode } from "preact";
 import type { Costs } from "../protocol";
 import { familiesFor, familyIsLegal, familySchemes, reasonFor } from "../schemes";
@@ -6,9 +7,11 @@ export interface SchemeSelectProps {
   costs: Costs;
   weights: ArrayLike<number>;
   /** the plan at the start of the gesture */
-  held: Uint16Array;
+  held: ReadonlySignal<Uint16Array>;
   /** current family key, "" when the weights differ */
   family: string;
+  /** whether all families are listed, or the current one alone */
+  whole: boolean;
   label: string;
   tabIndex?: number;
   choose(family: string): void;
@@ -20,10 +23,14 @@ export function SchemeSelect({
   weights,
   held,
   family,
+  whole,
   label,
   tabIndex = 0,
   choose,
 }: SchemeSelectProps): VNode {
+  const listed = whole
+    ? familiesFor(costs, weights, held.value)
+    : costs.families.filter(({ key }) => key === family);
   return (
     <select
       class="tlr-select"
@@ -38,8 +45,8 @@ export function SchemeSelect({
           mixed
         </option>
       )}
-      {familiesFor(costs, weights, held).map(({ key, label: name }) => {
-        const legal = familyIsLegal(costs, weights, key, held);
+      {listed.map(({ key, label: name }) => {
+        const legal = !whole || familyIsLegal(costs, weights, key, held.value);
         const reason = legal ? "" : reasonFor(costs, weights[0] ?? 0, familySchemes(costs, key)[0] ?? 0);
         return (
           <option key={key} value={key} disabled={!legal} title={reason}>

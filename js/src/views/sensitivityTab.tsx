@@ -56,8 +56,7 @@ function Ranking({ store, palette, note }: SensitivityProps): VNode {
   const hover = (at: number): void => {
     hovered.value = at;
     note.value = at < 0 ? "" : describe(at);
-    const op = readers[steps.peek()[at]?.weight ?? -1]?.[0];
-    store.setHover(op === undefined ? null : { op, module: -1 });
+    store.hoverOp(readers[steps.peek()[at]?.weight ?? -1]?.[0] ?? -1);
   };
   const choose = (at: number, e: { shiftKey: boolean; ctrlKey: boolean; metaKey: boolean }): void => {
     const ops = readers[steps.peek()[at]?.weight ?? -1] ?? [];

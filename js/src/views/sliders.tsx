@@ -5,7 +5,7 @@ import * as format from "../format";
 import { repeatsOf } from "../repeats";
 import type { Store } from "../store";
 import { Bits } from "./bits";
-import { activationsOf, chooseFamily, chooseStop, controlFor, resetToFloat16 } from "./control";
+import { activationsOf, chooseFamily, chooseStop, resetToFloat16, useControl } from "./control";
 import { GrainSelect, KindSelect } from "./kinds";
 
 const MODULES_NAMED = 2;
@@ -13,7 +13,8 @@ const MODULES_NAMED = 2;
 /** The control for the selection, or for the whole model when nothing is selected. */
 export function Sliders({ store }: { store: Store }): VNode {
   const weights = store.targets.value;
-  const control = controlFor(store, weights);
+  const state = useControl(store, store.targets);
+  const control = state.value;
   const costs = store.costs.value;
   const selected = store.selection.value.ops.length;
   const places = useComputed(() => placesOf(store));
@@ -42,11 +43,8 @@ export function Sliders({ store }: { store: Store }): VNode {
       />
       <span class="tlr-sliders-bits">
         <Bits
-          stops={control.stops}
-          at={control.at}
-          mean={control.mean}
+          control={state}
           label={`Bits of ${what}`}
-          valueText={control.valueText}
           begin={() => store.edits.begin()}
           choose={(stop, gesture) => chooseStop(store, weights, what, stop, gesture)}
           end={() => store.edits.end()}

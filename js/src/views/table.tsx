@@ -1,6 +1,6 @@
 import { useComputed, useSignalEffect } from "@preact/signals";
 import type { VNode } from "preact";
-import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useCallback, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { type ColumnKey, columnsFor, type TableColumn } from "../columns";
 import { isFiltered, type TableView } from "../filters";
 import * as format from "../format";
@@ -111,17 +111,21 @@ function Grid({ store, uid, order, columns, bins, setWidth }: GridProps): VNode 
     virtual.scrollToIndex(at, { align: inView(virtual, at) ? "auto" : "center" });
   });
 
-  const press = (op: number, index: number, e: MouseEvent): void => {
-    setActive(index);
-    if (e.shiftKey) {
-      e.preventDefault();
-      store.select(range(order, anchor.current, index), "table");
-      return;
-    }
-    anchor.current = index;
-    if (e.ctrlKey || e.metaKey) store.toggle([op], "table");
-    else store.select([op], "table");
-  };
+  // The same function throughout, or every row would be drawn again with every scroll.
+  const press = useCallback(
+    (op: number, index: number, e: MouseEvent): void => {
+      setActive(index);
+      if (e.shiftKey) {
+        e.preventDefault();
+        store.select(range(shown.current, anchor.current, index), "table");
+        return;
+      }
+      anchor.current = index;
+      if (e.ctrlKey || e.metaKey) store.toggle([op], "table");
+      else store.select([op], "table");
+    },
+    [store],
+  );
 
   const key = (e: KeyboardEvent): void => {
     if (e.target !== e.currentTarget || order.length === 0) return;
@@ -172,7 +176,7 @@ function Grid({ store, uid, order, columns, bins, setWidth }: GridProps): VNode 
       }
       style={{ "--tlr-columns": template, "--tlr-least": `${least}px` }}
       onKeyDown={key}
-      onPointerLeave={() => store.setHover(null)}
+      onPointerLeave={() => store.hoverOp(-1)}
     >
       <TableHead store={store} columns={columns} bins={bins} shown={order} />
       <div class="tlr-rows" role="rowgroup" style={{ height: `${order.length * ROW_HEIGHT}px` }}>

@@ -165,7 +165,7 @@ export function Timeline({ store, palette, colour }: TimelineProps): VNode {
   };
   const visit = (op: number): void => {
     if (op >= 0) reveal(op);
-    store.setHover(op < 0 ? null : { op, module: -1 });
+    store.hoverOp(op);
   };
 
   return (
@@ -198,7 +198,7 @@ export function Timeline({ store, palette, colour }: TimelineProps): VNode {
           return;
         }
         const op = opAt(starts, timeAt(x));
-        store.setHover(op < 0 ? null : { op, module: -1 });
+        store.hoverOp(op);
       }}
       onPointerUp={(e) => {
         const d = drag.current;
@@ -225,7 +225,7 @@ export function Timeline({ store, palette, colour }: TimelineProps): VNode {
         drag.current = null;
         band.value = null;
       }}
-      onPointerLeave={() => !drag.current && store.setHover(null)}
+      onPointerLeave={() => !drag.current && store.hoverOp(-1)}
     >
       <ChartReader
         label="Timeline: op"
@@ -311,7 +311,7 @@ function drawStrip(
   x: (op: number) => number,
 ): void {
   const { path } = store.program.peek().modules;
-  const hovered = store.hover.value?.module ?? -1;
+  const hovered = store.hover.value?.modules;
   ctx.font = `10px ${colours.font}`;
   ctx.textBaseline = "middle";
   ctx.lineWidth = 1;
@@ -323,7 +323,7 @@ function drawStrip(
     const [left, room] = [x(first), x(end) - x(first) - 1];
     if (room < 1) continue;
     ctx.fillStyle = colours.surface;
-    ctx.strokeStyle = module === hovered ? colours.accent : colours.border;
+    ctx.strokeStyle = hovered?.includes(module) ? colours.accent : colours.border;
     ctx.beginPath();
     ctx.roundRect(left + 0.5, top + 0.5, Math.max(1, room), STRIP - 1, Math.min(2, room / 2));
     ctx.fill();

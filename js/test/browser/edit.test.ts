@@ -188,17 +188,13 @@ describe("the slider", () => {
     page.model.push("costs", model.get("costs"));
     await settled();
     const s = slider(page.el, "embeddings_word_embeddings");
-    const dots = [...s.querySelectorAll<HTMLElement>(".tlr-stop")];
-    expect(dots.map((d) => d.classList.contains("is-illegal"))).toEqual([
-      false,
-      false,
-      false,
-      true,
-      false,
-      false,
-      false,
-    ]);
-    expect(dots[3]!.title).toContain("groups of 16 do not divide");
+    const told = Array.from({ length: 7 }, (_, stop) => {
+      point(s, "pointermove", stopAt(s, stop));
+      return [s.title, s.hasAttribute("data-illegal")];
+    });
+    expect(told.map(([, illegal]) => illegal)).toEqual([false, false, false, true, false, false, false]);
+    expect(told[2]).toEqual(["6 bits", false]);
+    expect(told[3]![0]).toContain("groups of 16 do not divide");
     drag(s, 3);
     await frame();
     expect(cell(row(page.el, "embeddings_word_embeddings"), "bits")).not.toBe("4");

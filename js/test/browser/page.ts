@@ -103,8 +103,12 @@ export function point(
 
 /** Middle of the stop with that index. */
 export function stopAt(slider: HTMLElement, index: number): { x: number; y: number } {
-  const dot = all(slider, ".tlr-stop")[index]!.getBoundingClientRect();
-  return { x: dot.left + dot.width / 2, y: dot.top + dot.height / 2 };
+  const { left, top, width, height } = slider.getBoundingClientRect();
+  const inset = Number.parseFloat(getComputedStyle(slider).paddingLeft);
+  return {
+    x: left + inset + ((width - 2 * inset) * index) / Number(slider.ariaValueMax),
+    y: top + height / 2,
+  };
 }
 
 export function drag(slider: HTMLElement, ...stops: number[]): void {

@@ -140,15 +140,15 @@ test("before its state arrives the Explorer says that it loads; then it draws", 
 test("a part that fails says so in a sentence, the others go on, and it can be drawn again", async () => {
   const { el, model } = mount();
   await settled();
-  const program = model.get("program") as { ops: object };
-  model.push("program", { ...program, ops: { ...program.ops, op_type: undefined } });
+  const costs = model.get("costs") as object;
+  model.push("costs", { ...costs, schemes: [] });
   await settled();
   const alerts = (): HTMLElement[] => all(el, "[role=alert]");
   const table = alerts().find((alert) => alert.textContent!.startsWith("The table"))!;
   expect(table.textContent).toMatch(/^The table could not be drawn: .+\. Edits are kept\. Draw it again$/);
   expect(get(el, ".tlr-summary").textContent).toContain("Size");
   expect(button(el, "Export").disabled).toBe(false);
-  model.push("program", program);
+  model.push("costs", costs);
   await settled();
   for (const alert of alerts()) get(alert, "button").click();
   await settled();

@@ -1,0 +1,16 @@
+import { type ReadonlySignal, useSignalEffect } from "@preact/signals";
+import type { RefObject } from "preact";
+import { useRef } from "preact/hooks";
+
+/** A property of an element's inline style that follows a signal; all else of its style is left as it is. */
+export function useStyle(
+  property: "width" | "left" | "backgroundSize" | "transform",
+  value: ReadonlySignal<string>,
+): RefObject<HTMLDivElement | null> {
+  const element = useRef<HTMLDivElement | null>(null);
+  useSignalEffect(() => {
+    const next = value.value;
+    if (element.current) element.current.style[property] = next;
+  });
+  return element;
+}
