@@ -100,8 +100,8 @@ def choices(
     error
         Of every weight under every column, NaN where not known. float64, shape (weights, schemes).
     offered
-        Schemes for the weights that are not pinned. A weight that can have none of them stays as it was loaded; what
-        has no known error for any weight is not offered, and a weight of which nothing is known stays as it is.
+        Schemes for the weights that are not pinned. A weight that can have none of them stays as it was loaded; a
+        scheme whose error is not known of a weight is not offered for it.
     pins
         Where → what; of several that match a weight the last holds. Weights that coremltools cannot compress at all are
         passed over.
@@ -111,8 +111,8 @@ def choices(
     Raises
     ------
     PlanError
-        If a glob matches nothing, weights that are alike have no scheme in common, or an error is not known that has to
-        be.
+        If a glob matches nothing, weights that are alike have no scheme in common, or the error of what a weight is
+        pinned to is not known.
     SchemeError
         If a weight can have none of the schemes that it is pinned to.
     """
@@ -120,11 +120,10 @@ def choices(
     rows = np.arange(len(legal))
     known = ~np.isnan(error)
     column_of = {scheme: column for column, scheme in enumerate(table.schemes)}
-    unknown = {scheme for scheme, column in column_of.items() if not known[legal[:, column], column].any()}
     wanted = np.zeros(len(table.schemes), dtype=np.bool_)
-    wanted[[column_of[scheme] for scheme in offered if scheme not in unknown]] = True
+    wanted[[column_of[scheme] for scheme in offered]] = True
     as_loaded = np.arange(len(table.schemes)) == table.start[:, None]
-    allowed = legal & wanted & (known & legal & ~as_loaded).any(axis=1, keepdims=True)
+    allowed = legal & wanted & known & (known & legal & ~as_loaded).any(axis=1, keepdims=True)
     for where, pin in (pins or {}).items():
         found, outright = weight_rows(model, where)
         columns = _columns(pin, column_of, offered, where)

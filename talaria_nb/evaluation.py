@@ -80,7 +80,8 @@ def evaluate(
     Raises
     ------
     EvaluationError
-        If the model did not come from torch, the data do not fit it, or `eval_fn` returned no numbers.
+        If the model did not come from torch, the data do not fit it, the plan makes its outputs infinite or NaN, or
+        `eval_fn` returned no numbers.
     """
     if (data is None) == (eval_fn is None):
         raise EvaluationError("evaluate() needs either data, with a metric, or eval_fn.")
@@ -97,6 +98,15 @@ def _on_data(plan: Plan, data: Iterable[Any] | Mapping[str, Iterable[Any]], metr
     groups = dict(data) if isinstance(data, Mapping) else {"all": data}
     module = planned_module(plan)
     errors = {name: bench(plan.model, items, metric).compared_with(module) for name, items in groups.items()}
+    for name, each in errors.items():
+        broken = np.flatnonzero(~np.isfinite(each))
+        if broken.size:
+            group = f" of {name}" if len(errors) > 1 else ""
+            message = (
+                f"With this plan {type(module).__name__} returns infinite values or NaN for item {broken[0]}{group}, "
+                "so its loss is not known. Give the weights that cause it more bits."
+            )
+            raise EvaluationError(message)
     if len(errors) > 1:
         errors = {"all": np.concatenate(list(errors.values())), **errors}
     return Evaluation(

@@ -65,7 +65,8 @@ def shares(
         they grow as this weight's error does, at more bits as those of both.
     """
     found = dict(alone)
-    measured = {scheme.nbits or 0: scheme for scheme in added if isinstance(scheme, Palettize) and scheme in alone}
+    known = [scheme for scheme in added if isinstance(scheme, Palettize) and np.isfinite(alone.get(scheme, np.nan))]
+    measured = {scheme.nbits or 0: scheme for scheme in known}
     for scheme in alone if measured else ():
         if not isinstance(scheme, Palettize) or not scheme.nbits:
             continue
@@ -99,7 +100,7 @@ def losses(
         Of the weight under each of them, under what was measured, and under the pruning in each joint; NaN where it is
         illegal.
     measured
-        The losses that are known.
+        The losses that are known; NaN or infinite where the outputs were, and so is that of all that round more.
 
     Returns
     -------
@@ -107,7 +108,8 @@ def losses(
         float64, shape (schemes,); NaN where nothing is known.
     """
     known = [(squared_error[scheme], loss) for scheme, loss in measured.items() if isinstance(scheme, Palettize)]
-    points = sorted((error, loss / error) for error, loss in known if error > 0)
+    points = sorted((error, loss / error) for error, loss in known if error > 0 and np.isfinite(loss))
+    broken = min((error for error, loss in known if not np.isfinite(loss)), default=np.inf)
     found = np.full(len(schemes), np.nan)
     for place, scheme in enumerate(schemes):
         pruning = part(scheme, Prune)
@@ -118,7 +120,7 @@ def losses(
             found[place] = measured[scheme]
         elif rounding <= 0:
             found[place] = before
-        elif points:
+        elif points and rounding < broken:
             sizes, rates = zip(*points, strict=True)
             found[place] = before + rounding * np.interp(np.log(rounding), np.log(sizes), rates)
     return found

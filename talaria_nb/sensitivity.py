@@ -50,7 +50,8 @@ class Sensitivity(ErrorTable):
     """The loss that each scheme of each weight is expected to add; `allocate(error=…)` takes it.
 
     The grade is "estimated", because losses of single weights are added up. NaN where a scheme is illegal for a weight,
-    or nothing is known of it because the weight has no torch parameter: allocate leaves such weights as they are.
+    nothing is known of it because the weight has no torch parameter (`allocate` leaves such weights as they are), or it
+    makes the outputs infinite or NaN (`allocate` does not take it).
 
     Attributes
     ----------
@@ -177,6 +178,7 @@ def sensitivity(
         error = np.full((len(program.weights), len(columns)), np.nan)
         for (name, scheme), value in found.items():
             error[program.weight_row[name], columns.index(scheme)] = value
+    error[~np.isfinite(error)] = np.nan
     error[:, 0] = 0.0
     if trials and not np.nansum(np.abs(error)):
         message = (
@@ -260,7 +262,7 @@ def _by_widths(
     added: dict[str, dict[Scheme, float]] = {name: {} for name in prepared.links}
     for (name, scheme), value in found.items():
         measured[name][scheme] = value
-        if scheme in company:
+        if scheme in company and np.isfinite([together[_NONE, scheme], together[name, scheme]]).all():
             added[name][scheme] = together[_NONE, scheme] - together[name, scheme]
     asked = tuple(dict.fromkeys((*columns, *known)))
     squared = weight_errors(model, asked).squared_error

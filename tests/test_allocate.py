@@ -207,11 +207,17 @@ def test_tables_of_errors_are_checked() -> None:
         return tnb.allocate(model, "6 bits", error=table, schemes=schemes, progress=False, **more)
 
     assert allocated(good).grade == "measured"
-    for value, says in ((np.nan, "is not known"), (np.inf, "finite"), (-1.0, "not below zero")):
+    for value, says in ((np.inf, "finite"), (-1.0, "not below zero")):
         wrong = good.copy()
         wrong[row, 1] = value
         with pytest.raises(tnb.TalariaError, match=f"{head} as 4-bit palettize.*{says}"):
             allocated(wrong)
+    hole = good.copy()
+    hole[row, 1] = np.nan  # of this weight as this scheme: it does not get it
+    assert tnb.Palettize(4) in allocated(good).schemes.values()
+    assert allocated(hole)[head] != tnb.Palettize(4)
+    with pytest.raises(tnb.TalariaError, match=f"{head} as 4-bit palettize is not known"):
+        allocated(hole, pins={"head": tnb.Palettize(4)})
     unknown = good.copy()
     unknown[:, 2] = np.nan  # nobody looked at this scheme: it is not offered
     with pytest.raises(tnb.BudgetError, match="least"):

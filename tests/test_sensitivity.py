@@ -314,6 +314,35 @@ def test_what_is_said_of_padding_does_not_count(tmp_path: Path, method: str) -> 
     assert np.isfinite(tnb.evaluate(plan, [padded]).value), "nor what is infinite there"
 
 
+class Balance(nn.Module):
+    """What it weighs is so even that little tips it over: below zero there is no logarithm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 64, bias=False)
+        self.plain = nn.Linear(64, 64)
+        weight = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
+        self.layer.weight = nn.Parameter(weight - weight.mean(1, keepdim=True) + 0.01)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x).log() + self.plain(x)
+
+
+@pytest.mark.parametrize("method", ["widths", "full", "one_width"])
+def test_what_makes_outputs_nan_is_not_known_and_not_taken(tmp_path: Path, method: str) -> None:
+    torch.manual_seed(0)
+    ones = torch.ones(1, 64)
+    model = tnb.load(Balance().eval(), ones, progress=False)
+    found = tnb.sensitivity(model, [ones], method=method, schemes=SCHEMES, cache=tmp_path, progress=False)
+    [broken] = [row for row, name in enumerate(found.weights) if "layer" in name]
+    assert np.isnan(found.error[broken, 1:3]).all()
+    assert np.isfinite(found.error[1 - broken]).all()
+    plan = tnb.allocate(model, "11 bits", error=found, schemes=SCHEMES, progress=False)
+    assert plan.scheme_of_weight[broken] not in SCHEMES[:2]
+    with pytest.raises(EvaluationError, match="With this plan Balance returns infinite values or NaN for item 0, so"):
+        tnb.evaluate(tnb.Plan(model).set("layer", SCHEMES[1]), [ones])
+
+
 def test_evaluate_keeps_groups_apart_and_stays_with_the_plan() -> None:
     model = models.classifier()
     plan = tnb.Plan(model).set("*", tnb.Palettize(2))
