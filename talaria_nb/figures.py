@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 from talaria_nb.estimate import price_ops
 from talaria_nb.latency import BOUNDS
+from talaria_nb.names import as_html
 from talaria_nb.plot_theme import ACCENT, BOUND_COLOURS, WARM, neutral
 
 if TYPE_CHECKING:
@@ -43,12 +44,12 @@ def timeline(plan: Plan, table: CostTable) -> go.Figure:
                 marker={"color": BOUND_COLOURS[bound], "line": {"width": 0.5, "color": "rgba(255,255,255,0.6)"}},
                 name=bound,
                 customdata=rows,
-                text=[f"{program.ops.name[row]}<br>{program.ops.op_type[row]}" for row in rows.tolist()],
+                text=[f"{as_html(program.ops.name[row])}<br>{program.ops.op_type[row]}" for row in rows.tolist()],
                 textposition="none",
                 hovertemplate="%{text}<br>%{x:.3g} ms, estimated<extra>" + bound + "</extra>",
             )
     figure.update_layout(
-        title=f"{program.name} on {table.device}, estimated",
+        title=f"{as_html(program.name)} on {table.device}, estimated",
         barmode="overlay",
         bargap=0,
         xaxis={"title": "ms"},
@@ -90,7 +91,7 @@ def size_and_error(plan: Plan, table: CostTable, errors: ErrorTable | None = Non
         mode="markers",
         marker={"color": ACCENT},
         customdata=np.array([weights.readers[row][0] for row in shown.tolist()], dtype=int),
-        text=[f"{weights.name[row]}<br>{plan.scheme_of_weight[row].label}" for row in shown.tolist()],
+        text=[f"{as_html(weights.name[row])}<br>{plan.scheme_of_weight[row].label}" for row in shown.tolist()],
         hovertemplate="%{text}<br>%{x:,.0f} bytes<br>%{y:.3g}<extra></extra>",
     )
     figure.update_layout(
@@ -149,7 +150,7 @@ def sensitivity(plan: Plan, table: CostTable, errors: ErrorTable) -> go.Figure:
         y=steps["error_per_bit"],
         marker={"color": ACCENT},
         customdata=np.array([program.weights.readers[program.weight_row[name]][0] for name in steps.index], dtype=int),
-        text=[f"{name}<br>{scheme}" for name, scheme in zip(steps.index, steps["scheme"], strict=True)],
+        text=[f"{as_html(name)}<br>{scheme}" for name, scheme in zip(steps.index, steps["scheme"], strict=True)],
         textposition="none",
         hovertemplate="%{text}<br>adds %{y:.3g} for each bit saved<extra></extra>",
     )
@@ -185,7 +186,7 @@ def steps_of_history(frame: pd.DataFrame, current: int) -> go.Figure:
             yaxis=axis,
             marker={"color": colour, "size": [13 if step == current else 7 for step in steps.tolist()]},
             line={"color": colour},
-            text=frame["label"],
+            text=[as_html(label) for label in frame["label"]],
             hovertemplate="%{text}<br>%{y:,.4g}<extra>" + title + "</extra>",
         )
     figure.update_layout(

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from talaria_nb.allocator import Allocator
 from talaria_nb.budgets import METRICS, Budget, budgets
 from talaria_nb.errors import BudgetError
+from talaria_nb.names import as_html
 from talaria_nb.plot_theme import ACCENT, COOL, WARM, neutral
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Front:
         figure.add_scatter(x=x, y=y, mode="markers", name=CURRENT, marker={"size": 12, "symbol": "x", "color": COOL})
         errors = self.allocator.errors
         figure.update_layout(
-            title=f"The best plans of {self.allocator.plan.model.program.name}",
+            title=f"The best plans of {as_html(self.allocator.plan.model.program.name)}",
             xaxis={"title": title},
             yaxis={"type": "log", "title": f"Error ({errors.grade}): {errors.what}", "exponentformat": "power"},
             legend={"orientation": "h", "y": 1.0, "yanchor": "bottom"},

@@ -11,6 +11,7 @@ from talaria_nb.devices import UNITS
 from talaria_nb.estimate import price_ops
 from talaria_nb.frames import UNIT_TITLES
 from talaria_nb.latency import BOUNDS
+from talaria_nb.names import as_html
 from talaria_nb.plot_theme import BOUND_COLOURS, INK, neutral
 from talaria_nb.work import count_work
 
@@ -71,11 +72,14 @@ def roofline(plan: Plan, device: Device, compute_unit: str = "all") -> go.Figure
                     marker={"symbol": _MARKERS[code], "size": 8, "color": BOUND_COLOURS[bound]},
                     name=f"{title}: {bound}",
                     customdata=rows,
-                    text=[f"{program.ops.name[row]}<br>{program.ops.op_type[row]}, {bound}" for row in rows.tolist()],
+                    text=[
+                        f"{as_html(program.ops.name[row])}<br>{program.ops.op_type[row]}, {bound}"
+                        for row in rows.tolist()
+                    ],
                     hovertemplate="%{text}<br>%{x:.3g} FLOPs/byte<br>%{y:.3g} GFLOP/s<extra></extra>",
                 )
     figure.update_layout(
-        title=f"{program.name} on {device.name}, estimated",
+        title=f"{as_html(program.name)} on {device.name}, estimated",
         xaxis={"type": "log", "title": "FLOPs per byte moved"},
         yaxis={"type": "log", "title": "GFLOP/s reached"},
         legend={"orientation": "h", "yanchor": "top", "y": -0.16},

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from talaria_nb.estimate import price
+from talaria_nb.names import as_html, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 WEIGHTS = 25
 """Weights that are listed, those that take most room first; the others are counted."""
-NAME_LENGTH = 120
-"""Characters of a name that are shown."""
 
 _NO_WIDGET = (
     ".jp-OutputArea-child:has(+ .jp-OutputArea-child .{css_class}) "
@@ -53,7 +52,7 @@ def still(session: Session, css_class: str) -> str:
     ]
     weights = [
         (
-            _short(program.weights.name[row]),
+            shortened(program.weights.name[row]),
             table.schemes[columns[row]].label,
             _size(was[row]),
             _size(stored[row]),
@@ -63,7 +62,7 @@ def still(session: Session, css_class: str) -> str:
     return (
         f"<style>{_NO_WIDGET.format(css_class=escape(css_class))}</style>"
         f'<div class="{escape(css_class)}">'
-        f"<p><strong>{escape(_short(program.name))}</strong> on {escape(session.device)}: "
+        f"<p><strong>{as_html(program.name)}</strong> on {escape(session.device)}: "
         f"the Explorer as it was at {datetime.now().astimezone():%Y-%m-%d %H:%M}. "
         "It is a picture; run the cell to go on, with <code>resume=True</code> from where this ends.</p>"
         + _table(("", "as loaded", "now", "how it is known"), totals)
@@ -79,10 +78,6 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return (
         f"<table><thead><tr>{titles}</tr></thead><tbody>{''.join(f'<tr>{line}</tr>' for line in lines)}</tbody></table>"
     )
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 1] + "…"
 
 
 def _size(size: float) -> str:

@@ -9,8 +9,11 @@ import pytest
 
 import models
 import talaria_nb as tnb
+from talaria_nb.still import still
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import plotly.graph_objects as go
 
 DEVICE = "iPhone 15 Pro"
@@ -180,6 +183,28 @@ def test_figures_read_on_light_and_dark_pages(session: tnb.Session) -> None:
             # What WCAG 2.1 asks for text of this size is 4.5, which no grey has to both; 3 is what it asks of graphics.
             assert contrast(figure.layout.font.color, page) > 4.2
             assert min(contrast(colour, page) for colour in colours - {None}) > 3
+
+
+def test_names_that_are_html_or_endless_are_text_in_figures_and_the_still_picture(tmp_path: Path) -> None:
+    models.classifier().mlmodel.save(str(tmp_path / "classifier.mlpackage"))
+    model = tnb.load(tmp_path / "classifier.mlpackage", progress=False)
+    evil = '<a href="javascript:alert(1)">click</a><script>alert(1)</script>שלום🙂' + "x" * 10_000
+    object.__setattr__(model.program, "name", evil)
+    session = tnb.Session(model, DEVICE)
+    session.take(tnb.Plan(model).set("*", tnb.Palettize(2)), evil)
+    session.error = np.ones(len(model.weights))
+    charts = session.charts
+    figures = [charts.pareto]  # it reads the weights by their own names
+    for named in (model.program.ops, model.program.weights):
+        object.__setattr__(named, "name", tuple(f"{number}{evil}" for number in range(len(named))))
+    for found in ("weight_row", "op_row"):
+        vars(model.program).pop(found, None)
+    figures += [charts.roofline, charts.timeline, charts.scatter, charts.sensitivity, charts.history]
+    for said in (*(figure.to_json() for figure in figures), still(session, "tlr-still-x")):
+        assert "&lt;script&gt;" in said or r"\u0026lt;script" in said
+        assert "<script" not in said.replace(r"\u003c", "<")
+        assert "<a " not in said.replace(r"\u003c", "<")
+        assert "x" * 200 not in said
 
 
 def contrast(one: str, other: str) -> float:
