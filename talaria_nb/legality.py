@@ -97,7 +97,7 @@ class Rule:
         What to tell the user then.
     """
 
-    kind: type[Scheme]
+    kind: type[object]
     broken: Callable[[Any, Subject], bool]
     sentence: Callable[[Any, Subject], str]
 

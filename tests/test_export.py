@@ -73,7 +73,9 @@ def test_python_source_runs_as_it_stands(mixed: tnb.Plan) -> None:
 
 def test_python_source_is_a_script(tmp_path: Path) -> None:
     """It finds the weights of the package by name, needs coremltools alone, and saves the package that was planned."""
-    plan = tnb.Plan(models.unet()).set("down", tnb.Palettize(4, mode="uniform")).set("leave", tnb.LinearQuantize("int8"))
+    plan = (
+        tnb.Plan(models.unet()).set("down", tnb.Palettize(4, mode="uniform")).set("leave", tnb.LinearQuantize("int8"))
+    )
     script, model, small = tmp_path / "compress.py", tmp_path / "unet.mlpackage", tmp_path / "small.mlpackage"
     script.write_text(plan.to_python(), encoding="utf-8")
     save(plan.model.mlmodel, model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import total_ordering
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ _REFUSED_KEYWORDS = {
 
 
 @total_ordering
-class Scheme:
+class Scheme(ABC):
     """How one weight is stored. The concrete schemes are frozen dataclasses."""
 
     __slots__ = ()
@@ -42,24 +43,24 @@ class Scheme:
         return object.__new__(cls)
 
     @property
+    @abstractmethod
     def bits(self) -> float:
         """Bits stored for one element on average, without masks, tables and scales; zeros of a pruned weight count."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def key(self) -> str:
         """Canonical short text, unique to the scheme: "palettize:group16:4"."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def family(self) -> str:
         """Key without the width: schemes of one family are the stops of one slider."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def family_label(self) -> str:
         """What to call the family on screen."""
-        raise NotImplementedError
 
     @property
     def label(self) -> str:
