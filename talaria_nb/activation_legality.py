@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
-from talaria_nb.legality import ios_version
 from talaria_nb.program import NO_OP
+from talaria_nb.subjects import ios_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from talaria_nb.errors import PlanError, SchemeError
-from talaria_nb.legality import CAN_BE_COMPRESSED, refused, subject
+from talaria_nb.legality import CAN_BE_COMPRESSED, refused
 from talaria_nb.matching import weight_rows
 from talaria_nb.schemes import Scheme
+from talaria_nb.subjects import subject
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

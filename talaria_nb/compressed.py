@@ -17,9 +17,9 @@ from coremltools.proto import MIL_pb2
 
 from talaria_nb import storage
 from talaria_nb.errors import SchemeError
-from talaria_nb.legality import Subject
 from talaria_nb.program import Packed
 from talaria_nb.schemes import AsStored, LinearQuantize, Palettize, Prune, Scheme, part
+from talaria_nb.subjects import Subject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

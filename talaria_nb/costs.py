@@ -19,7 +19,6 @@ from talaria_nb.activation_legality import activation_ops
 from talaria_nb.devices import UNITS
 from talaria_nb.energy import op_energy
 from talaria_nb.errors import SchemeError
-from talaria_nb.legality import starting_schemes
 from talaria_nb.memory import liveness
 from talaria_nb.menu import DEFAULT_MENU
 from talaria_nb.placement import placement
@@ -27,6 +26,7 @@ from talaria_nb.program import DTYPE_BYTES, NO_OP
 from talaria_nb.resize import at_batch, at_context, batch_of
 from talaria_nb.roundings import roundings
 from talaria_nb.schemes import Float16, LinearQuantize, Scheme
+from talaria_nb.subjects import starting_schemes
 from talaria_nb.weight_bytes import weight_bytes
 from talaria_nb.work import count_work
 

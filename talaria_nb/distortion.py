@@ -21,8 +21,9 @@ from talaria_nb.clustering import best_table, cluster, residuals
 from talaria_nb.contents import Contents, prune
 from talaria_nb.errors import SchemeError
 from talaria_nb.histograms import Histogram, histogram
-from talaria_nb.legality import refused, subject
+from talaria_nb.legality import refused
 from talaria_nb.schemes import Float16, Joint, LinearQuantize, Palettize, Prune, Scheme, part
+from talaria_nb.subjects import subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -15,9 +15,10 @@ import platformdirs
 from talaria_nb.activation_legality import activation_ops
 from talaria_nb.errors import PlanError, TalariaError
 from talaria_nb.history import MAX_ENTRIES, Entry, History
-from talaria_nb.legality import refused, subject
+from talaria_nb.legality import refused
 from talaria_nb.plan import Plan
 from talaria_nb.plan_files import plain_scheme, scheme_of
+from talaria_nb.subjects import subject
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -14,13 +14,13 @@ from talaria_nb.clustering import best_table
 from talaria_nb.contents import Contents
 from talaria_nb.distortion import check_finite, dequantized, is_clustered, table_size
 from talaria_nb.histograms import histogram
-from talaria_nb.legality import scale_counts, table_counts
 from talaria_nb.schemes import Float16, LinearQuantize, Palettize, Prune, Scheme, part
+from talaria_nb.subjects import scale_counts, table_counts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from talaria_nb.legality import Subject
+    from talaria_nb.subjects import Subject
 
 Place = tuple[slice, ...]
 """Part of a weight: one slice an axis."""

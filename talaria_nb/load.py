@@ -17,11 +17,11 @@ from talaria_nb.convert import Conversion, convert, convert_program
 from talaria_nb.coreml import walk
 from talaria_nb.errors import LoadError
 from talaria_nb.evaluations import Evaluations
-from talaria_nb.legality import ios_version
 from talaria_nb.progress import bar, stage
 from talaria_nb.quiet import quiet
 from talaria_nb.read import mil_function, read_program
 from talaria_nb.source import SourceMap, Stack, package_source_map
+from talaria_nb.subjects import ios_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -21,10 +21,11 @@ from talaria_nb.devices import device as find_device
 from talaria_nb.errors import PlanError
 from talaria_nb.estimate import compared, price, price_ops
 from talaria_nb.factored import factor, refusal, rewritten
-from talaria_nb.legality import refused, subject
+from talaria_nb.legality import refused
 from talaria_nb.matching import weight_rows
 from talaria_nb.plan import Plan
 from talaria_nb.schemes import Float16
+from talaria_nb.subjects import subject
 from talaria_nb.torch_weights import find_links
 from talaria_nb.work import count_work
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from talaria_nb.errors import SchemeError
-from talaria_nb.legality import refused, subject
+from talaria_nb.legality import refused
 from talaria_nb.schemes import AsStored, Float16, LinearQuantize, Palettize, Prune, Scheme
+from talaria_nb.subjects import subject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

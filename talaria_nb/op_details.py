@@ -15,10 +15,11 @@ from talaria_nb.activation_legality import activation_refusal
 from talaria_nb.errors import PlanError
 from talaria_nb.frames import parent_modules, shape_text
 from talaria_nb.histograms import histogram
-from talaria_nb.legality import refused, subject
+from talaria_nb.legality import refused
 from talaria_nb.levels import levels
 from talaria_nb.schemes import Float16, Palettize, part
 from talaria_nb.storage import Stored, stored
+from talaria_nb.subjects import subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

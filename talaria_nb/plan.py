@@ -13,10 +13,11 @@ from talaria_nb.devices import Device
 from talaria_nb.devices import device as find_device
 from talaria_nb.errors import PlanError, SchemeError
 from talaria_nb.estimate import Comparison, Estimate, compared, price
-from talaria_nb.legality import CAN_BE_COMPRESSED, refused, starting_schemes, subject
+from talaria_nb.legality import CAN_BE_COMPRESSED, refused
 from talaria_nb.load import Model
 from talaria_nb.matching import op_rows, unknown_weight, weight_rows
 from talaria_nb.schemes import Scheme
+from talaria_nb.subjects import starting_schemes, subject
 
 if TYPE_CHECKING:
     import os

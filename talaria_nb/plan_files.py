@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from talaria_nb.errors import PlanError, SchemeError, did_you_mean
-from talaria_nb.legality import refused, subject
+from talaria_nb.legality import refused
 from talaria_nb.plan import Plan
 from talaria_nb.schemes import AsStored, Float16, Joint, LinearQuantize, Palettize, Prune, Scheme
+from talaria_nb.subjects import subject
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

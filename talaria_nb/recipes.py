@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from talaria_nb.budgets import Budget
 from talaria_nb.errors import PlanError, did_you_mean
-from talaria_nb.legality import CAN_BE_COMPRESSED, refused, subject
+from talaria_nb.legality import CAN_BE_COMPRESSED, refused
 from talaria_nb.schemes import LinearQuantize, Palettize, Scheme
+from talaria_nb.subjects import subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -22,10 +22,11 @@ from talaria_nb.convert import eval_twin
 from talaria_nb.distortion import dequantized
 from talaria_nb.error_table import ErrorTable, weight_errors
 from talaria_nb.errors import EvaluationError
-from talaria_nb.legality import refused, subject
+from talaria_nb.legality import refused
 from talaria_nb.menu import Menu
 from talaria_nb.metrics import counted, name_of, named
 from talaria_nb.schemes import Float16, Palettize
+from talaria_nb.subjects import subject
 from talaria_nb.trials import bench, read_results, results_file, run, write_result
 
 if TYPE_CHECKING:

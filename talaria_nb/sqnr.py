@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from talaria_nb.estimate import sum_by_op
-from talaria_nb.legality import starting_schemes
+from talaria_nb.subjects import starting_schemes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,7 +12,7 @@ from coremltools.converters.mil.mil import types
 from torch.export.graph_signature import OutputKind
 
 from talaria_nb.errors import LoadError, did_you_mean
-from talaria_nb.legality import ios_version
+from talaria_nb.subjects import ios_version
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from talaria_nb import proto
 from talaria_nb.contents import Question
-from talaria_nb.legality import MIN_FILE_ELEMENTS, Subject, grouped_axis, scale_counts, table_counts, unique_nbits
+from talaria_nb.legality import MIN_FILE_ELEMENTS
 from talaria_nb.schemes import Float16, LinearQuantize, Palettize, Prune, Scheme, part
+from talaria_nb.subjects import Subject, grouped_axis, scale_counts, table_counts, unique_nbits
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence

@@ -17,10 +17,10 @@ from talaria_nb.coreml import walk
 from talaria_nb.devices import devices
 from talaria_nb.distortion import dequantized, squared_errors
 from talaria_nb.export import compress, constexprs
-from talaria_nb.legality import Subject, grouped_axis, table_counts
 from talaria_nb.package import check, open_package, parse
 from talaria_nb.read import mil_function
 from talaria_nb.schemes import Float16, Palettize, Prune, Scheme, is_determined, part
+from talaria_nb.subjects import Subject, grouped_axis, table_counts
 from talaria_nb.weight_bytes import stored_weight, weight_file_bytes
 
 if TYPE_CHECKING:

@@ -14,15 +14,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from talaria_nb import storage
-from talaria_nb.legality import (
-    Subject,
-    depends_on_values,
-    refused_by_shape,
-    refused_by_values,
-    subject,
-    uses,
-    value_facts,
-)
+from talaria_nb.legality import refused_by_shape, refused_by_values
+from talaria_nb.subjects import Subject, depends_on_values, subject, uses, value_facts
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence

@@ -18,9 +18,10 @@ from talaria_nb.clustering import cluster, cluster_errors
 from talaria_nb.contents import prune
 from talaria_nb.distortion import Distortion, dequantized, distortions, palette, signal, squared_errors
 from talaria_nb.histograms import histogram
-from talaria_nb.legality import refused, subject
+from talaria_nb.legality import refused
 from talaria_nb.menu import DEFAULT_MENU
 from talaria_nb.schemes import Float16
+from talaria_nb.subjects import subject
 from talaria_nb.verify import dequantized_weights
 
 if TYPE_CHECKING:

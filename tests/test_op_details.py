@@ -13,9 +13,10 @@ import models
 import talaria_nb as tnb
 from talaria_nb import op_details
 from talaria_nb.distortion import dequantized
-from talaria_nb.legality import refused, subject
+from talaria_nb.legality import refused
 from talaria_nb.levels import levels
 from talaria_nb.menu import DEFAULT_MENU
+from talaria_nb.subjects import subject
 from talaria_nb.weight_bytes import weight_bytes
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from packages import saved
 from talaria_nb import storage
 from talaria_nb.costs import cost_table
 from talaria_nb.errors import LoadError
-from talaria_nb.legality import subject
 from talaria_nb.menu import DEFAULT_MENU
 from talaria_nb.quiet import quiet
 from talaria_nb.schemes import AsStored
+from talaria_nb.subjects import subject
 from talaria_nb.weight_bytes import weight_file_bytes
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 
 import talaria_nb as tnb
 from talaria_nb import proto
-from talaria_nb.legality import Subject
 from talaria_nb.menu import DEFAULT_MENU
 from talaria_nb.storage import Tensor, steps
+from talaria_nb.subjects import Subject
 
 if TYPE_CHECKING:
     from talaria_nb.program import Shape

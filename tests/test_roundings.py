@@ -19,7 +19,8 @@ import talaria_nb as tnb
 from synthetic import Builder
 from talaria_nb.activation_legality import activation_refusal
 from talaria_nb.errors import SchemeError
-from talaria_nb.legality import refused, subject
+from talaria_nb.legality import refused
+from talaria_nb.subjects import subject
 from test_sizes import PACKAGE_TOLERANCE, PHONE, loaded
 
 SCHEMES = (tnb.Float16(), tnb.LinearQuantize("int8"), tnb.Palettize(4, mode="uniform"), tnb.Prune(0.5))

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 import talaria_nb as tnb
-from talaria_nb.legality import refused, subject
+from talaria_nb.legality import refused
 from talaria_nb.quiet import quiet
+from talaria_nb.subjects import subject
 from talaria_nb.weight_bytes import weight_file_bytes
 
 if TYPE_CHECKING:

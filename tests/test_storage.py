@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 import models
 import talaria_nb as tnb
 from packages import actual_bytes
-from talaria_nb.legality import refused, subject
+from talaria_nb.legality import refused
 from talaria_nb.menu import DEFAULT_MENU
+from talaria_nb.subjects import subject
 from talaria_nb.weight_bytes import weight_file_bytes
 
 if TYPE_CHECKING:

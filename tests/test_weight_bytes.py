@@ -11,9 +11,10 @@ import pytest
 import models
 import synthetic
 from talaria_nb import storage
-from talaria_nb.legality import refused, subject
+from talaria_nb.legality import refused
 from talaria_nb.menu import DEFAULT_MENU
 from talaria_nb.schemes import Palettize
+from talaria_nb.subjects import subject
 from talaria_nb.weight_bytes import weight_bytes
 
 if TYPE_CHECKING:

@@ -30,7 +30,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import talaria_nb as tnb
 import trained
 from talaria_nb.distortion import dequantized
-from talaria_nb.legality import refused, subject
+from talaria_nb.legality import refused
+from talaria_nb.subjects import subject
 from talaria_nb.trials import bench
 
 if TYPE_CHECKING:
