@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from talaria_nb.estimate import extra_bytes, offset_bytes, price, price_ops
-from talaria_nb.storage import FILE_HEADER_BYTES
+from talaria_nb.stored_tensors import FILE_HEADER_BYTES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,7 +15,7 @@ import numpy as np
 from coremltools.converters.mil.mil import types
 from coremltools.proto import MIL_pb2
 
-from talaria_nb import storage
+from talaria_nb import storage, stored_tensors
 from talaria_nb.errors import SchemeError
 from talaria_nb.program import Packed
 from talaria_nb.schemes import AsStored, LinearQuantize, Palettize, Prune, Scheme, part
@@ -157,7 +157,9 @@ def layout(spec: MIL_pb2.Program, function: str, file_bytes: int) -> Layout:
             data_bytes.update(zip(own, map(stored_bytes, blobs), strict=True))
             if name == function and op.outputs:
                 small = {
-                    at for at, value in zip(own, blobs, strict=True) if _elements(value) < storage.MIN_SHARED_ELEMENTS
+                    at
+                    for at, value in zip(own, blobs, strict=True)
+                    if _elements(value) < stored_tensors.MIN_SHARED_ELEMENTS
                 }
                 written += sorted(at for at in own if at in small or at not in seen)
                 seen.update(own)

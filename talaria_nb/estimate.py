@@ -10,7 +10,7 @@ import numpy as np
 
 from talaria_nb.energy import ENERGY_FACTOR
 from talaria_nb.latency import BOUNDS, bound, difference_interval, plan_interval, ratio_interval
-from talaria_nb.storage import FILE_HEADER_BYTES
+from talaria_nb.stored_tensors import FILE_HEADER_BYTES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,7 +11,7 @@ import numpy as np
 from talaria_nb.contents import Contents
 from talaria_nb.legality import MIN_FILE_ELEMENTS
 from talaria_nb.program import DTYPE_BYTES, NO_OP, Weights
-from talaria_nb.storage import recorded
+from talaria_nb.stored_tensors import recorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -13,7 +13,7 @@ from coremltools.converters.mil.mil import types
 from coremltools.converters.mil.mil.passes.pass_pipeline import PassPipelineManager
 from coremltools.converters.mil.mil.types.symbolic import is_symbolic
 
-from talaria_nb import compressed, coreml, package, storage
+from talaria_nb import compressed, coreml, package, stored_tensors
 from talaria_nb.errors import LoadError
 from talaria_nb.quiet import quiet
 
@@ -76,7 +76,7 @@ def function_bytes(mlmodel: ct.models.MLModel) -> tuple[FunctionBytes, ...]:
         FunctionBytes(
             name,
             _file_of(own, data_bytes),
-            sum(storage.recorded(data_bytes[at]) for at in set(own) if users[at] > 1),
+            sum(stored_tensors.recorded(data_bytes[at]) for at in set(own) if users[at] > 1),
             tuple(compressed.weights(program, name, layouts[name])) if name in layouts else (),
         )
         for name, own in records.items()
@@ -88,8 +88,8 @@ def _file_of(records: Sequence[int], data_bytes: Mapping[int, int]) -> int:
     if not records:
         return 0
     last = data_bytes[records[-1]]
-    padded = sum(storage.recorded(data_bytes[at]) for at in records)
-    return storage.FILE_HEADER_BYTES + padded - (storage.padded(last) - last)
+    padded = sum(stored_tensors.recorded(data_bytes[at]) for at in records)
+    return stored_tensors.FILE_HEADER_BYTES + padded - (stored_tensors.padded(last) - last)
 
 
 def one_function(

@@ -31,11 +31,14 @@ if TYPE_CHECKING:
 
 WEIGHT_THRESHOLD = 2048
 """coremltools compresses tensors with more elements than this (`OpPalettizerConfig.weight_threshold`'s default)."""
+
 MIN_FILE_ELEMENTS = 10
 """Tensors with fewer elements are stored in the proto, and coremltools compresses none of those further
 (`should_use_weight_file`)."""
+
 CAN_BE_COMPRESSED = LinearQuantize("int8", "per_tensor")
 """Legal for every weight that coremltools can compress at all, on every deployment target."""
+
 _IOS18, _IOS26 = 18, 26
 _DENSE = Float16()
 _STRUCTURED_READERS = (("conv", "weight"), ("linear", "weight"))

@@ -18,7 +18,8 @@ from talaria_nb.histograms import histogram
 from talaria_nb.legality import refused
 from talaria_nb.levels import levels
 from talaria_nb.schemes import Float16, Palettize, part
-from talaria_nb.storage import Stored, stored
+from talaria_nb.storage import stored
+from talaria_nb.stored_tensors import Stored
 from talaria_nb.subjects import subject
 
 if TYPE_CHECKING:

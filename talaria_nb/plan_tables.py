@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from talaria_nb.hardware import Measurement
     from talaria_nb.plan import Plan
     from talaria_nb.sqnr import Noise
-    from talaria_nb.storage import Stored
+    from talaria_nb.stored_tensors import Stored
 
 
 def op_table(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from talaria_nb.program import Shape
-    from talaria_nb.storage import Step
+    from talaria_nb.stored_tensors import Step
 
 _FILE = "@model_path/weights/weight.bin"
 _SHORT_OFFSET = 64

@@ -16,7 +16,7 @@ from coremltools.converters.mil.mil import types
 from coremltools.converters.mil.mil.types.symbolic import is_symbolic
 from coremltools.optimize._utils import select_input_output_channel_axis
 
-from talaria_nb import compressed, storage
+from talaria_nb import compressed, stored_tensors
 from talaria_nb.contents import Contents
 from talaria_nb.coreml import walk
 from talaria_nb.errors import LoadError
@@ -222,7 +222,7 @@ def _packed(
     in_function = {offset for offsets in layout.offsets.values() for offset in offsets}
     own = [{offset for offset in found if owners[offset] == 1 and offset not in plain} for found in records]
     shared = in_function - plain - set().union(*own)
-    header = 0 if in_file else storage.FILE_HEADER_BYTES
+    header = 0 if in_file else stored_tensors.FILE_HEADER_BYTES
     packed = {
         id(op): compressed.packed(op, owned, layout.extent, _channel_axes(op), deployment_target)
         for op, owned in zip(roots, own, strict=True)
@@ -283,7 +283,7 @@ def _fixed_records(in_file: list[Operation], weights: Weights) -> NDArray[np.int
         if op.name in names:
             before += 1
         else:
-            records.append((before, storage.recorded(int(np.asarray(op.outputs[0].val).nbytes))))
+            records.append((before, stored_tensors.recorded(int(np.asarray(op.outputs[0].val).nbytes))))
     return np.array(records, dtype=np.int64).reshape(-1, 2)
 
 
@@ -292,11 +292,11 @@ def _fixed_file_bytes(in_file: list[Operation], last: Operation | None, weights:
     if not in_file:
         return 0
     names = set(weights.name)
-    total = storage.FILE_HEADER_BYTES
+    total = stored_tensors.FILE_HEADER_BYTES
     for op in in_file:
         if op.name not in names:
             nbytes = int(np.asarray(op.outputs[0].val).nbytes)
-            total += storage.RECORD_BYTES + (nbytes if op is last else storage.padded(nbytes))
+            total += stored_tensors.RECORD_BYTES + (nbytes if op is last else stored_tensors.padded(nbytes))
     return total
 
 

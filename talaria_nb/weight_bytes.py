@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from talaria_nb import storage
+from talaria_nb import storage, stored_tensors
 from talaria_nb.legality import refused_by_shape, refused_by_values
 from talaria_nb.subjects import Subject, depends_on_values, subject, uses, value_facts
 
@@ -77,7 +77,7 @@ def weight_bytes(program: Program, menu: tuple[Scheme, ...]) -> WeightBytes:
     slots = max(len(each.tensors) for each in stored)
     recorded = np.zeros((len(stored), slots))
     for number, each in enumerate(stored):
-        recorded[number, : len(each.tensors)] = [storage.recorded(nbytes) for nbytes, _ in each.tensors]
+        recorded[number, : len(each.tensors)] = [stored_tensors.recorded(nbytes) for nbytes, _ in each.tensors]
     merged = _merged(alike, entries)
     merged_as = np.full((*reason.shape, slots), -1, dtype=np.int32)
     for number, cells in enumerate(merged):
@@ -104,10 +104,10 @@ def weight_bytes(program: Program, menu: tuple[Scheme, ...]) -> WeightBytes:
     )
 
 
-_NOTHING = storage.Stored((), 0, 0, 0, 0)
+_NOTHING = stored_tensors.Stored((), 0, 0, 0, 0)
 
 
-def stored_weight(program: Program, scheme: Scheme, row: int) -> storage.Stored:
+def stored_weight(program: Program, scheme: Scheme, row: int) -> stored_tensors.Stored:
     """Count the bytes of the weight in one row of `program.weights` under a scheme; counted once and kept."""
     return _alike(program).stored(scheme, row)
 
@@ -138,7 +138,7 @@ class _Alike:
     weights: Weights
     kinds: tuple[_Kind, ...]
     kind_of: NDArray[np.int64]
-    counted: dict[tuple[int, Scheme, tuple[Hashable, ...]], storage.Stored] = field(default_factory=dict)
+    counted: dict[tuple[int, Scheme, tuple[Hashable, ...]], stored_tensors.Stored] = field(default_factory=dict)
 
     def contents(self, row: int) -> Contents | None:
         """Return the values of a weight; None where they are unknown."""
@@ -156,21 +156,23 @@ class _Alike:
         alike, contents = self.kinds[int(self.kind_of[row])].subject, self.contents(row)
         return alike if contents is None else replace(alike, contents=contents)
 
-    def stored(self, scheme: Scheme, row: int) -> storage.Stored:
+    def stored(self, scheme: Scheme, row: int) -> stored_tensors.Stored:
         """Count the bytes of one weight."""
         return self.stored_as(scheme, row, self.facts(scheme, row))
 
-    def stored_as(self, scheme: Scheme, row: int, facts: tuple[Hashable, ...]) -> storage.Stored:
+    def stored_as(self, scheme: Scheme, row: int, facts: tuple[Hashable, ...]) -> stored_tensors.Stored:
         """Count the bytes of a weight whose facts are known."""
         key = (int(self.kind_of[row]), scheme, facts)
         if key not in self.counted:
             self.counted[key] = self._counted(scheme, row)
         return self.counted[key]
 
-    def _counted(self, scheme: Scheme, row: int) -> storage.Stored:
+    def _counted(self, scheme: Scheme, row: int) -> stored_tensors.Stored:
         packed = self.weights.packed.get(row)
         if packed is not None:  # no other scheme is legal, and these bytes were read, not predicted
-            return storage.Stored((), packed.data_bytes, packed.overhead_bytes, 0, packed.tables, packed.file_bytes)
+            return stored_tensors.Stored(
+                (), packed.data_bytes, packed.overhead_bytes, 0, packed.tables, packed.file_bytes
+            )
         kind = self.kinds[self.kind_of[row]]
         return storage.stored(
             scheme, self.subject(row), kind.dtype, name_bytes=kind.name_bytes, parameters=kind.parameters
@@ -213,7 +215,7 @@ class _Entry(NamedTuple):
 
     rows: NDArray[np.int64]
     column: int
-    stored: storage.Stored
+    stored: stored_tensors.Stored
 
 
 def _legality(alike: _Alike, menu: tuple[Scheme, ...]) -> tuple[NDArray[np.int16], tuple[str, ...], list[_Entry]]:
@@ -266,7 +268,7 @@ def _merged(alike: _Alike, entries: Sequence[_Entry]) -> list[list[tuple[int, in
 
     Values are compared only where tensors of several weights could be equal by their dtypes and shapes.
     """
-    places: dict[Hashable, list[tuple[_Entry, int, storage.Shareable]]] = {}
+    places: dict[Hashable, list[tuple[_Entry, int, stored_tensors.Shareable]]] = {}
     for entry in entries:
         for slot, (_, shareable) in enumerate(entry.stored.tensors):
             if shareable is not None and (not shareable.questions or alike.weights.contents):
@@ -293,7 +295,7 @@ def _numbers_first(merged_as: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def _tail(
-    tensors: Sequence[tuple[int, storage.Shareable | None]], merged_as: NDArray[np.int32]
+    tensors: Sequence[tuple[int, stored_tensors.Shareable | None]], merged_as: NDArray[np.int32]
 ) -> tuple[tuple[float, float], int]:
     """Count the padding that the file is spared after the last weight, and say what its last tensor is merged as."""
     if not tensors:
@@ -301,4 +303,6 @@ def _tail(
     nbytes = [nbytes for nbytes, _ in tensors]
     own = [each for slot, each in enumerate(nbytes) if merged_as[slot] < 0]
     ends = (nbytes[-1], own[-1] if own else nbytes[-1])
-    return (storage.padded(ends[0]) - ends[0], storage.padded(ends[1]) - ends[1]), int(merged_as[len(tensors) - 1])
+    return (stored_tensors.padded(ends[0]) - ends[0], stored_tensors.padded(ends[1]) - ends[1]), int(
+        merged_as[len(tensors) - 1]
+    )

@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 
 import talaria_nb as tnb
 from talaria_nb import proto
+from talaria_nb.constexprs import steps
 from talaria_nb.menu import DEFAULT_MENU
-from talaria_nb.storage import Tensor, steps
 from talaria_nb.subjects import Subject
 
 if TYPE_CHECKING:
     from talaria_nb.program import Shape
-    from talaria_nb.storage import Step
+    from talaria_nb.stored_tensors import Step, Tensor
 
 FILE = "@model_path/weights/weight.bin"
 SCHEMES = (
