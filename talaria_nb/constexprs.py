@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 _IOS18, _IOS26 = 18, 26
 
-
 _AS_ANSWERED = "as answered"
 """How integers, scales, zero points, masks and what they leave are made: the answers are the tensors themselves."""
 

@@ -13,7 +13,7 @@ from coremltools.converters.mil.mil import types
 from coremltools.converters.mil.mil.passes.pass_pipeline import PassPipelineManager
 from coremltools.converters.mil.mil.types.symbolic import is_symbolic
 
-from talaria_nb import compressed, coreml, package, stored_tensors
+from talaria_nb import coreml, package, package_layout, stored_tensors
 from talaria_nb.errors import LoadError
 from talaria_nb.quiet import quiet
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from coremltools.proto import Model_pb2
 
-    from talaria_nb.compressed import StoredWeight
+    from talaria_nb.package_layout import StoredWeight
     from talaria_nb.program import Shape
 
 ALL_TOGETHER = "all together"
@@ -67,7 +67,7 @@ def function_bytes(mlmodel: ct.models.MLModel) -> tuple[FunctionBytes, ...]:
         Of every function, and of all together, which is the package as it is: weights that functions share once.
     """
     program = mlmodel._spec.mlProgram  # noqa: SLF001 - get_spec() copies it
-    layouts = {name: compressed.layout(program, name, 0) for name in sorted(program.functions)}
+    layouts = {name: package_layout.layout(program, name, 0) for name in sorted(program.functions)}
     records = {name: found.written for name, found in layouts.items()}
     data_bytes = next(iter(layouts.values())).data_bytes if layouts else {}
     users = Counter(at for own in records.values() for at in set(own))
@@ -77,7 +77,7 @@ def function_bytes(mlmodel: ct.models.MLModel) -> tuple[FunctionBytes, ...]:
             name,
             _file_of(own, data_bytes),
             sum(stored_tensors.recorded(data_bytes[at]) for at in set(own) if users[at] > 1),
-            tuple(compressed.weights(program, name, layouts[name])) if name in layouts else (),
+            tuple(package_layout.weights(program, name, layouts[name])) if name in layouts else (),
         )
         for name, own in records.items()
     )

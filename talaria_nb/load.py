@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import coremltools as ct
 import torch
 
-from talaria_nb import adapters, compressed, coreml, frames, functions, lint, package, proto
+from talaria_nb import adapters, compressed, coreml, frames, functions, lint, package, package_layout, proto
 from talaria_nb.convert import Conversion, convert, convert_program
 from talaria_nb.coreml import walk
 from talaria_nb.errors import LoadError
@@ -369,7 +369,7 @@ def _read(mlmodel: ct.models.MLModel, source_map: SourceMap, name: str) -> Progr
         fixed_package_bytes=_package_bytes_outside_weights(mlmodel),
         build_info_bytes=_lost_on_rewriting(mlmodel, spec),
         enclosing_bytes=proto.enclosing_bytes(spec.mlProgram, "main"),
-        layout=compressed.layout(spec.mlProgram, "main", file.stat().st_size if file.is_file() else 0),
+        layout=package_layout.layout(spec.mlProgram, "main", file.stat().st_size if file.is_file() else 0),
     )
 
 

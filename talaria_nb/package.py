@@ -19,8 +19,8 @@ import coremltools as ct
 from coremltools.converters.mil.frontend.milproto.load import load as parse_proto
 from coremltools.converters.mil.mil import Operation, types
 
-from talaria_nb.compressed import BITS
 from talaria_nb.errors import LoadError
+from talaria_nb.package_layout import BITS
 from talaria_nb.progress import stage
 from talaria_nb.quiet import quiet
 

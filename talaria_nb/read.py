@@ -16,7 +16,7 @@ from coremltools.converters.mil.mil import types
 from coremltools.converters.mil.mil.types.symbolic import is_symbolic
 from coremltools.optimize._utils import select_input_output_channel_axis
 
-from talaria_nb import compressed, stored_tensors
+from talaria_nb import compressed, package_layout, recognition, stored_tensors
 from talaria_nb.contents import Contents
 from talaria_nb.coreml import walk
 from talaria_nb.errors import LoadError
@@ -80,7 +80,7 @@ def read_program(
     fixed_package_bytes: int = 0,
     build_info_bytes: int = 0,
     enclosing_bytes: tuple[int, ...] = (),
-    layout: compressed.Layout | None = None,
+    layout: package_layout.Layout | None = None,
 ) -> Program:
     """Read one function of an MIL program.
 
@@ -198,7 +198,7 @@ def _packed(
     constexprs: list[Operation],
     in_file: list[Operation],
     columns: _Columns,
-    layout: compressed.Layout | None,
+    layout: package_layout.Layout | None,
     deployment_target: str,
 ) -> tuple[int, dict[int, Packed], bool]:
     """Describe the weights that are compressed already.
@@ -224,7 +224,7 @@ def _packed(
     shared = in_function - plain - set().union(*own)
     header = 0 if in_file else stored_tensors.FILE_HEADER_BYTES
     packed = {
-        id(op): compressed.packed(op, owned, layout.extent, _channel_axes(op), deployment_target)
+        id(op): recognition.packed(op, owned, layout.extent, _channel_axes(op), deployment_target)
         for op, owned in zip(roots, own, strict=True)
     }
     return header + sum(layout.extent[offset] for offset in shared), packed, ends_file
