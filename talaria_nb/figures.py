@@ -114,24 +114,39 @@ def next_steps(plan: Plan, table: CostTable, errors: ErrorTable) -> pd.DataFrame
         cannot be made smaller are left out.
     """
     weights = plan.model.program.weights
-    rows, columns = np.arange(len(weights)), table.columns_of(plan.scheme_of_weight)
-    error = errors.of(plan.model, table.schemes)
+    columns = table.columns_of(plan.scheme_of_weight)
+    rows, best, added, saved = steps_down(table, columns, errors.of(plan.model, table.schemes))
+    return pd.DataFrame(
+        {
+            "scheme": [table.schemes[column].label for column in best.tolist()],
+            "error": added,
+            "bytes": saved,
+            "error_per_bit": added / (8 * saved),
+        },
+        index=pd.Index([weights.name[row] for row in rows.tolist()], name="weight"),
+    )
+
+
+def steps_down(
+    table: CostTable, columns: NDArray[np.integer], error: NDArray[np.floating]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.floating], NDArray[np.floating]]:
+    """Find the same from scheme indices and errors alone, as the browser does; `tests/fixtures/` holds both to it.
+
+    Returns
+    -------
+    tuple
+        Rows of the weights, the column that each goes to, the error that adds, and the bytes that saves.
+    """
+    rows = np.arange(len(columns))
     saved = table.payload_bytes[rows, columns][:, None] - table.payload_bytes
     added = np.maximum(error - error[rows, columns][:, None], 0.0)
     possible = (saved > 0) & (table.reason < 0) & ~np.isnan(added)
-    rate = np.where(possible, added / np.where(possible, 8 * saved, 1.0), np.inf)
+    rate = np.where(possible, added / np.where(possible, saved, 1.0), np.inf)
     best = rate.argmin(axis=1)
-    frame = pd.DataFrame(
-        {
-            "scheme": [table.schemes[column].label for column in best.tolist()],
-            "error": added[rows, best],
-            "bytes": saved[rows, best],
-            "error_per_bit": rate[rows, best],
-        },
-        index=pd.Index(weights.name, name="weight"),
-    )
-    left: pd.DataFrame = frame.iloc[np.flatnonzero(possible.any(axis=1))]
-    return left.sort_values("error_per_bit", ascending=False, kind="stable")
+    rows = rows[possible.any(axis=1)]
+    rows = rows[np.argsort(-rate[rows, best[rows]], kind="stable")]
+    best = best[rows]
+    return rows, best, added[rows, best], saved[rows, best]
 
 
 def sensitivity(plan: Plan, table: CostTable, errors: ErrorTable) -> go.Figure:

@@ -1,7 +1,8 @@
 """Write the fixtures that Python and TypeScript both check: `python tests/make_fixtures.py`.
 
-Python is the authority: `estimates.json` holds what `estimate.price` says of random cost tables, `history.json` what
-`history.History` makes of random edits. `test_parity.py` fails when the code no longer says what the files say.
+Python is the authority: `estimates.json` holds what `estimate.price` and `figures.steps_down` say of random cost
+tables, `history.json` what `history.History` makes of random edits. `test_parity.py` fails when the code no longer says
+what the files say.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from talaria_nb.costs import CostTable
 from talaria_nb.devices import device
 from talaria_nb.estimate import price, price_ops
+from talaria_nb.figures import steps_down
 from talaria_nb.history import History
 from talaria_nb.menu import DEFAULT_MENU
 from talaria_nb.roundings import Roundings
@@ -163,6 +165,7 @@ def random_table(rng: np.random.Generator, *, ops: int, weights: int) -> CostTab
 
 def estimate_case(name: str, table: CostTable, rng: np.random.Generator) -> dict[str, Any]:
     """Price the float16 plan and five random legal plans of one table, in which some ops read int8."""
+    noise = table.squared_error / table.signal[:, None]
     plans = []
     for trial in range(6):
         columns = np.zeros(len(table.elements), dtype=np.int64)
@@ -186,6 +189,7 @@ def estimate_case(name: str, table: CostTable, rng: np.random.Generator) -> dict
                 "op_ms": ops.op_ms.tolist(),
                 "bound": ops.bound.tolist(),
                 "op_weight_bytes": ops.weight_bytes.tolist(),
+                "steps_down": np.stack(steps_down(table, columns, noise)[:2], axis=1).tolist(),
             }
         )
     return {"name": name, "costs": plain(pack_costs(table)), "plans": plans}

@@ -1,4 +1,4 @@
-/** `npx vite dev`, then ?ops=10000&dark&view=table: the views without Jupyter, against a fake kernel. */
+/** `npx vite dev`, then ?ops=10000&errors&dark&view=table: the views without Jupyter, against a fake kernel. */
 
 import session from "../src/session";
 import type { ViewName } from "../src/views/root";
@@ -14,7 +14,11 @@ function revive(_key: string, value: unknown): unknown {
   return new DataView(Uint8Array.from(atob(coded), (c) => c.charCodeAt(0)).buffer);
 }
 
-const model = new FakeModel({ ops: Number(query.get("ops") ?? 138), prefix: query.get("prefix") ?? "" });
+const model = new FakeModel({
+  ops: Number(query.get("ops") ?? 138),
+  prefix: query.get("prefix") ?? "",
+  errors: query.has("errors"),
+});
 if (query.has("wire")) {
   const text = await (await fetch("./wire.json")).text();
   for (const [key, value] of Object.entries(JSON.parse(text, revive))) model.traits.set(key, value);

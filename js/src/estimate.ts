@@ -254,13 +254,8 @@ function priceWeights(costs: Costs, scheme: Uint16Array, out: Priced): void {
     if (before !== NONE) countShared(shared, w * schemes + before, stored, -1);
     countShared(shared, at, stored, 1);
   }
-  let file = 0;
-  let proto = 0;
-  let payload = 0;
-  let resident = 0;
-  let count = 0;
-  let error = 0;
-  let squares = 0;
+  let [file, proto, payload, resident] = [0, 0, 0, 0];
+  let [count, error, squares] = [0, 0, 0];
   let changed = false;
   for (let w = 0; w < scheme.length; w++) {
     file += weightFile[w]!;

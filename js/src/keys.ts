@@ -18,25 +18,33 @@ interface Shortcut extends KeyHelp {
 const command = (e: KeyboardEvent): boolean => e.ctrlKey || e.metaKey;
 const letter = (e: KeyboardEvent, wanted: string): boolean => e.key.toLowerCase() === wanted;
 
+/** By which factor a key of a picture zooms: 0 shows all of it, null for any other key. */
+export function zoomBy(e: KeyboardEvent, step: number): number | null {
+  if (command(e)) return null;
+  return { "+": step, "=": step, "-": 1 / step, 0: 0 }[e.key] ?? null;
+}
+
+/** What always works, and a key that is then taken from others. */
+const always =
+  (act: (store: Store, showKeys: () => void) => void): Shortcut["run"] =>
+  (store, showKeys) => {
+    act(store, showKeys);
+    return true;
+  };
+
 /** Keys that work anywhere in a view. */
 export const ANYWHERE: readonly Shortcut[] = [
   {
     keys: "Ctrl or ⌘ Z",
     does: "undo",
     matches: (e) => command(e) && !e.shiftKey && letter(e, "z"),
-    run: (store) => {
-      store.edits.undo();
-      return true;
-    },
+    run: always((store) => store.edits.undo()),
   },
   {
     keys: "Shift Ctrl or ⌘ Z, Ctrl Y",
     does: "redo",
     matches: (e) => command(e) && (letter(e, "y") || (e.shiftKey && letter(e, "z"))),
-    run: (store) => {
-      store.edits.redo();
-      return true;
-    },
+    run: always((store) => store.edits.redo()),
   },
   {
     keys: "Esc",
@@ -53,62 +61,48 @@ export const ANYWHERE: readonly Shortcut[] = [
     keys: "?",
     does: "show the keys",
     matches: (e) => e.key === "?" && !command(e) && !e.altKey,
-    run: (_, showKeys) => {
-      showKeys();
-      return true;
-    },
+    run: always((_, showKeys) => showKeys()),
   },
 ];
+
+const group = (title: string, does: Record<string, string>): { title: string; keys: readonly KeyHelp[] } => ({
+  title,
+  keys: Object.entries(does).map(([keys, what]) => ({ keys, does: what })),
+});
 
 /** Keys of single parts; each part handles its own. */
 export const GROUPS: readonly { title: string; keys: readonly KeyHelp[] }[] = [
   { title: "Anywhere", keys: ANYWHERE },
-  {
-    title: "Table",
-    keys: [
-      { keys: "↑ ↓ Page Up Page Down Home End", does: "go to a row; with Shift select up to it" },
-      { keys: "Enter", does: "select the row" },
-      { keys: "Space", does: "add the row to the selection, or take it out" },
-      { keys: "Ctrl or ⌘ A", does: "select all rows that are shown" },
-      { keys: "Enter on a heading", does: "sort; with Shift as a second key" },
-    ],
-  },
-  {
-    title: "Sliders of bits",
-    keys: [
-      { keys: "← → ↑ ↓", does: "the next number of bits that is legal" },
-      { keys: "Home End", does: "the most and the fewest bits" },
-    ],
-  },
-  {
-    title: "Range in a heading",
-    keys: [
-      { keys: "← → Home End", does: "move an end of the range" },
-      { keys: "Delete", does: "show all again" },
-    ],
-  },
-  {
-    title: "Graph",
-    keys: [
-      { keys: "↑ ↓ Home End", does: "go to a box" },
-      { keys: "→ +", does: "open a module" },
-      { keys: "← −", does: "close it, or go to the one around it" },
-      { keys: "Enter Space", does: "select its ops; Space adds or takes out" },
-    ],
-  },
-  {
-    title: "Timeline",
-    keys: [
-      { keys: "← → Home End", does: "go to an op" },
-      { keys: "+ − 0", does: "zoom in, out, and to all" },
-      { keys: "Enter Space", does: "select the op" },
-    ],
-  },
-  {
-    title: "Edges and menus",
-    keys: [
-      { keys: "↑ ↓ on an edge", does: "make a part taller or lower" },
-      { keys: "↓ on a menu", does: "open it; arrows move in it, Esc closes it" },
-    ],
-  },
+  group("Table", {
+    "↑ ↓ Page Up Page Down Home End": "go to a row; with Shift select up to it",
+    Enter: "select the row",
+    Space: "add the row to the selection, or take it out",
+    "Ctrl or ⌘ A": "select all rows that are shown",
+    "Enter on a heading": "sort; with Shift as a second key",
+  }),
+  group("Sliders of bits", {
+    "← → ↑ ↓": "the next number of bits that is legal",
+    "Home End": "the most and the fewest bits",
+  }),
+  group("Range in a heading", {
+    "← → Home End": "move an end of the range",
+    Delete: "show all again",
+  }),
+  group("Graph", {
+    "↑ ↓ Home End": "go to a box",
+    "→": "open a module",
+    "←": "close it, or go to the one around it",
+    "Enter Space": "select its ops; Space adds or takes out",
+    "+ − 0": "zoom in, out, and to all",
+    "Shift ← → ↑ ↓": "move the picture",
+  }),
+  group("Timeline", {
+    "← → Home End": "go to an op",
+    "+ − 0": "zoom in, out, and to all",
+    "Enter Space": "select the op",
+  }),
+  group("Edges and menus", {
+    "↑ ↓ on an edge": "make a part taller or lower",
+    "↓ on a menu": "open it; arrows move in it, Esc closes it",
+  }),
 ];

@@ -2,6 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
+import { nextSteps, weightErrors } from "../src/charts/weights";
 import { BOUNDS, createPriced, partsOf, price } from "../src/estimate";
 import { decodeCosts, type Wire } from "../src/protocol";
 
@@ -20,6 +21,7 @@ interface PlanCase {
   op_ms: number[];
   bound: string[];
   op_weight_bytes: number[];
+  steps_down: [weight: number, scheme: number][];
 }
 
 const file = new URL("../../tests/fixtures/estimates.json", import.meta.url);
@@ -85,6 +87,14 @@ test.each(cases)(
     }
   },
 );
+
+test.each(cases)("$name: the next steps down are those of figures.py", ({ costs: raw, plans }) => {
+  const costs = { ...decodeCosts(raw), offered: new Uint8Array(64).fill(1) };
+  for (const { scheme, steps_down } of plans) {
+    const steps = nextSteps(costs, weightErrors(costs, null), Uint16Array.from(scheme));
+    expect(steps.map((step) => [step.weight, step.scheme])).toEqual(steps_down);
+  }
+});
 
 test("the weight error is unknown while that of any weight is", () => {
   const costs = decodeCosts(cases[cases.length - 1]!.costs);

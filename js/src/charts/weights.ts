@@ -58,7 +58,10 @@ export interface NextStep {
   bytes: number;
 }
 
-/** Next steps of all weights that have one, most error for a bit saved first: where not to save. */
+/**
+ * Next steps of all weights that have one, most error for a bit saved first: where not to save. `steps_down` of
+ * figures.py, held to it by tests/fixtures/estimates.json.
+ */
 export function nextSteps(costs: Costs, errors: WeightErrors, scheme: Uint16Array): NextStep[] {
   const schemes = costs.schemes.length;
   const found: NextStep[] = [];

@@ -150,6 +150,13 @@ export class GraphController {
     return { x: b[id * 4]!, y: b[id * 4 + 1]!, width: b[id * 4 + 2]!, height: b[id * 4 + 3]! };
   }
 
+  /** Where the middle of a box is on screen. */
+  middleOnScreen(id: number): [number, number] {
+    const { x, y, width, height } = this.box(id);
+    const { camera } = this.view;
+    return [(x + width / 2) * camera.scale + camera.x, (y + height / 2) * camera.scale + camera.y];
+  }
+
   /** All of the picture. */
   bounds(): Box {
     const { width, height } = this.picture.value.layout;
@@ -198,27 +205,13 @@ export class GraphController {
   /**
    * Paint whenever something that shows has changed. Painting happens inside the change itself and not in a later
    * frame, so that totals, rows and picture are on screen together.
+   *
+   * @param guard runs what paints, and takes its errors
    */
-  attach(canvas: HTMLCanvasElement): () => void {
+  attach(canvas: HTMLCanvasElement, guard: (paint: () => void) => void): () => void {
     this.canvas = canvas;
     const ctx = canvas.getContext("2d");
-    const stopPainting = effect(() => {
-      this.view.moved.value;
-      const palette = this.palette.value;
-      const { scene, layout } = this.picture.value;
-      const { figures } = this;
-      const hover = this.hoveredItem();
-      const band = this.band.value;
-      if (!ctx || !palette || this.view.size.width === 0) return;
-      drawScene(ctx, this.view, scene, layout, palette, {
-        value: (id) => figures.position(scene.items[id]!),
-        diverging: isDiverging(figures.metric.value),
-        figure: (id) => figures.figure(scene.items[id]!),
-        selected: (id) => this.selectedState(scene.items[id]!),
-        hover,
-        band,
-      });
-    });
+    const stopPainting = effect(() => guard(() => ctx && this.paint(ctx)));
     const stopFollowing = effect(() => {
       const { ops, origin } = this.store.selection.value;
       if (origin === "graph" || ops.length === 0 || !this.placed) return;
@@ -230,5 +223,23 @@ export class GraphController {
       stopFollowing();
       this.canvas = null;
     };
+  }
+
+  private paint(ctx: CanvasRenderingContext2D): void {
+    this.view.moved.value;
+    const palette = this.palette.value;
+    const { scene, layout } = this.picture.value;
+    const { figures } = this;
+    const hover = this.hoveredItem();
+    const band = this.band.value;
+    if (!palette || this.view.size.width === 0) return;
+    drawScene(ctx, this.view, scene, layout, palette, {
+      value: (id) => figures.position(scene.items[id]!),
+      diverging: isDiverging(figures.metric.value),
+      figure: (id) => figures.figure(scene.items[id]!),
+      selected: (id) => this.selectedState(scene.items[id]!),
+      hover,
+      band,
+    });
   }
 }

@@ -15,14 +15,20 @@ export interface Camera {
   scale: number;
 }
 
+/** How much nearer a press of + goes. */
+export const ZOOM_STEP = 1.25;
 const MARGIN = 14;
-const MIN_SCALE = 0.05;
-const MAX_SCALE = 3;
-const MAX_FIT = 1.25;
-/** Below this the labels of an opening view would not be readable; scrolling is better. */
-const READABLE_SCALE = 0.72;
-/** Opening a wide module zooms out no further than this. */
-const SMALLEST_OPENED = 0.5;
+const SCALE = {
+  least: 0.05,
+  most: 3,
+  /** showing all of something comes no nearer, and the opening view not even that */
+  fit: 1.25,
+  opening: 1.1,
+  /** below this the labels of an opening view would not be readable: scrolling is better */
+  readable: 0.72,
+  /** opening a wide module zooms out no further */
+  opened: 0.5,
+} as const;
 /** Less than this of the picture outside is not worth a map of it. */
 const MAP_SLACK = 8;
 
@@ -50,7 +56,7 @@ export class Viewport {
   }
 
   zoom(factor: number, x = this.size.width / 2, y = this.size.height / 2): void {
-    const scale = Math.min(MAX_SCALE, Math.max(MIN_SCALE, this.camera.scale * factor));
+    const scale = Math.min(SCALE.most, Math.max(SCALE.least, this.camera.scale * factor));
     const ratio = scale / this.camera.scale;
     this.camera.x = x - (x - this.camera.x) * ratio;
     this.camera.y = y - (y - this.camera.y) * ratio;
@@ -80,14 +86,17 @@ export class Viewport {
   }
 
   fit(box: Box): void {
-    this.lookAt(box, Math.min(MAX_FIT, this.fitScale(box)));
+    this.lookAt(box, Math.min(SCALE.fit, this.fitScale(box)));
   }
 
   /** The opening view: everything if that is readable, else from the top at a readable size. */
   open(box: Box): void {
     const fit = this.fitScale(box);
     const byWidth = (this.size.width - 2 * MARGIN) / Math.max(1, box.width);
-    this.lookAt(box, Math.min(1.1, fit >= READABLE_SCALE ? fit : Math.max(0.45, Math.min(0.9, byWidth))));
+    this.lookAt(
+      box,
+      Math.min(SCALE.opening, fit >= SCALE.readable ? fit : Math.max(0.45, Math.min(0.9, byWidth))),
+    );
   }
 
   private fitScale(box: Box): number {
@@ -99,7 +108,7 @@ export class Viewport {
   }
 
   private lookAt(box: Box, wanted: number): void {
-    const scale = Math.min(MAX_SCALE, Math.max(MIN_SCALE, wanted));
+    const scale = Math.min(SCALE.most, Math.max(SCALE.least, wanted));
     const { width, height } = this.size;
     const room = height - box.height * scale;
     this.camera.scale = scale;
@@ -136,7 +145,7 @@ export class Viewport {
     const left = (): number => frame.x * camera.scale + camera.x;
     const top = (): number => frame.y * camera.scale + camera.y;
     if (frame.width * camera.scale > room) {
-      const scale = Math.min(camera.scale, Math.max(SMALLEST_OPENED, room / frame.width));
+      const scale = Math.min(camera.scale, Math.max(SCALE.opened, room / frame.width));
       camera.y += frame.y * (camera.scale - scale);
       camera.x += frame.x * (camera.scale - scale);
       camera.scale = scale;

@@ -2,12 +2,13 @@ import { type Signal, useComputed, useSignal } from "@preact/signals";
 import type { VNode } from "preact";
 import { useLayoutEffect, useRef } from "preact/hooks";
 import type { GraphController } from "../graph/controller";
+import { ZOOM_STEP } from "../graph/viewport";
 import { alikeModules, repeatsOf } from "../repeats";
+import { useGuard } from "./failure";
 import { Minimap } from "./minimap";
 import { GraphTree } from "./tree";
 
 const DRAG_SLACK = 4;
-const ZOOM_STEP = 1.25;
 
 /** A press on the canvas: where it began, where the pointer was last, and what it does once it moves. */
 interface Drag {
@@ -25,9 +26,10 @@ export function Canvas({ graph, uid }: { graph: GraphController; uid: string }):
   const canvas = useRef<HTMLCanvasElement>(null);
   const drag = useRef<Drag | null>(null);
   const selecting = useSignal(false);
+  const guard = useGuard();
 
   useLayoutEffect(() => {
-    const detach = graph.attach(canvas.current!);
+    const detach = graph.attach(canvas.current!, guard);
     const observer = new ResizeObserver(([entry]) => {
       if (entry) graph.resize(entry.contentRect.width, entry.contentRect.height);
     });
@@ -45,7 +47,7 @@ export function Canvas({ graph, uid }: { graph: GraphController; uid: string }):
       observer.disconnect();
       el.removeEventListener("wheel", wheel);
     };
-  }, [graph]);
+  }, [graph, guard]);
 
   const place = (e: MouseEvent): [number, number] => {
     const { left, top } = box.current!.getBoundingClientRect();

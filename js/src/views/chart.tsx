@@ -2,6 +2,7 @@ import { effect, type Signal, useComputed } from "@preact/signals";
 import type { ComponentChildren, HTMLAttributes, VNode } from "preact";
 import { useLayoutEffect, useRef } from "preact/hooks";
 import type { Palette } from "../theme";
+import { useGuard } from "./failure";
 
 export interface ChartSize {
   width: number;
@@ -23,6 +24,7 @@ export function Chart({ palette, paint, wheel, test, children, ...rest }: ChartP
   const canvas = useRef<HTMLCanvasElement>(null);
   const latest = useRef({ paint, wheel });
   latest.current = { paint, wheel };
+  const guard = useGuard();
   const repaint = useRef<() => void>(() => undefined);
 
   useLayoutEffect(() => {
@@ -38,7 +40,7 @@ export function Chart({ palette, paint, wheel, test, children, ...rest }: ChartP
         const ratio = window.devicePixelRatio || 1;
         ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
         ctx.clearRect(0, 0, size.width, size.height);
-        latest.current.paint(ctx, size, colours);
+        guard(() => latest.current.paint(ctx, size, colours));
       });
     };
     const observer = new ResizeObserver(([entry]) => {
@@ -59,7 +61,7 @@ export function Chart({ palette, paint, wheel, test, children, ...rest }: ChartP
       observer.disconnect();
       place.removeEventListener("wheel", turned);
     };
-  }, [palette]);
+  }, [palette, guard]);
   useLayoutEffect(() => repaint.current(), [paint]);
 
   return (

@@ -6,6 +6,7 @@ import { BOUNDS } from "../estimate";
 import * as format from "../format";
 import type { Store } from "../store";
 import { boundColor, type Palette, rampGradient } from "../theme";
+import { Choice } from "./choice";
 import { HeightHandle } from "./heightHandle";
 import { HistoryTab } from "./historyTab";
 import { type KeptFront, ParetoTab } from "./paretoTab";
@@ -28,7 +29,7 @@ const TABS = [
 ] as const;
 type Tab = (typeof TABS)[number][0];
 
-const HEIGHT = 100;
+const HEIGHT = 80;
 const MIN_HEIGHT = 72;
 const MAX_HEIGHT = 480;
 
@@ -153,21 +154,14 @@ function ParetoAxis({ along, change }: { along: Along; change(along: Along): voi
         <span>□ one scheme everywhere</span>
         <span>◆ this plan</span>
       </span>
-      <label class="tlr-muted tlr-dock-colour">
-        {"over "}
-        <select
-          class="tlr-select"
-          aria-label="Budgets of the front"
-          value={along}
-          onChange={(e) => change(e.currentTarget.value as Along)}
-        >
-          {ALONG.map((each) => (
-            <option key={each} value={each}>
-              {each}
-            </option>
-          ))}
-        </select>
-      </label>
+      <Choice
+        class="tlr-dock-colour"
+        text="over"
+        label="Budgets of the front"
+        value={along}
+        options={ALONG}
+        change={change}
+      />
     </>
   );
 }
@@ -198,18 +192,14 @@ function TimelineColours({ palette, colour, change }: ColoursProps): VNode {
           many bytes
         </span>
       )}
-      <label class="tlr-muted tlr-dock-colour">
-        {"colour by "}
-        <select
-          class="tlr-select"
-          aria-label="Colour the timeline by"
-          value={colour}
-          onChange={(e) => change(e.currentTarget.value as TimelineColour)}
-        >
-          <option value="size">size</option>
-          <option value="bound">bound</option>
-        </select>
-      </label>
+      <Choice
+        class="tlr-dock-colour"
+        text="colour by"
+        label="Colour the timeline by"
+        value={colour}
+        options={["size", "bound"]}
+        change={change}
+      />
     </>
   );
 }

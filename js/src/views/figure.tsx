@@ -18,8 +18,8 @@ export interface FigureProps {
   budget?: { store: Store; metric: Metric };
   /** part of the baseline, 0 to 1, for a meter where there is no budget */
   part?: number;
-  /** whether what is below is shown beside a budget too */
-  always?: boolean;
+  /** whether what is below is how well the number is known, which a budget does not hide */
+  interval?: boolean;
   /** whether budgets are set here */
   sets?: boolean;
 }
@@ -50,7 +50,7 @@ export function Figure(props: FigureProps): VNode {
       )}
       <div class="tlr-figure-below">
         {budget && (most !== undefined || sets) && <BudgetLine {...budget} now={raw} most={most} />}
-        {most === undefined || props.always ? props.below : ""}
+        {most === undefined || props.interval ? props.below : ""}
       </div>
     </div>
   );

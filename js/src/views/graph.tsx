@@ -3,10 +3,11 @@ import type { VNode } from "preact";
 import { useMemo } from "preact/hooks";
 import type { Item } from "../graph/collapse";
 import { GraphController } from "../graph/controller";
-import { METRICS, type Metric } from "../graph/metrics";
+import { METRICS } from "../graph/metrics";
 import type { Store } from "../store";
 import type { Palette } from "../theme";
 import { Canvas } from "./canvas";
+import { Choice } from "./choice";
 import { Legend } from "./legend";
 
 interface GraphProps {
@@ -23,23 +24,16 @@ export function GraphView({ store, palette, uid }: GraphProps): VNode {
     <section class="tlr-graph" aria-label="Graph">
       <div class="tlr-toolbar">
         <Breadcrumb graph={graph} />
-        <label class="tlr-muted">
-          {"colour by "}
-          <select
-            class="tlr-select is-button"
-            aria-label="Colour by"
-            value={graph.figures.metric.value}
-            onChange={(e) => {
-              graph.figures.metric.value = e.currentTarget.value as Metric;
-            }}
-          >
-            {METRICS.map((m) => (
-              <option key={m} value={m}>
-                {m}
-              </option>
-            ))}
-          </select>
-        </label>
+        <Choice
+          text="colour by"
+          label="Colour by"
+          value={graph.figures.metric.value}
+          options={METRICS}
+          button
+          change={(metric) => {
+            graph.figures.metric.value = metric;
+          }}
+        />
       </div>
       <Canvas graph={graph} uid={uid} />
       <Legend graph={graph} />

@@ -4,6 +4,7 @@ import { type KeptPlan, samePlan } from "../baseline";
 import { stepsOf } from "../charts/steps";
 import * as format from "../format";
 import type { Store } from "../store";
+import { WordForm } from "./wordForm";
 
 /** The steps that led here, what each came to, and plans kept under a name. A press walks there. */
 export function HistoryTab({ store }: { store: Store }): VNode {
@@ -81,33 +82,23 @@ function Snapshots({ store }: { store: Store }): VNode {
   const [failed, setFailed] = useState("");
   const kept = store.snapshots.value;
   const now = store.edits.history.value;
-  const keep = async (): Promise<void> => {
+  const keep = async (word: string): Promise<void> => {
     setFailed("");
-    const answer = await store.requests.ask("snapshot", { name: name.trim() });
+    const answer = await store.requests.ask("snapshot", { name: word });
     if (answer.ok) setName("");
     else setFailed(String(answer.message));
   };
   const take = (plan: KeptPlan): void => store.edits.take(plan, `snapshot ${plan.name}`);
   return (
     <div class="tlr-snapshots">
-      <form
-        onSubmit={(e) => {
-          e.preventDefault();
-          void keep();
-        }}
-      >
-        <input
-          type="text"
-          class="tlr-search"
-          aria-label="Name of the snapshot"
-          placeholder="Keep this plan as…"
-          value={name}
-          onInput={(e) => setName(e.currentTarget.value)}
-        />
-        <button type="submit" class="tlr-button" disabled={name.trim() === ""}>
-          Keep
-        </button>
-      </form>
+      <WordForm
+        label="Name of the snapshot"
+        placeholder="Keep this plan as…"
+        text={name}
+        change={setName}
+        action="Keep"
+        submit={(word) => void keep(word)}
+      />
       {failed && (
         <span class="tlr-error" role="alert">
           {failed}

@@ -4,6 +4,7 @@ import { useRef } from "preact/hooks";
 import type { GraphController } from "../graph/controller";
 import { isDiverging } from "../graph/metrics";
 import { drawMap, fromMap, mapScale, onMap } from "../graph/minimap";
+import { useGuard } from "./failure";
 
 /** On a smaller canvas the map would hide more than it shows. */
 const LEAST_WIDTH = 240;
@@ -22,6 +23,7 @@ export function Minimap({ graph }: { graph: GraphController }): VNode | null {
 function Overview({ graph }: { graph: GraphController }): VNode {
   const canvas = useRef<HTMLCanvasElement>(null);
   const frame = useRef<HTMLDivElement>(null);
+  const guard = useGuard();
   const room = useComputed(() => {
     graph.view.moved.value;
     return graph.view.size.height;
@@ -42,10 +44,12 @@ function Overview({ graph }: { graph: GraphController }): VNode {
     if (ctx.canvas.width !== width) ctx.canvas.width = width;
     if (ctx.canvas.height !== height) ctx.canvas.height = height;
     untracked(() =>
-      drawMap(ctx, map, ratio, scene, layout, palette, {
-        diverging: isDiverging(metric),
-        value: (id) => figures.position(scene.items[id]!),
-      }),
+      guard(() =>
+        drawMap(ctx, map, ratio, scene, layout, palette, {
+          diverging: isDiverging(metric),
+          value: (id) => figures.position(scene.items[id]!),
+        }),
+      ),
     );
   });
   useSignalEffect(() => {

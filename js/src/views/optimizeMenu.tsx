@@ -3,6 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import * as format from "../format";
 import { type Offer, planFor, type Wanted } from "../optimize";
 import type { Store } from "../store";
+import { WordForm } from "./wordForm";
 
 /** The button, and beside the Explorer, not over it, what finds the best plan for a budget. */
 export function OptimizeMenu({ store, uid }: { store: Store; uid: string }): VNode {
@@ -85,26 +86,16 @@ function Panel({ id, store, close }: { id: string; store: Store; close(): void }
           ✕
         </button>
       </div>
-      <form
+      <WordForm
         class="tlr-optimize-row"
-        onSubmit={(e) => {
-          e.preventDefault();
-          find({ what: "budget", budget: text.trim() });
-        }}
-      >
-        <input
-          type="text"
-          class="tlr-search"
-          aria-label="Budget"
-          placeholder="3.6 bits, 4 MB, 5 ms or 2 mJ"
-          spellcheck={false}
-          value={text}
-          onInput={(e) => setText(e.currentTarget.value)}
-        />
-        <button type="submit" class="tlr-button is-primary" disabled={text.trim() === ""}>
-          Find
-        </button>
-      </form>
+        label="Budget"
+        placeholder="3.6 bits, 4 MB, 5 ms or 2 mJ"
+        text={text}
+        change={setText}
+        action="Find"
+        primary
+        submit={(budget) => find({ what: "budget", budget })}
+      />
       <BudgetSlider store={store} offer={offer} find={find} />
       <label class="tlr-optimize-keep">
         <input

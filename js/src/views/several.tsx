@@ -26,7 +26,7 @@ export function Several({ store }: { store: Store }): VNode {
         >
           {totals.elements === 0 ? "none" : format.bytesChange(totals.bytesBefore, totals.bytesAfter)}
         </Fact>
-        <Fact name="bits a weight" title={`Exact, tables and scales included; ${was}`}>
+        <Fact name="bits each" title={`Exact, tables and scales included; ${was}`}>
           {totals.elements === 0
             ? "–"
             : bitsBefore === bitsAfter

@@ -24,6 +24,14 @@ export function Sliders({ store }: { store: Store }): VNode {
     if (family !== costs.families[0]?.key) store.preferredFamily.value = family;
     chooseFamily(store, weights, what, family);
   };
+  const chosen = {
+    costs,
+    weights,
+    held: store.edits.held.value,
+    scheme: store.edits.scheme,
+    family: control.family,
+    choose,
+  };
   return (
     <div class={`tlr-sliders${selected > 0 ? " is-selection" : ""}`} role="group" aria-label="Edit weights">
       <span class="tlr-sliders-what">
@@ -32,15 +40,7 @@ export function Sliders({ store }: { store: Store }): VNode {
           {selected === 0 ? format.plural(control.editable, "compressible weight") : places.value}
         </span>
       </span>
-      <KindSelect
-        costs={costs}
-        weights={weights}
-        held={store.edits.held.value}
-        scheme={store.edits.scheme}
-        family={control.family}
-        label={`Scheme of ${what}`}
-        choose={choose}
-      />
+      <KindSelect {...chosen} label={`Scheme of ${what}`} />
       <span class="tlr-sliders-bits">
         <Bits
           control={state}
@@ -54,15 +54,7 @@ export function Sliders({ store }: { store: Store }): VNode {
           <span class="tlr-muted">{control.short === "1" ? "bit" : "bits"}</span>
         )}
       </span>
-      <GrainSelect
-        costs={costs}
-        weights={weights}
-        held={store.edits.held.value}
-        scheme={store.edits.scheme}
-        family={control.family}
-        label={`Groups of ${what}`}
-        choose={choose}
-      />
+      <GrainSelect {...chosen} label={`Groups of ${what}`} />
       <ActivationsToggle store={store} what={selected === 0 ? "all ops" : what} />
       <span class="tlr-note" role="status">
         {message(store, nothing)}

@@ -51,6 +51,7 @@ export function Summary({ store }: { store: Store }): VNode {
           test="total-latency"
           raw={measured.ms}
           budget={{ store, metric: "latency" }}
+          interval
           value={`${format.MEASURED}${format.milliseconds(measured.ms)}${format.THIN}ms`}
           change=""
           better
@@ -65,7 +66,7 @@ export function Summary({ store }: { store: Store }): VNode {
           test="total-latency"
           raw={now.latencyMs}
           budget={{ store, metric: "latency" }}
-          always={pricing}
+          interval
           value={`${format.ABOUT}${before === after ? "" : `${before} ${format.ARROW} `}${after}${format.THIN}ms`}
           change={differs ? format.percentChange(was.latencyMs, now.latencyMs) : ""}
           better={now.latencyMs < was.latencyMs}
@@ -96,6 +97,7 @@ export function Summary({ store }: { store: Store }): VNode {
         test="total-energy"
         raw={now.energyMj}
         budget={{ store, metric: "energy" }}
+        interval
         value={`${format.ABOUT}${joulesBefore === joulesAfter ? "" : `${joulesBefore} ${format.ARROW} `}${joulesAfter}${format.THIN}mJ`}
         change={joulesBefore === joulesAfter ? "" : format.percentChange(was.energyMj, now.energyMj)}
         better={now.energyMj < was.energyMj}

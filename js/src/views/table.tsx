@@ -33,7 +33,7 @@ export function Table({ store, uid }: { store: Store; uid: string }): VNode {
           class="tlr-search"
           type="search"
           aria-label="Search ops"
-          placeholder="Search name, type, module, file"
+          placeholder="Name, type, module, file"
           value={view.query}
           onInput={(e) => edit({ query: e.currentTarget.value })}
           onKeyDown={(e) => {

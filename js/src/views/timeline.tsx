@@ -14,6 +14,7 @@ import {
 } from "../charts/timeline";
 import { BOUNDS } from "../estimate";
 import * as format from "../format";
+import { zoomBy } from "../keys";
 import { measuredOp } from "../measured";
 import type { Store } from "../store";
 import { boundColor, type Palette, rampColor } from "../theme";
@@ -145,7 +146,7 @@ export function Timeline({ store, palette, colour }: TimelineProps): VNode {
     const by = starts[op]! < span.from ? starts[op]! - span.from : Math.max(0, starts[op + 1]! - span.to);
     if (by !== 0) zoom.value = shifted(span, by, whole());
   };
-  const zoomBy = (factor: number, about: number): void => {
+  const zoomAbout = (factor: number, about: number): void => {
     const next = zoomed(shown(), factor, about, whole());
     zoom.value = next.to - next.from >= whole() * 0.999 ? null : next;
   };
@@ -156,9 +157,9 @@ export function Timeline({ store, palette, colour }: TimelineProps): VNode {
   };
   const press = (e: KeyboardEvent, op: number): boolean => {
     const middle = (starts[op]! + starts[op + 1]!) / 2;
-    if (e.key === "+" || e.key === "=") zoomBy(ZOOM_STEP, middle);
-    else if (e.key === "-") zoomBy(1 / ZOOM_STEP, middle);
-    else if (e.key === "0") zoom.value = null;
+    const factor = zoomBy(e, ZOOM_STEP);
+    if (factor === 0) zoom.value = null;
+    else if (factor) zoomAbout(factor, middle);
     else if (e.key === "Enter" || e.key === " ") choose(op, e);
     else return false;
     return true;
@@ -181,7 +182,7 @@ export function Timeline({ store, palette, colour }: TimelineProps): VNode {
         e.preventDefault();
         const { from, to } = shown();
         if (sideways) zoom.value = shifted({ from, to }, (e.deltaX / width.current) * (to - from), whole());
-        else zoomBy(Math.exp(-e.deltaY * 0.002), timeAt(within(e).x));
+        else zoomAbout(Math.exp(-e.deltaY * 0.002), timeAt(within(e).x));
       }}
       onPointerDown={(e) => {
         if (e.button !== 0) return;

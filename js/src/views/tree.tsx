@@ -4,11 +4,20 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import * as format from "../format";
 import type { Item } from "../graph/collapse";
 import type { GraphController } from "../graph/controller";
+import { ZOOM_STEP } from "../graph/viewport";
+import { zoomBy } from "../keys";
 
 /** With more boxes than this only those in view have an element. */
 const ALL_ITEMS = 300;
 /** Spoken figures follow a drag when it pauses; nobody can listen to sixty values a second. */
 const SPEAK_DELAY_MS = 250;
+/** How far Shift and an arrow move the picture, in pixels: one looks where the arrow points. */
+const PAN: Record<string, readonly [number, number]> = {
+  ArrowLeft: [60, 0],
+  ArrowRight: [-60, 0],
+  ArrowUp: [0, 60],
+  ArrowDown: [0, -60],
+};
 
 /**
  * The graph as a tree for keyboards and screen readers: transparent elements that lie exactly over their boxes. The
@@ -66,16 +75,21 @@ export function GraphTree({ graph, uid }: { graph: GraphController; uid: string 
   };
   const key = (e: KeyboardEvent): void => {
     const item = scene.items[now];
-    if (!item) return;
+    if (!item || e.altKey) return;
+    const zoom = zoomBy(e, ZOOM_STEP);
+    const [dx, dy] = (e.shiftKey && PAN[e.key]) || [0, 0];
+    if (zoom === 0) graph.fit();
+    else if (zoom) graph.view.zoom(zoom, ...graph.middleOnScreen(item.id));
+    else if (dx !== 0 || dy !== 0) graph.view.pan(dx, dy);
     // Items are numbered as a tree is read, so the next number is the next line.
-    if (e.key === "ArrowDown") go(Math.min(scene.items.length - 1, now + 1));
+    else if (e.key === "ArrowDown") go(Math.min(scene.items.length - 1, now + 1));
     else if (e.key === "ArrowUp") go(Math.max(0, now - 1));
     else if (e.key === "Home") go(0);
     else if (e.key === "End") go(scene.items.length - 1);
-    else if (e.key === "ArrowRight" || e.key === "+") {
+    else if (e.key === "ArrowRight") {
       if (item.expandable && !item.expanded) open(item, true);
       else if (item.expanded) go(now + 1);
-    } else if (e.key === "ArrowLeft" || e.key === "-") {
+    } else if (e.key === "ArrowLeft") {
       if (item.expanded) open(item, false);
       else if (item.parent >= 0) go(item.parent);
     } else if (e.key === "Enter" || e.key === " ") {

@@ -54,7 +54,7 @@ describe("the dock", () => {
     button(el, "Fold the charts away").click();
     await settled();
     expect(get(el, "[role=tabpanel]").hidden).toBe(true);
-    expect(get(el, "[role=grid]").clientHeight).toBeGreaterThan(table + 80);
+    expect(get(el, "[role=grid]").clientHeight).toBeGreaterThan(table + 70);
     tab(el, "Timeline").click();
     await settled();
     expect(get(el, "[role=tabpanel]").hidden).toBe(false);

@@ -272,6 +272,27 @@ describe("the graph", () => {
     expect((await key("ArrowLeft")).ariaExpanded).toBe("false");
   });
 
+  test("is zoomed and moved by keys, about the box that has the focus", async () => {
+    const { el } = mount();
+    await settled();
+    const box = item(el, "encoder.layer,");
+    box.focus();
+    const at = (): DOMRect => box.getBoundingClientRect();
+    const before = at();
+    press(box, "+");
+    await settled();
+    expect(at().width).toBeCloseTo(before.width * 1.25, 1);
+    expect(at().left + at().width / 2).toBeCloseTo(before.left + before.width / 2, 1);
+    const near = at();
+    press(box, "ArrowRight", { shiftKey: true });
+    await settled();
+    expect([at().left - near.left, at().top - near.top].map(Math.round)).toEqual([-60, 0]);
+    press(box, "0");
+    await settled();
+    expect(at().width).toBeLessThan(near.width);
+    expect(box.ariaExpanded).toBe("false");
+  });
+
   test("colours follow the metric, and a drag on the background pans without selecting", async () => {
     const { el, model } = await mountOpen();
     const box = item(el, "embeddings,");

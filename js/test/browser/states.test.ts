@@ -5,7 +5,7 @@ import session from "../../src/session";
 import trampoline from "../../src/view";
 import { FakeModel } from "../fakeModel";
 import { synthetic } from "../synthetic";
-import { all, button, closeAll, drag, frame, get, mount, press, rows, settled, value } from "./page";
+import { all, button, byName, closeAll, drag, frame, get, mount, press, rows, settled, value } from "./page";
 
 beforeEach(() => vi.spyOn(console, "error").mockImplementation(() => undefined));
 afterEach(() => {
@@ -216,4 +216,23 @@ test("? shows the keys, but not while text is typed; the focus goes back", async
   await settled();
   expect(el.querySelector("dialog")).toBeNull();
   expect(document.activeElement).toBe(grid);
+});
+
+test("what goes wrong on a canvas is said in its place, and the edit that showed it goes on", async () => {
+  const { el } = mount();
+  await settled();
+  const canvas = get<HTMLCanvasElement>(el, "[data-testid=graph-canvas]");
+  canvas.getContext("2d")!.clearRect = () => {
+    throw new Error("no canvas");
+  };
+  const size = value(el, "total-size");
+  press(byName(el, "slider", "Bits of all weights"), "End");
+  await settled();
+  expect(value(el, "total-size")).toBeLessThan(size);
+  const graph = all(el, "[role=alert]").find((alert) => alert.textContent!.startsWith("The graph"))!;
+  expect(graph.textContent).toContain("could not be drawn: no canvas.");
+  get(graph, "button").click();
+  await settled();
+  expect(el.querySelector("[role=alert]")).toBeNull();
+  expect(get(el, "[data-testid=graph-canvas]").isConnected).toBe(true);
 });

@@ -47,7 +47,9 @@ test("a budget of anything can be written, and Python can set them", async () =>
   button(el, "set a budget").click();
   await settled();
   await type(el, "5 ms");
-  expect(below(el, "Latency")).toMatch(/^\d+\u202f% of 5\u202fms budget$/);
+  expect(below(el, "Latency")).toMatch(
+    /^\d+\u202f% of 5\u202fms budget[\d.]+ – [\d.]+\u202fms \(80\u202f%\)$/,
+  );
   expect(below(el, "Size")).toContain("set a budget");
   model.push("budget_state", { bits: 8 });
   await settled();
