@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 WIDTHS = (1, 2, 3, 4, 6)
 """Of the palettes that are measured; wider ones are so good that losses grow in proportion to the error."""
 
-
-COMPANY = (2, 3, 4)
-"""Of the palettes that are measured with all weights together too."""
+COMPANY = WIDTHS[1:]
+"""Of the palettes that are measured with all weights together too; with 1 bit everywhere nothing is left to measure."""
 
 
 def anchors(schemes: Sequence[Scheme]) -> tuple[Scheme, ...]:

@@ -128,8 +128,9 @@ def sensitivity(
         Positions that an input named attention_mask masks do not count, but in your own function.
     method
         "widths": every weight is compressed by itself to palettes of 1, 2, 3, 4 and 6 bits, as far down as the schemes
-        go, and pruned as they prune it; other schemes lie in between by their errors in the weight
-        (`talaria_nb.loss_curves`). With the default schemes eight passes over the data for each weight. "one_width":
+        go, and pruned as they prune it, and left out where all others have 2, 3, 4 or 6 bits; other schemes lie in
+        between by their errors in the weight (`talaria_nb.loss_curves`). With the default schemes twelve passes over
+        the data for each weight. "one_width":
         it is compressed to `reference` alone, and other schemes are taken to be as much worse or better as their
         errors in the weight. One pass for each; it does not see that 1 or 2 bits can be far worse than that. "fisher":
         half the second derivatives of the loss, diagonal (Gauss-Newton with random signs, one backward pass an item),
