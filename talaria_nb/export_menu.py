@@ -1,4 +1,9 @@
-"""What the Explorer's Export menu does: texts to copy or save, configs for the notebook, the compressed package."""
+"""What the Explorer's Export menu does: texts to copy or save, configs for the notebook, the compressed package.
+
+A package is compressed on the kernel's main thread: coremltools keeps the state of a conversion in variables of its
+modules, so a cell that converts meanwhile would spoil both. Until it is done no cell runs, but progress crosses weight
+by weight, the Explorer prices edits by itself and sends them on afterwards, and the kernel can be interrupted.
+"""
 
 from __future__ import annotations
 
@@ -190,6 +195,7 @@ def _torch(plan: Plan) -> Answer:
     usage = ["from coremltools.optimize import torch as cto", ""]
     for name, each in covering.items():
         package = type(each.config).__module__.split(".")[3]
+        usage += [f"# {COMPRESSORS[name].asks}"] if COMPRESSORS[name].asks else []
         usage.append(f'compressor = cto.{package}.{name}(module, {TORCH_VARIABLE}["{name}"].config)')
     return {
         "ok": True,

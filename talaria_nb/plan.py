@@ -281,7 +281,9 @@ class Plan:
             As `estimate`.
         """
         if other._fingerprint != self._fingerprint:
-            message = f"This plan is for {self._model.program.name}, the other for another {other.model.program.name}."
+            message = (
+                f"This plan is for {self._model.program.name}, the other for another model, {other.model.program.name}."
+            )
             raise PlanError(message)
         table = self.cost_table(device, compute_unit, batch=batch, context=context)
         mine = price(table, table.columns_of(self._schemes), self.int8_mask)

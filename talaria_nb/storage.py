@@ -5,9 +5,9 @@
 proto instead, and equal ones of 100 elements or more are stored once. Read in coremltools 9:
 `converters/mil/backend/mil/load.py` (`should_use_weight_file`), the MIL blob storage format and the pass
 `const_deduplication`; verified to the byte by `tests/test_storage.py` and `test_sizes.py`. `contents.py` tells which
-stored tensors are equal. Not foreseen is equality in corners: indices of palettes of constants and of odd multiples,
-quantized tables of multiples, grouped tables, what is joint with pruning but masks and float tables, and floats that
-differ by less than 6e-8, which coremltools takes to be equal.
+stored tensors are equal. Not foreseen is equality in corners, where a file comes out smaller than predicted: indices
+of palettes of constants and of odd multiples, quantized tables of multiples, grouped tables, what is joint with pruning
+but masks and float tables, and floats that differ by less than 6e-8, which coremltools takes to be equal.
 """
 
 from __future__ import annotations

@@ -54,6 +54,8 @@ class Compressor:
         Name of an argument that all modules must agree on.
     rest
         From that argument to what else the config needs, so that modules without one of their own stay as they are.
+    asks
+        What it asks of the module as a whole, and what to do where that is not so; "" if nothing.
     """
 
     config_class: Any
@@ -65,6 +67,7 @@ class Compressor:
     fuses: bool = False
     shared: str | None = None
     rest: Callable[[Any], dict[str, Any]] | None = None
+    asks: str = ""
 
     def takes(self, layer: torch.nn.Module) -> bool:
         """Tell whether it compresses modules of this type."""
@@ -221,6 +224,10 @@ COMPRESSORS: Mapping[str, Compressor] = {
         "kernel is 1 wide, by n:m of input channels (sparse_gpt), of convolutions without groups",
         (torch.nn.Conv2d, torch.nn.Linear),
         _layerwise,
+        asks=(
+            "LayerwiseCompressor takes only modules whose layers feed each other in a row: for others take "
+            "PostTrainingQuantizer, MagnitudePruner or plan.compress(), or give it a part that is such a row."
+        ),
     ),
     "DKMPalettizer": Compressor(
         palettization.DKMPalettizerConfig,

@@ -62,7 +62,8 @@ def to_torch_configs(plan: Plan, compressor: str = "PostTrainingPalettizer") -> 
         The config, and the weights that it does not cover with the reason: other compressors do those, or none.
         Load the compressed module with `talaria_nb.load` to convert it and to see what its weights take.
         LinearQuantizer fuses a layer with the ReLU behind it, and then looks for the config of NAME.0, of which it
-        warns that there is no such module: that can be ignored.
+        warns that there is no such module: that can be ignored. LayerwiseCompressor takes only modules whose layers
+        feed each other in a row; for others take PostTrainingQuantizer, MagnitudePruner or `plan.compress()`.
 
     Raises
     ------

@@ -101,6 +101,14 @@ def test_torch_configs_are_left_in_the_notebook(session: tnb.Session, notebook: 
     assert notebook["torch_configs"].keys() >= {"PostTrainingPalettizer", "PostTrainingQuantizer"}
 
 
+@pytest.mark.usefixtures("notebook")
+def test_what_a_compressor_asks_of_the_module_is_said(session: tnb.Session) -> None:
+    head = session.model.program.weights.name[-1]
+    session.plan = tnb.Plan(session.model).set(head, tnb.LinearQuantize("uint8", mode="linear"))
+    [text] = texts(export(session, "torch"))
+    assert "# LayerwiseCompressor takes only modules whose layers feed each other in a row" in text
+
+
 def test_a_package_is_compressed_verified_and_saved_with_progress(session: tnb.Session, tmp_path: Path) -> None:
     told: list[dict[str, Any]] = []
     session.observe(lambda change: told.append(change["new"]), "progress")
