@@ -49,12 +49,10 @@ export function HistoryTab({ store }: { store: Store }): VNode {
             >
               <StepLabel label={at === 0 ? "Start" : label} />
               <span class="tlr-step-size">
-                {format.bytes(totals.sizeBytes)} <span class="tlr-muted">{change}</span>
-              </span>
-              <span class="tlr-muted">
-                {format.ABOUT}
-                {format.milliseconds(totals.latencyMs)}
-                {format.THIN}ms
+                {format.bytes(totals.sizeBytes)}{" "}
+                <span class="tlr-muted">
+                  {`${change} · ${format.ABOUT}${format.milliseconds(totals.latencyMs)}${format.THIN}ms`}
+                </span>
                 <span class="tlr-sr">{at > cursor ? ", undone" : ""}</span>
               </span>
             </button>
