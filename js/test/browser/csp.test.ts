@@ -4,7 +4,7 @@ import { afterEach, expect, test } from "vitest";
 import { server } from "vitest/browser";
 import type { SessionExports } from "../../src/session";
 import { FakeModel } from "../fakeModel";
-import { all, byName, frame, get, value } from "./page";
+import { all, button, byName, frame, get, value } from "./page";
 
 const NONCE = "5wLGb0Sd";
 const POLICY = `default-src 'none'; script-src 'nonce-${NONCE}' blob:; style-src 'unsafe-inline'; img-src data: blob:`;
@@ -52,7 +52,7 @@ test.each(["session", "view"])("%s.js makes no code of text and imports nothing"
   expect(code).not.toMatch(/\bimport\s*[{*"']/);
 });
 
-test("drawn from the built bundles, with a slider moved and in VS Code's themes, the Explorer keeps to the policy", async () => {
+test("drawn from the built bundles, with a slider moved, menus and charts opened and in VS Code's themes, the Explorer keeps to the policy", async () => {
   const page = await guarded();
   const session = (await page.load(await built("session"))).default as {
     initialize(props: { model: object }): SessionExports;
@@ -85,6 +85,18 @@ test("drawn from the built bundles, with a slider moved and in VS Code's themes,
   slider.dispatchEvent(new KeyboardEvent("keyup", { key: "End", bubbles: true }));
   await frame();
   expect(value(el, "total-size")).toBeLessThan(size);
+  for (const opened of ["Filter by type", "Columns", "Optimize…", "Export"]) {
+    const menu = button(el, opened);
+    menu.click();
+    await frame();
+    expect(menu.ariaExpanded, opened).toBe("true");
+    menu.click();
+    await frame();
+  }
+  for (const tab of all(el, "[role=tab]")) {
+    tab.click();
+    await frame();
+  }
   const dark = (): boolean => get(el, ".tlr").hasAttribute("data-dark");
   for (const kind of ["vscode-dark", "vscode-light", "vscode-high-contrast", "vscode-high-contrast-light"]) {
     page.document.body.dataset.vscodeThemeKind = kind;
