@@ -4,12 +4,12 @@ import { afterEach, expect, test } from "vitest";
 import { decodePlan, type Wire } from "../../src/protocol";
 import type { FakeModel } from "../fakeModel";
 import { levels, OP, WEIGHT } from "./answers";
+import { EVIL, LONG } from "./evil";
 import { all, button, byName, closeAll, drag, get, mount, point, press, row, rows, settled } from "./page";
 
 afterEach(closeAll);
 
 const LINEAR = "encoder_layer_0_attention_self_query";
-const EVIL = `<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>שלום🙂`;
 
 /** Everything that was asked and has no answer yet, oldest first. */
 const asked = (model: FakeModel): Wire[] => {
@@ -158,17 +158,16 @@ test("code and paths that are HTML are text, and the panel gets no wider", async
   await settled();
   rows(el)[0]!.click();
   await settled();
-  const long = "x".repeat(10_000);
   answer(model, "op", {
     ...OP,
     fused: [EVIL],
     int8: EVIL,
     frames: [
       {
-        file: `/tmp/${EVIL}${long}.py`,
+        file: `/tmp/${EVIL}${LONG}.py`,
         line: 2,
         function: EVIL,
-        lines: [EVIL, `  ${EVIL}${long}`],
+        lines: [EVIL, `  ${EVIL}${LONG}`],
         first: 1,
       },
     ],
