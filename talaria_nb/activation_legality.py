@@ -54,7 +54,8 @@ def activation_refusal(program: Program, op: int) -> str | None:
     str or None
         One sentence, or None if it can.
     """
-    return next((rule.sentence(program, op) for rule in RULES if rule.broken(program, op)), None)
+    asked = _asked(program, op)
+    return next((rule.sentence(asked) for rule in RULES if rule.broken(asked)), None)
 
 
 def parameters_rounded(op_type: str) -> tuple[str, ...]:
@@ -62,71 +63,94 @@ def parameters_rounded(op_type: str) -> tuple[str, ...]:
     return ("x", "y") if op_type == "add" else ("x",)
 
 
+class Asked(NamedTuple):
+    """An op, as far as the rules look at it.
+
+    Attributes
+    ----------
+    program
+        The model.
+    op_type
+        The op's.
+    read
+        Rows of the tensors that it would read in 8 bits, as far as they are no small constants.
+    behind
+        Rows of those that could be rounded behind it: what it writes, or an activation function of that.
+    """
+
+    program: Program
+    op_type: str
+    read: tuple[int, ...]
+    behind: tuple[int, ...]
+
+    @property
+    def dtypes(self) -> set[str]:
+        """Dtypes of what it would read in 8 bits."""
+        return {self.program.values.dtype[value] for value in self.read}
+
+
+def _asked(program: Program, op: int) -> Asked:
+    ops = program.ops
+    op_type = ops.op_type[op]
+    if op_type not in ACTIVATION_OPS:
+        return Asked(program, op_type, (), ())
+    rounded = parameters_rounded(op_type)
+    read = tuple(value for parameter, value in ops.inputs[op] if parameter in rounded)
+    written = ops.outputs[op][0]
+    functions = (reader for reader, _ in ops.readers.get(written, ()) if ops.op_type[reader] in ACTIVATION_FUNCTIONS)
+    behind = (written, *(ops.outputs[each][0] for each in functions))
+    return Asked(program, op_type, read, tuple(value for value in behind if value in ops.readers))
+
+
+def _reads_a_constant(asked: Asked) -> bool:
+    program = asked.program
+    return len(asked.read) < len(parameters_rounded(asked.op_type)) or any(
+        program.values.producer[value] == NO_OP and value not in program.inputs for value in asked.read
+    )
+
+
 class Rule(NamedTuple):
-    """One reason why the activations of an op (its row in the program) cannot be int8, and what to tell the user then.
+    """One reason why the activations of an op cannot be int8, and what to tell the user then.
 
     Of the rules before it, the op breaks none.
     """
 
-    broken: Callable[[Program, int], bool]
-    sentence: Callable[[Program, int], str]
-
-
-def _read(program: Program, op: int) -> list[int]:
-    """List the tensors that an op would read in 8 bits, as far as they are no small constants."""
-    inputs = dict(program.ops.inputs[op])
-    return [inputs[name] for name in parameters_rounded(program.ops.op_type[op]) if name in inputs]
-
-
-def _reads_a_constant(program: Program, op: int) -> bool:
-    read = _read(program, op)
-    return len(read) < len(parameters_rounded(program.ops.op_type[op])) or any(
-        program.values.producer[value] == NO_OP and value not in program.inputs for value in read
-    )
-
-
-def _rounded_behind(program: Program, op: int) -> list[int]:
-    """List the tensors that could be rounded behind an op: what it writes, or an activation function of that."""
-    ops = program.ops
-    written = ops.outputs[op][0]
-    functions = [reader for reader, _ in ops.readers.get(written, ()) if ops.op_type[reader] in ACTIVATION_FUNCTIONS]
-    return [value for value in (written, *(ops.outputs[each][0] for each in functions)) if value in ops.readers]
+    broken: Callable[[Asked], bool]
+    sentence: Callable[[Asked], str]
 
 
 RULES: tuple[Rule, ...] = (
     Rule(
-        lambda program, op: program.ops.op_type[op] not in ACTIVATION_OPS,
-        lambda program, op: (
-            f"It is a {program.ops.op_type[op]}; coremltools quantizes the activations of {', '.join(ACTIVATION_OPS)}."
-        ),
+        lambda asked: asked.op_type not in ACTIVATION_OPS,
+        lambda asked: f"It is a {asked.op_type}; coremltools quantizes the activations of {', '.join(ACTIVATION_OPS)}.",
     ),
     Rule(
-        lambda program, _: ios_version(program.deployment_target) < _IOS17,
-        lambda program, _: f"Quantized activations need iOS17; this model targets {program.deployment_target}.",
+        lambda asked: ios_version(asked.program.deployment_target) < _IOS17,
+        lambda asked: f"Quantized activations need iOS17; this model targets {asked.program.deployment_target}.",
     ),
     Rule(
-        lambda program, _: any(op_type in program.ops.rows_of_type for op_type in _NESTING),
-        lambda *_: "coremltools 9 fails at int8 activations in a model that holds loops or branches.",
+        lambda asked: not asked.program.ops.rows_of_type.keys().isdisjoint(_NESTING),
+        lambda _: "coremltools 9 fails at int8 activations in a model that holds loops or branches.",
     ),
     Rule(
         _reads_a_constant,
-        lambda *_: "It reads a constant there, which coremltools does not quantize as an activation.",
+        lambda _: "It reads a constant there, which coremltools does not quantize as an activation.",
     ),
     Rule(
-        lambda program, op: not all(program.values.dtype[value] in _FLOATS for value in _read(program, op)),
-        lambda *_: "It reads whole numbers, which are not rounded to 8 bits.",
+        lambda asked: not asked.dtypes <= _FLOATS,
+        lambda _: "It reads whole numbers, which are not rounded to 8 bits.",
     ),
     Rule(
-        lambda program, op: any(value in program.outputs for value in _read(program, op)),
-        lambda *_: "It reads an output of the model, whose range coremltools does not find.",
+        lambda asked: not {*asked.program.outputs}.isdisjoint(asked.read),
+        lambda _: "It reads an output of the model, whose range coremltools does not find.",
     ),
     Rule(
-        lambda program, op: any(value in program.outputs for value in _rounded_behind(program, op)),
-        lambda *_: "It writes an output of the model that other ops read, whose range coremltools does not find.",
+        lambda asked: not {*asked.program.outputs}.isdisjoint(asked.behind),
+        lambda _: "It writes an output of the model that other ops read, whose range coremltools does not find.",
     ),
     Rule(
-        lambda program, op: any(program.values.dtype[value] == "fp32" for value in _read(program, op)),
-        lambda *_: "It reads float32, for which coremltools 9 makes scales of float16 and fails.",
+        lambda asked: "fp32" in asked.dtypes,
+        lambda _: "It reads float32, for which coremltools 9 makes scales of float16 and fails.",
     ),
 )
 """In the order in which they are tried."""

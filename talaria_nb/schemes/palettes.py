@@ -94,25 +94,21 @@ class Palettize(Scheme):
 
     @property
     def family(self) -> str:
-        axis = "" if self.channel_axis is None else f":axis{self.channel_axis}"
-        return "palettize" + "".join(
-            (
-                "" if self.group_size is None else f":group{self.group_size}{axis}",
-                "" if self.cluster_dim == 1 else f":vector{self.cluster_dim}",
-                "" if self.mode == "kmeans" else f":{self.mode}",
-            )
-        )
+        return self._described(":group{}", ":axis{}", ":vector{}", ":{}")
 
     @property
     def family_label(self) -> str:
-        axis = "" if self.channel_axis is None else f" of axis {self.channel_axis}"
-        return "palettize" + "".join(
-            (
-                "" if self.group_size is None else f", group {self.group_size}{axis}",
-                "" if self.cluster_dim == 1 else f", vectors of {self.cluster_dim}",
-                "" if self.mode == "kmeans" else f", {self.mode}",
-            )
+        return self._described(", group {}", " of axis {}", ", vectors of {}", ", {}")
+
+    def _described(self, group: str, axis: str, vector: str, mode: str) -> str:
+        """Write down what is not the default, each in its form."""
+        said = (
+            (group, self.group_size, self.group_size is not None),
+            (axis, self.channel_axis, self.channel_axis is not None),
+            (vector, self.cluster_dim, self.cluster_dim > 1),
+            (mode, self.mode, self.mode != "kmeans"),
         )
+        return "palettize" + "".join(form.format(value) for form, value, is_said in said if is_said)
 
     @property
     def label(self) -> str:
