@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,6 +30,16 @@ def as_call(example_inputs: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
         kind = type(example_inputs).__name__
         message = f"example_inputs is of type {kind}; give a tensor, a tuple of them, or a dict of keyword inputs."
     raise LoadError(message)
+
+
+def named_arguments(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return all arguments of a call by the names that the module's forward gives them, as far as it names them."""
+    names = [
+        name
+        for name, parameter in inspect.signature(module.forward).parameters.items()
+        if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    ]
+    return {**dict(zip(names, args, strict=False)), **kwargs}
 
 
 def to_float32(value: Any) -> Any:

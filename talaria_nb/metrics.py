@@ -104,7 +104,7 @@ def loss(metric: Metric, outputs: Any, reference: Any, inputs: Mapping[str, Any]
     outputs, reference
         What the module returned, as it returned it. The named metrics read what `counted` finds in it.
     inputs
-        The keyword arguments that it was called with.
+        The arguments that it was called with, by name.
 
     Raises
     ------

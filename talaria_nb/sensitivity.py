@@ -17,7 +17,7 @@ import torch
 from tqdm.auto import tqdm
 
 from talaria_nb import loss_curves
-from talaria_nb.calls import to_float32
+from talaria_nb.calls import named_arguments, to_float32
 from talaria_nb.convert import eval_twin
 from talaria_nb.distortion import dequantized
 from talaria_nb.error_table import ErrorTable, weight_errors
@@ -323,7 +323,7 @@ def _curvature(prepared: Bench, *, progress: bool) -> dict[str, NDArray[np.float
     generator = torch.Generator().manual_seed(0)
     for args, kwargs in tqdm(prepared.items, desc="Backward passes", disable=not progress):
         twin = eval_twin(prepared.module, watched)
-        outputs = counted(twin(*to_float32(args), **to_float32(kwargs)), kwargs)
+        outputs = counted(twin(*to_float32(args), **to_float32(kwargs)), named_arguments(twin, args, kwargs))
         scalar = sum(direction(output, generator) for output in outputs) / len(outputs) ** 0.5
         gradients = torch.autograd.grad(scalar, list(watched.values()), allow_unused=True)
         for key, gradient in zip(squares, gradients, strict=True):

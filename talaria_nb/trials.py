@@ -21,7 +21,7 @@ import torch
 import torch.utils._pytree as pytree
 from tqdm.auto import tqdm
 
-from talaria_nb.calls import HALF, as_call, describe, to_float32
+from talaria_nb.calls import HALF, as_call, describe, named_arguments, to_float32
 from talaria_nb.convert import eval_twin
 from talaria_nb.distortion import dequantized
 from talaria_nb.errors import EvaluationError, LoadError
@@ -89,7 +89,7 @@ class Bench:
             If it cannot run on an item, or returns no finite floating numbers.
         """
         found = []
-        for number, (output, (_, inputs)) in enumerate(zip(self._outputs(self.module), self.items, strict=True)):
+        for number, (output, inputs) in enumerate(zip(self._outputs(self.module), self._inputs, strict=True)):
             tensors = counted(output, inputs)
             if isinstance(self.metric, str) and not tensors:
                 raise EvaluationError(f"{self._name} returns no floating tensors: give a metric of your own.")
@@ -108,8 +108,8 @@ class Bench:
 
     def compared_with(self, planned: torch.nn.Module) -> NDArray[np.float64]:
         """Measure the metric of another module on each item. float64, shape (items,)."""
-        calls = zip(self._outputs(planned), self.references, self.items, strict=True)
-        return np.array([loss(self.metric, outputs, reference, inputs) for outputs, reference, (_, inputs) in calls])
+        calls = zip(self._outputs(planned), self.references, self._inputs, strict=True)
+        return np.array([loss(self.metric, outputs, reference, inputs) for outputs, reference, inputs in calls])
 
     def measure(self, trial: Trial) -> float:
         """Measure the mean of the metric with one weight compressed, or with its company and not itself."""
@@ -128,6 +128,10 @@ class Bench:
 
     def _stored(self, weight: str, scheme: Scheme) -> NDArray[np.floating]:
         return dequantized(self.values[weight], scheme, channel_axes=self.channel_axes[weight])
+
+    @property
+    def _inputs(self) -> Iterator[Mapping[str, Any]]:
+        return (named_arguments(self.module, args, kwargs) for args, kwargs in self.items)
 
     @property
     def _name(self) -> str:

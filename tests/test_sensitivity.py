@@ -304,7 +304,8 @@ def test_what_is_said_of_padding_does_not_count(tmp_path: Path, method: str) -> 
         "attention_mask": torch.tensor([[1, 1, 1, 0, 0.0]]),
     }
     plan = tnb.Plan(model).set("*", SCHEMES[0])
-    assert tnb.evaluate(plan, [padded]).value == pytest.approx(tnb.evaluate(plan, [alone]).value, rel=1e-6)
+    for item in (padded, tuple(padded.values())):
+        assert tnb.evaluate(plan, [item]).value == pytest.approx(tnb.evaluate(plan, [alone]).value, rel=1e-6)
     found = [
         tnb.sensitivity(model, [item], method=method, schemes=SCHEMES, cache=tmp_path, progress=False).error
         for item in (alone, padded)
