@@ -34,11 +34,11 @@ def as_call(example_inputs: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 def named_arguments(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return all arguments of a call by the names that the module's forward gives them, as far as it names them."""
-    names = [
-        name
-        for name, parameter in inspect.signature(module.forward).parameters.items()
-        if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
-    ]
+    try:
+        parameters = inspect.signature(module.forward).parameters.values()
+    except ValueError:  # of a module that was traced
+        return kwargs
+    names = [each.name for each in parameters if each.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
     return {**dict(zip(names, args, strict=False)), **kwargs}
 
 

@@ -231,7 +231,12 @@ def module_with(
         else torch.from_numpy(array).to(tensor.device)
         for key, (tensor, array) in changed.items()
     }
-    return eval_twin(module, replaced)
+    twin = eval_twin(module, replaced)
+    if isinstance(twin, torch.jit.ScriptModule):  # its copy has tensors of its own, which are no objects of Python
+        own = _tensors(twin)
+        for parameter in {links[weight].parameter for weight in values}:
+            own[parameter].detach().copy_(replaced[id(tensors[parameter])])
+    return twin
 
 
 def planned_module(plan: Plan) -> torch.nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import warnings
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -313,6 +314,18 @@ def test_what_is_said_of_padding_does_not_count(tmp_path: Path, method: str) -> 
     np.testing.assert_allclose(*found, rtol=1e-4 if method == "full" else 0.5)  # signs are drawn for other shapes
     padded["x"][0, 4] = torch.inf
     assert np.isfinite(tnb.evaluate(plan, [padded]).value), "nor what is infinite there"
+
+
+def test_a_module_that_was_traced_runs_too() -> None:
+    torch.manual_seed(0)
+    module, x = nn.Sequential(nn.Linear(64, 64), nn.ReLU()).eval(), torch.randn(2, 64)
+    with warnings.catch_warnings(action="ignore"):
+        traced = torch.jit.trace(module, x)
+        loaded = [tnb.load(each, x, progress=False) for each in (module, traced)]
+    losses = [tnb.evaluate(tnb.Plan(model).set("*", SCHEMES[1]), [x]).value for model in loaded]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    assert losses[0] > 0
+    assert torch.equal(traced(x), module(x)), "it is a copy that changes"
 
 
 class Balance(nn.Module):
