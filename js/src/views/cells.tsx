@@ -5,9 +5,10 @@ import type { ColumnKey } from "../columns";
 import { BOUNDS } from "../estimate";
 import * as format from "../format";
 import { measuredUnit } from "../measured";
+import { common } from "../schemes";
 import { lastCharacters, type Parts, partsOfPath } from "../shorten";
 import type { Store } from "../store";
-import { chooseFamily, useControl } from "./control";
+import { chooseFamily } from "./control";
 import { SchemeSelect } from "./scheme";
 
 /** Largest values as loaded: the full width of in-cell bars. */
@@ -113,9 +114,11 @@ function UnitCell({ store, op, look }: LookProps): VNode {
 
 export function SchemeCell({ store, op, tabIndex }: CellProps): VNode {
   const weights = useComputed(() => store.weightsOf([op]));
-  const control = useControl(store, weights);
   // Drawn again when the family changes, and not at every stop of a drag.
-  const family = useComputed(() => (control.value.editable === 0 ? null : control.value.family)).value;
+  const family = useComputed(() => {
+    const now = common(store.costs.value, weights.value, store.edits.scheme);
+    return now.editable === 0 ? null : now.family;
+  }).value;
   const int8 = useComputed(() => store.edits.int8.value[op] === 1).value;
   const [open, setOpen] = useState(false);
   const name = store.program.value.ops.name[op]!;
