@@ -30,9 +30,8 @@ _FLOATS = frozenset({"fp16", "fp32"})
 def activation_ops(program: Program) -> list[int]:
     """List the rows of the ops whose activations coremltools can quantize to 8 bits; found once a program."""
     if program not in _FOUND:
-        _FOUND[program] = tuple(
-            op for op in program.ops.rows_of(ACTIVATION_OPS) if activation_refusal(program, op) is None
-        )
+        facts = _facts(program)
+        _FOUND[program] = tuple(op for op in program.ops.rows_of(ACTIVATION_OPS) if _refusal(facts, op) is None)
     return [*_FOUND[program]]
 
 
@@ -54,8 +53,15 @@ def activation_refusal(program: Program, op: int) -> str | None:
     str or None
         One sentence, or None if it can.
     """
-    asked = _asked(program, op)
-    return next((rule.sentence(asked) for rule in RULES if rule.broken(asked)), None)
+    return _refusal(_facts(program), op)
+
+
+def _refusal(facts: Facts, op: int) -> str | None:
+    asked = _asked(facts, op)
+    for rule in RULES:
+        if rule.broken(asked):
+            return rule.sentence(asked)
+    return None
 
 
 def parameters_rounded(op_type: str) -> tuple[str, ...]:
@@ -63,47 +69,80 @@ def parameters_rounded(op_type: str) -> tuple[str, ...]:
     return ("x", "y") if op_type == "add" else ("x",)
 
 
-class Asked(NamedTuple):
-    """An op, as far as the rules look at it.
+class Facts(NamedTuple):
+    """A program, as far as the rules look at it.
 
     Attributes
     ----------
     program
         The model.
+    ios
+        The release that it targets.
+    nests
+        Whether it holds loops or branches.
+    outputs
+        Rows of the tensors that it returns.
+    read_on
+        Those of them that its ops read.
+    """
+
+    program: Program
+    ios: int
+    nests: bool
+    outputs: frozenset[int]
+    read_on: frozenset[int]
+
+
+def _facts(program: Program) -> Facts:
+    nests = not program.ops.rows_of_type.keys().isdisjoint(_NESTING)
+    outputs = frozenset(program.outputs)
+    return Facts(program, ios_version(program.deployment_target), nests, outputs, outputs & program.ops.readers.keys())
+
+
+class Asked(NamedTuple):
+    """An op, as far as the rules look at it.
+
+    Attributes
+    ----------
+    model
+        What it is an op of.
+    op
+        Its row in `model.program.ops`.
     op_type
         The op's.
     read
         Rows of the tensors that it would read in 8 bits, as far as they are no small constants.
-    behind
-        Rows of those that could be rounded behind it: what it writes, or an activation function of that.
+    dtypes
+        Their dtypes.
     """
 
-    program: Program
+    model: Facts
+    op: int
     op_type: str
     read: tuple[int, ...]
-    behind: tuple[int, ...]
+    dtypes: frozenset[str]
 
     @property
-    def dtypes(self) -> set[str]:
-        """Dtypes of what it would read in 8 bits."""
-        return {self.program.values.dtype[value] for value in self.read}
+    def behind(self) -> list[int]:
+        """Rows of the tensors that could be rounded behind it: what it writes, or an activation function of that."""
+        ops = self.model.program.ops
+        written = ops.outputs[self.op][0]
+        functions = (each for each, _ in ops.readers.get(written, ()) if ops.op_type[each] in ACTIVATION_FUNCTIONS)
+        return [written, *(ops.outputs[each][0] for each in functions)]
 
 
-def _asked(program: Program, op: int) -> Asked:
-    ops = program.ops
+def _asked(model: Facts, op: int) -> Asked:
+    ops, dtype = model.program.ops, model.program.values.dtype
     op_type = ops.op_type[op]
     if op_type not in ACTIVATION_OPS:
-        return Asked(program, op_type, (), ())
+        return Asked(model, op, op_type, (), frozenset())
     rounded = parameters_rounded(op_type)
-    read = tuple(value for parameter, value in ops.inputs[op] if parameter in rounded)
-    written = ops.outputs[op][0]
-    functions = (reader for reader, _ in ops.readers.get(written, ()) if ops.op_type[reader] in ACTIVATION_FUNCTIONS)
-    behind = (written, *(ops.outputs[each][0] for each in functions))
-    return Asked(program, op_type, read, tuple(value for value in behind if value in ops.readers))
+    read = tuple([value for parameter, value in ops.inputs[op] if parameter in rounded])
+    return Asked(model, op, op_type, read, frozenset([dtype[value] for value in read]))
 
 
 def _reads_a_constant(asked: Asked) -> bool:
-    program = asked.program
+    program = asked.model.program
     return len(asked.read) < len(parameters_rounded(asked.op_type)) or any(
         program.values.producer[value] == NO_OP and value not in program.inputs for value in asked.read
     )
@@ -125,11 +164,11 @@ RULES: tuple[Rule, ...] = (
         lambda asked: f"It is a {asked.op_type}; coremltools quantizes the activations of {', '.join(ACTIVATION_OPS)}.",
     ),
     Rule(
-        lambda asked: ios_version(asked.program.deployment_target) < _IOS17,
-        lambda asked: f"Quantized activations need iOS17; this model targets {asked.program.deployment_target}.",
+        lambda asked: asked.model.ios < _IOS17,
+        lambda asked: f"Quantized activations need iOS17; this model targets {asked.model.program.deployment_target}.",
     ),
     Rule(
-        lambda asked: not asked.program.ops.rows_of_type.keys().isdisjoint(_NESTING),
+        lambda asked: asked.model.nests,
         lambda _: "coremltools 9 fails at int8 activations in a model that holds loops or branches.",
     ),
     Rule(
@@ -141,11 +180,11 @@ RULES: tuple[Rule, ...] = (
         lambda _: "It reads whole numbers, which are not rounded to 8 bits.",
     ),
     Rule(
-        lambda asked: not {*asked.program.outputs}.isdisjoint(asked.read),
+        lambda asked: not asked.model.outputs.isdisjoint(asked.read),
         lambda _: "It reads an output of the model, whose range coremltools does not find.",
     ),
     Rule(
-        lambda asked: not {*asked.program.outputs}.isdisjoint(asked.behind),
+        lambda asked: bool(asked.model.read_on) and not asked.model.read_on.isdisjoint(asked.behind),
         lambda _: "It writes an output of the model that other ops read, whose range coremltools does not find.",
     ),
     Rule(
