@@ -45,10 +45,11 @@ front-end: js/node_modules/.package-lock.json chromium
 	npm --prefix js run --silent build
 	npm --prefix js test --silent
 
+# Two test files at a time: more would want more memory than a laptop has.
 ## pytest: the Python tests, those in real JupyterLab included
 .PHONY: pytest
 pytest: $(VENV)/.installed-test chromium
-	pytest -m 'not models and not sizes' $(PYTEST_ARGS)
+	pytest -n 2 --dist loadfile -m 'not models and not sizes' $(PYTEST_ARGS)
 
 ## test-models: load every architecture of tests/zoo.py and print a table with bare coremltools beside it
 .PHONY: test-models
