@@ -275,7 +275,9 @@ class Notebook:
     def theme(self, name: str) -> None:
         """Switch to the theme called LIGHT or DARK here."""
         self._panel('await app.commands.execute("apputils:change-theme", {theme: args[0]})', name)
-        expect(self.page.locator("body")).to_have_attribute("data-jp-theme-light", str(name == LIGHT).lower())
+        expect(self.page.locator("body")).to_have_attribute(
+            "data-jp-theme-light", str(name == LIGHT).lower(), timeout=30_000
+        )
 
     def close(self) -> None:
         """Shut the kernel down and leave the page."""
