@@ -96,7 +96,8 @@ class Facts(NamedTuple):
 def _facts(program: Program) -> Facts:
     nests = not program.ops.rows_of_type.keys().isdisjoint(_NESTING)
     outputs = frozenset(program.outputs)
-    return Facts(program, ios_version(program.deployment_target), nests, outputs, outputs & program.ops.readers.keys())
+    read_on = outputs.intersection(program.ops.reads.value.tolist())
+    return Facts(program, ios_version(program.deployment_target), nests, outputs, read_on)
 
 
 class Asked(NamedTuple):

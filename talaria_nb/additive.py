@@ -103,7 +103,7 @@ def _size(table: CostTable, allowed: NDArray[np.bool_], int8: NDArray[np.bool_] 
     if table.last_weight >= 0:
         by_weight[table.last_weight] -= table.tail_bytes.max(axis=1)
     fixed = table.fixed_file_bytes + table.fixed_proto_bytes + int(extra_bytes(ends[before] + records[:-1]).sum())
-    fixed += 0 if int8 is None else table.roundings.growth(int8)
+    fixed += table.rounding_bytes(int8)
     # The lengths of the messages around the ops may take one byte less each.
     fixed -= offset_bytes(table, table.start) + table.build_info_bytes + len(table.enclosing_bytes)
     return Additive(fixed, np.where(allowed, by_weight, 0.0))

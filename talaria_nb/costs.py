@@ -8,7 +8,7 @@ estimate.ts`), Python is the authority, and both agree on the fixtures of `tests
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ from talaria_nb.weight_bytes import weight_bytes
 from talaria_nb.work import count_work
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -88,8 +88,8 @@ class CostTable:
         What any compression makes the proto lose.
     enclosing_bytes
         As in `Program`. int32.
-    roundings
-        What int8 activations add to the program proto.
+    find_roundings
+        Finds `roundings`; a plan without int8 activations never asks.
     stream_ms
         Time to bring the stored weight to the compute unit, once for every op that reads it. Of a weight that ops on
         several units read, to the unit of the op that brings in most of it.
@@ -157,7 +157,7 @@ class CostTable:
     fixed_records: NDArray[np.int32]
     build_info_bytes: int
     enclosing_bytes: NDArray[np.int32]
-    roundings: Roundings
+    find_roundings: Callable[[], Roundings]
     stream_ms: NDArray[np.float64]
     resident_bytes: NDArray[np.float64]
     fixed_memory_bytes: int
@@ -193,6 +193,21 @@ class CostTable:
     def column(self) -> Mapping[Scheme, int]:
         """Column of each scheme."""
         return {scheme: column for column, scheme in enumerate(self.schemes)}
+
+    @cached_property
+    def roundings(self) -> Roundings:
+        """What int8 activations add to the program proto."""
+        return self.find_roundings()
+
+    def rounding_bytes(self, int8: NDArray[np.bool_] | None) -> int:
+        """Count what int8 activations add to the program proto.
+
+        Parameters
+        ----------
+        int8
+            Whether each op reads int8 activations, shape (ops,). None if none does.
+        """
+        return 0 if int8 is None or not int8.any() else self.roundings.growth(int8)
 
     def columns_of(self, schemes: Iterable[Scheme]) -> NDArray[np.int64]:
         """Return the column of each weight's scheme.
@@ -295,7 +310,7 @@ def cost_table(
         fixed_records=program.fixed_records.astype(np.int32),
         build_info_bytes=program.build_info_bytes,
         enclosing_bytes=np.array(program.enclosing_bytes, dtype=np.int32),
-        roundings=roundings(program),
+        find_roundings=partial(roundings, program),
         stream_ms=stream,
         resident_bytes=resident,
         fixed_memory_bytes=_fixed_memory_bytes(timed),

@@ -158,7 +158,7 @@ def price(table: CostTable, columns: NDArray[np.integer], int8: NDArray[np.bool_
         + float(table.shared_file_bytes[shared[shared >= 0]].sum())
         - _tail_bytes(table, columns, needed)
     )
-    growth = int(table.proto_bytes[rows, columns].sum()) + (0 if int8 is None else table.roundings.growth(int8))
+    growth = int(table.proto_bytes[rows, columns].sum()) + table.rounding_bytes(int8)
     if growth or (columns != table.start).any():
         growth += _rest_of_growth(table, columns, growth)
     proto_bytes = table.fixed_proto_bytes + growth

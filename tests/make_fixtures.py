@@ -8,6 +8,8 @@ what the files say.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +132,7 @@ def random_table(rng: np.random.Generator, *, ops: int, weights: int) -> CostTab
         fixed_records=_records(rng, weights),
         build_info_bytes=int(rng.integers(0, 300)),
         enclosing_bytes=np.cumsum([16_000, *rng.integers(4, 300, 4)]).astype(np.int32),
-        roundings=_roundings(rng, ops),
+        find_roundings=partial(replace, _roundings(rng, ops)),
         stream_ms=rng.lognormal(-5, 2, shape) * legal,
         resident_bytes=payload * rng.choice([1, 2], shape),
         fixed_memory_bytes=int(rng.integers(0, 100_000)),
