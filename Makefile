@@ -56,10 +56,10 @@ pytest: $(VENV)/.installed-test chromium
 test-models: $(VENV)/.installed-test
 	pytest tests/test_zoo.py -m models $(PYTEST_ARGS)
 
-## test-sizes: predict the packages of 240 random plans and compress them (ten minutes)
+## test-sizes: predict the packages of 304 random plans and compress them (two minutes)
 .PHONY: test-sizes
 test-sizes: $(VENV)/.installed-test
-	pytest tests/test_sizes.py -m sizes $(PYTEST_ARGS)
+	pytest -n 2 tests/test_sizes.py tests/test_round_trips.py -m sizes $(PYTEST_ARGS)
 
 ## accuracy: measure plans that were found on trained models, and print the tables (an hour; what is done is kept)
 .PHONY: accuracy
