@@ -20,7 +20,7 @@ from coremltools.converters.mil.frontend.milproto.load import load as parse_prot
 from coremltools.converters.mil.mil import Operation, types
 
 from talaria_nb.errors import LoadError
-from talaria_nb.package_layout import BITS
+from talaria_nb.package_layout import BITS, values_of
 from talaria_nb.progress import stage
 from talaria_nb.quiet import quiet
 
@@ -102,7 +102,7 @@ def check(mlmodel: ct.models.MLModel, name: str) -> None:
     for op in _operations(spec.mlProgram):
         for output in op.outputs:
             _check_shape(output.type, f"{op.type} {output.name!r}", name)
-        for value in _values(op):
+        for value in values_of(op):
             if value.HasField("blobFileValue"):
                 _check_blob(value, mlmodel.weights_dir, files, op, name)
     for function in spec.mlProgram.functions.values():
@@ -209,14 +209,6 @@ def _operations(program: MIL_pb2.Program) -> Iterator[MIL_pb2.Operation]:
 
 def _blocks(function: MIL_pb2.Function) -> list[MIL_pb2.Block]:
     return list(function.block_specializations.values())
-
-
-def _values(op: MIL_pb2.Operation) -> Iterator[MIL_pb2.Value]:
-    yield from op.attributes.values()
-    for argument in op.inputs.values():
-        for binding in argument.arguments:
-            if binding.HasField("value"):
-                yield binding.value
 
 
 def _dimensions(value_type: MIL_pb2.ValueType) -> list[int]:

@@ -119,7 +119,7 @@ def layout(spec: MIL_pb2.Program, function: str, file_bytes: int) -> Layout:
     seen: set[int] = set()
     for name, body in spec.functions.items():
         for op in _constants(body.block_specializations[body.opset].operations):
-            blobs = [value for value in _values(op) if value.HasField("blobFileValue")]
+            blobs = [value for value in values_of(op) if value.HasField("blobFileValue")]
             own = tuple(value.blobFileValue.offset for value in blobs)
             data_bytes.update(zip(own, map(stored_bytes, blobs), strict=True))
             if name == function and op.outputs:
@@ -223,7 +223,8 @@ def _constants(operations: Sequence[MIL_pb2.Operation]) -> Iterator[MIL_pb2.Oper
             yield op
 
 
-def _values(op: MIL_pb2.Operation) -> Iterator[MIL_pb2.Value]:
+def values_of(op: MIL_pb2.Operation) -> Iterator[MIL_pb2.Value]:
+    """List the values that an op holds itself: its attributes, and the inputs that are no other op's."""
     yield from op.attributes.values()
     for argument in op.inputs.values():
         for binding in argument.arguments:
