@@ -90,21 +90,28 @@ def stored(
     parameters
         As what the ops read it, once for every place.
     """
+    (only,) = stored_with_names(scheme, weight, dtype, (name_bytes,), parameters)
+    return only
+
+
+def stored_with_names(
+    scheme: Scheme, weight: Subject, dtype: str, name_bytes: Iterable[int], parameters: Sequence[str]
+) -> list[Stored]:
+    """Count the bytes of weights that differ in nothing but the lengths of their names; as `stored`, one a length."""
     made = steps(scheme, weight, dtype)
     found = _tensors(made, weight, dtype)
     total = sum(tensor.nbytes for tensor in found)
     data = _data_bytes(made, weight, dtype)
-    return Stored(
-        tensors=tuple(
-            (tensor.nbytes, tensor.shareable or _shared_with_all(at, found, weight))
-            for at, tensor in enumerate(found)
-            if tensor.in_file
-        ),
-        data_bytes=data,
-        overhead_bytes=total - data,
-        proto_bytes=_proto_growth(made, weight, dtype, name_bytes, parameters),
-        tables=_tables(scheme, weight),
+    in_file = tuple(
+        (tensor.nbytes, tensor.shareable or _shared_with_all(at, found, weight))
+        for at, tensor in enumerate(found)
+        if tensor.in_file
     )
+    tables = _tables(scheme, weight)
+    return [
+        Stored(in_file, data, total - data, _proto_growth(made, weight, dtype, length, parameters), tables)
+        for length in name_bytes
+    ]
 
 
 def _shared_with_all(place: int, found: Sequence[Tensor], weight: Subject) -> Shareable | None:

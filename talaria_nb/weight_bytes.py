@@ -8,6 +8,7 @@ a few numbers about its values (`legality.value_facts`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -130,8 +131,13 @@ class _Kind(NamedTuple):
     parameters: tuple[str, ...]
     name_bytes: int
 
+    @property
+    def but_name(self) -> tuple[Subject, str, tuple[str, ...]]:
+        """What it has in common with kinds of longer and shorter names."""
+        return self.subject, self.dtype, self.parameters
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+@dataclass(frozen=True, eq=False)
 class _Alike:
     """A program's weights by kind, and what was counted of each kind."""
 
@@ -162,21 +168,27 @@ class _Alike:
 
     def stored_as(self, scheme: Scheme, row: int, facts: tuple[Hashable, ...]) -> stored_tensors.Stored:
         """Count the bytes of a weight whose facts are known."""
-        key = (int(self.kind_of[row]), scheme, facts)
-        if key not in self.counted:
-            self.counted[key] = self._counted(scheme, row)
-        return self.counted[key]
-
-    def _counted(self, scheme: Scheme, row: int) -> stored_tensors.Stored:
         packed = self.weights.packed.get(row)
         if packed is not None:  # no other scheme is legal, and these bytes were read, not predicted
             return stored_tensors.Stored(
                 (), packed.data_bytes, packed.overhead_bytes, 0, packed.tables, packed.file_bytes
             )
-        kind = self.kinds[self.kind_of[row]]
-        return storage.stored(
-            scheme, self.subject(row), kind.dtype, name_bytes=kind.name_bytes, parameters=kind.parameters
-        )
+        kind = int(self.kind_of[row])
+        if (kind, scheme, facts) not in self.counted:
+            _, dtype, parameters = look = self.kinds[kind].but_name
+            kinds = self.named_otherwise[look]
+            lengths = [self.kinds[other].name_bytes for other in kinds]
+            found = storage.stored_with_names(scheme, self.subject(row), dtype, lengths, parameters)
+            self.counted.update(zip(((other, scheme, facts) for other in kinds), found, strict=True))
+        return self.counted[kind, scheme, facts]
+
+    @cached_property
+    def named_otherwise(self) -> dict[tuple[Subject, str, tuple[str, ...]], list[int]]:
+        """The kinds that differ in nothing but the length of the name."""
+        found: dict[tuple[Subject, str, tuple[str, ...]], list[int]] = {}
+        for number, kind in enumerate(self.kinds):
+            found.setdefault(kind.but_name, []).append(number)
+        return found
 
 
 _ALIKE: WeakKeyDictionary[Program, _Alike] = WeakKeyDictionary()

@@ -14,7 +14,9 @@ from talaria_nb.graded import GradedError
 
 @pytest.fixture
 def session() -> tnb.Session:
-    return tnb.Session(models.classifier(), "iPhone 15 Pro")
+    model = models.classifier()
+    model.evaluations.clear()  # tests of other files share the model
+    return tnb.Session(model, "iPhone 15 Pro")
 
 
 def table(session: tnb.Session) -> tnb.ErrorTable:
