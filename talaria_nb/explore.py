@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +13,6 @@ from talaria_nb.exploration import kept_at, read
 from talaria_nb.session import Session
 
 if TYPE_CHECKING:
-    import os
-
     from talaria_nb.load import Model
     from talaria_nb.plan import Plan
 
@@ -59,6 +59,7 @@ def explore(
     if kept is not None:
         session.take_up(kept)
     display(session.explorer)  # type: ignore[no-untyped-call]
-    session.keep(path)
+    where = True if isinstance(resume, bool) else json.dumps(os.fspath(resume), ensure_ascii=False)
+    session.keep(path, f"tnb.explore(model, resume={where})", is_kept=kept is not None)
     session.find_errors(wait=False)
     return session

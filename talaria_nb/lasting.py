@@ -40,6 +40,8 @@ class Lasting:
         Held weakly.
     path
         The file to write to.
+    call
+        What goes on from that file: the session's `resume_call` from its first change on, while it can be written.
 
     Attributes
     ----------
@@ -48,8 +50,9 @@ class Lasting:
         "" outside of Jupyter's kernels, where there is no picture.
     """
 
-    def __init__(self, session: Session, path: Path) -> None:
+    def __init__(self, session: Session, path: Path, call: str) -> None:
         self._path = path
+        self._call = call
         self._is_failing = False
         self._alive = weakref.ref(session)
         self._later = Later(self._keep)
@@ -67,6 +70,9 @@ class Lasting:
         self._later.stop()
 
     def _on_change(self, _change: object) -> None:
+        session = self._alive()
+        if session is not None and not self._is_failing:
+            session.set_trait("resume_call", self._call)
         self._later.ask()
 
     def _keep(self) -> None:
@@ -77,8 +83,12 @@ class Lasting:
             write(self._path, session.model, session.exploration)
         except OSError as error:
             if not self._is_failing:
-                warnings.warn(f"This exploration is not kept for resume=True: {error}", stacklevel=2)
+                warnings.warn(f"This exploration is not kept for {self._call}: {error}", stacklevel=2)
             self._is_failing = True
+            session.set_trait("resume_call", "")
+        else:
+            self._is_failing = False
+            session.set_trait("resume_call", self._call)
         if self._picture is not None:
             self._picture.update(_bundle(session, self.still_class), raw=True)
 

@@ -93,6 +93,7 @@ class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
     response = t.Dict(read_only=True).tag(sync=True)
     progress = t.Dict(read_only=True).tag(sync=True)
     still_class = t.Unicode(read_only=True).tag(sync=True)
+    resume_call = t.Unicode(read_only=True).tag(sync=True)
 
     def __init__(self, model_or_plan: Model | Plan, device: str, compute_unit: str = "all") -> None:
         plan = model_or_plan if isinstance(model_or_plan, Plan) else Plan(model_or_plan)
@@ -310,9 +311,13 @@ class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
         self.compare(plan, name)
         self.selection = exploration.selection
 
-    def keep(self, path: Path) -> None:
-        """Keep the exploration in a file from its next change on, and a still picture of it in the notebook."""
-        self._lasting = Lasting(self, path)
+    def keep(self, path: Path, call: str, *, is_kept: bool) -> None:
+        """Keep the exploration in a file from its next change on, and a still picture of it in the notebook.
+
+        The call that goes on from that file is what every view says once the kernel has ended, if anything is kept.
+        """
+        self.set_trait("resume_call", call if is_kept else "")
+        self._lasting = Lasting(self, path, call)
         self.set_trait("still_class", self._lasting.still_class)
 
     @t.validate("selection")

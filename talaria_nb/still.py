@@ -64,12 +64,18 @@ def still(session: Session, css_class: str) -> str:
         f'<div class="{escape(css_class)}">'
         f"<p><strong>{as_html(program.name)}</strong> on {escape(session.device)}: "
         f"the Explorer as it was at {datetime.now().astimezone():%Y-%m-%d %H:%M}. "
-        "It is a picture; run the cell to go on, with <code>resume=True</code> from where this ends.</p>"
+        f"It is a picture; {_go_on(session.resume_call)}</p>"
         + _table(("", "as loaded", "now", "how it is known"), totals)
         + _table(("weight", "scheme", "as loaded", "now"), weights)
         + (f"<p>… and {more} weights more</p>" if more else "")
         + "</div>"
     )
+
+
+def _go_on(call: str) -> str:
+    if not call:
+        return "run the cell to go on."
+    return f"load the model, then run <code>{escape(call)}</code> to go on from where this ends."
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

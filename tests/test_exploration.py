@@ -89,6 +89,22 @@ def test_a_path_keeps_it_there(tmp_path: Path, cache: Path) -> None:
     assert tnb.explore(models.classifier(), DEVICE, resume=str(path)).plan[HEAD] == tnb.Palettize(4)
 
 
+def test_a_session_knows_the_call_that_goes_on_from_it_once_there_is_something_to_go_on_from(tmp_path: Path) -> None:
+    session = tnb.explore(models.classifier(), DEVICE)
+    assert session.resume_call == ""
+    assert "run the cell to go on." in still(session, "tlr-still-x")
+    session.selection = "linear_0_cast_fp16"
+    assert session.resume_call == "tnb.explore(model, resume=True)"
+    assert "<code>tnb.explore(model, resume=True)</code>" in still(session, "tlr-still-x")
+    session.close()
+    path = tmp_path / "my notes.json"
+    edited(resume=path).close()
+    for place in (path, str(path)):
+        again = tnb.explore(models.classifier(), DEVICE, resume=place)
+        assert again.resume_call == f'tnb.explore(model, resume="{path}")'
+        again.close()
+
+
 def test_a_file_that_cannot_be_written_leaves_the_old_one_and_the_session(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,8 +118,9 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_and_the_session(
 
     monkeypatch.setattr(exploration.Path, "replace", full)
     session.undo()
-    with pytest.warns(UserWarning, match="not kept for resume=True: No space left"):
+    with pytest.warns(UserWarning, match="not kept for .*: No space left"):
         session._lasting._later.now()  # type: ignore[union-attr]
+    assert session.resume_call == "", "a call that would go on from an older plan"
     assert path.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == ["classifier.json"]
     session.redo()

@@ -182,6 +182,11 @@ export class Edits {
     this.show(fold(this.settled, this.pending.slice(-1)));
   }
 
+  /** How many edits Python has not acknowledged. */
+  get unheard(): number {
+    return this.pending.length;
+  }
+
   send(): void {
     clearTimeout(this.sendTimer);
     this.sendTimer = undefined;

@@ -17,11 +17,18 @@ interface Kernel {
   disposed?: Emitter;
 }
 
-/** A kernel that restarts comes back without this session: whoever was told of it stays told until Python speaks. */
-const ENDED = new Set(["restarting", "autorestarting", "terminating", "dead"]);
+/** How a kernel took its sessions with it: it may be there again, but knows nothing of them. */
+export type End = "restarted" | "died" | "ended" | "missing";
+
+const ENDS: Readonly<Record<string, End>> = {
+  restarting: "restarted",
+  autorestarting: "died",
+  terminating: "ended",
+  dead: "ended",
+};
 
 export interface KernelWatch {
-  ended: boolean;
+  end: End | null;
   /** there again, or out of reach for a while */
   reachable: boolean;
 }
@@ -29,11 +36,11 @@ export interface KernelWatch {
 /** @returns what stops it */
 export function watchKernel(model: HostModel, changed: (watch: KernelWatch) => void): () => void {
   const kernel = (model.widget_manager as { kernel?: Kernel | null } | undefined)?.kernel;
-  if (kernel === null) changed({ ended: true, reachable: false });
+  if (kernel === null) changed({ end: "missing", reachable: false });
   if (!kernel) return () => undefined;
   const update = (): void =>
     changed({
-      ended: kernel.isDisposed === true || ENDED.has(kernel.status ?? ""),
+      end: ENDS[kernel.status ?? ""] ?? (kernel.isDisposed === true ? "ended" : null),
       reachable: (kernel.connectionStatus ?? "connected") === "connected",
     });
   const emitters = [kernel.statusChanged, kernel.connectionStatusChanged, kernel.disposed];

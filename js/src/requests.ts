@@ -19,6 +19,7 @@ interface Waiting {
 
 export class Requests {
   private readonly waiting = new Map<string, Waiting>();
+  private refusal = "";
 
   /** @param send takes a request, and whether edits must reach Python before it */
   constructor(private readonly send: (request: Wire, afterEdits: boolean) => void) {}
@@ -38,7 +39,16 @@ export class Requests {
     return this.request({ ...fields, action }, false, () => undefined);
   }
 
+  /** Python will never answer: say why to all who wait, and to those who ask from now on. "" takes that back. */
+  refuse(why: string): void {
+    this.refusal = why;
+    if (why === "") return;
+    for (const { answer } of this.waiting.values()) answer({ ok: false, message: why });
+    this.waiting.clear();
+  }
+
   private request(fields: Wire, afterEdits: boolean, progress: Waiting["progress"]): Promise<Wire> {
+    if (this.refusal) return Promise.resolve({ ok: false, message: this.refusal });
     const id = randomId();
     const request = { ...fields, id };
     // While the kernel is busy the last of several requests replaces the others, so it names them.

@@ -37,7 +37,7 @@ function initialize({ model, signal }: { model: HostModel; signal?: AbortSignal 
   return {
     mount(view, el, options = {}) {
       adoptStyles(el);
-      if (options.live === false) store.saved.value = true;
+      if (options.live === false) store.presence.isSaved();
       render(h(Root, { store, view, height: options.height ?? 0 }), el);
       const show = still.hide();
       return () => {

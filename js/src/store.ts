@@ -11,9 +11,9 @@ import { Edits } from "./edits";
 import { decodeErrors, decodeEvaluations, type Errors, type Evaluated } from "./errors";
 import { Exports } from "./exports";
 import { OPENING, type TableView } from "./filters";
-import { watchKernel } from "./kernel";
 import { decodeMeasured, type Measured } from "./measured";
 import { Optimizer } from "./optimize";
+import { Presence } from "./presence";
 import { Prices } from "./prices";
 import {
   type Costs,
@@ -77,16 +77,12 @@ export class Store {
   readonly exports = new Exports(this.requests);
   readonly optimizer = new Optimizer(this.requests);
   readonly details = new Details(this.requests);
-  /** whether the kernel is known to be away: edits stay here then */
-  readonly kernelGone: Signal<boolean> = signal(false);
-  /** whether this came with a saved notebook: Python does not have it, and never hears of edits */
-  readonly saved: Signal<boolean> = signal(false);
+  /** whether Python hears of edits, and what to say if not */
+  readonly presence: Presence;
   /** weights that the model-wide control edits: those of the selection, or all */
   readonly targets: ReadonlySignal<ArrayLike<number>>;
 
   private readonly listeners: [string, () => void][] = [];
-  private readonly unwatch: () => void;
-  private ended = false;
 
   constructor(private readonly model: HostModel) {
     this.program = signal(decodeProgram(model.get("program")));
@@ -126,7 +122,7 @@ export class Store {
       });
     });
     this.listen("plan_state", () => {
-      this.kernelIsThere();
+      this.presence.hears();
       this.edits.receive(decodePlan(model.get("plan_state")));
     });
     this.listen("baseline_state", () => this.measureAgainst(this.readKept()));
@@ -161,13 +157,13 @@ export class Store {
       this.evaluations.value = decodeEvaluations(model.get("evaluation_state"));
     });
     this.listen("response", () => {
-      this.kernelIsThere();
+      this.presence.hears();
       this.requests.receive(model.get("response"));
     });
-    this.unwatch = watchKernel(model, ({ ended, reachable }) => {
-      this.ended ||= ended;
-      if (this.ended || !reachable) this.kernelGone.value = true;
-      else this.kernelIsThere();
+    this.presence = new Presence(model, {
+      unheard: () => this.edits.unheard,
+      back: () => this.edits.sendAgain(),
+      refuse: (why) => this.requests.refuse(why),
     });
     this.listen("progress", () => this.requests.told(model.get("progress")));
   }
@@ -273,16 +269,8 @@ export class Store {
       this.model.save_changes();
     } catch (error) {
       console.warn(error);
-      this.kernelGone.value = true;
+      this.presence.failed();
     }
-  }
-
-  /** Python spoke, or the host says that the kernel is in reach again: what was lost on the way is sent once more. */
-  private kernelIsThere(): void {
-    if (!this.kernelGone.peek()) return;
-    this.ended = false;
-    this.kernelGone.value = false;
-    this.edits.sendAgain();
   }
 
   chooseComputeUnit(unit: string): void {
@@ -317,7 +305,7 @@ export class Store {
 
   dispose(): void {
     this.edits.send();
-    this.unwatch();
+    this.presence.dispose();
     for (const [event, callback] of this.listeners) this.model.off(event, callback);
     this.listeners.length = 0;
   }

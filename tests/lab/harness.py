@@ -97,11 +97,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(command: Sequence[str], status: str, environment: Mapping[str, str], log: Path) -> Iterator[None]:
-    """Run a server while the context lasts, from when its `status` page answers."""
+def serving(
+    command: Sequence[str], status: str, environment: Mapping[str, str], log: Path, folder: Path | None = None
+) -> Iterator[None]:
+    """Run a server while the context lasts, in a folder, from when its `status` page answers."""
     with log.open("w") as out:
         process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
         )
     try:
         deadline = time.monotonic() + 120
@@ -182,6 +184,21 @@ class Notebook:
         self.save()
         self.page.reload()
         self._wait_open()
+
+    def restart(self) -> None:
+        """Restart the kernel by the menu."""
+        self._choose("kernelmenu:restart")
+        self.page.locator(".jp-Dialog .jp-mod-accept").click()
+        self.wait_idle()
+
+    def shut_down(self) -> None:
+        """Shut the kernel down by the menu: the notebook has none then."""
+        self._choose("kernelmenu:shutdown")
+        expect(self.page.get_by_role("button", name="No Kernel", exact=True)).to_be_visible(timeout=30_000)
+
+    def _choose(self, command: str) -> None:
+        """Do what an item of a menu does, and do not wait for it: it may ask in a dialog."""
+        self._panel("void app.commands.execute(args[0])", command)
 
     def replace(self, name: str) -> None:
         """Shut the kernel down, and open another notebook in the place of this one."""

@@ -96,11 +96,9 @@ export function Root({ store, view, height }: RootProps): VNode {
       style={tall === undefined ? {} : { height: `${tall}px` }}
       onKeyDown={key}
     >
-      {(store.saved.value || store.kernelGone.value) && (
+      {store.presence.sentence.value && (
         <p class="tlr-offline" role="status">
-          {store.saved.value
-            ? "This is how the notebook was saved. Edits made here are lost: run the cell to go on."
-            : "The kernel is not there: edits stay here until it returns."}
+          {store.presence.sentence.value}
         </p>
       )}
       {store.program.value.ops.count === 0 ? (

@@ -73,7 +73,7 @@ export function Summary({ store }: { store: Store }): VNode {
           words={`about ${after} milliseconds, ${format.changeInWords(was.latencyMs, now.latencyMs, "faster", "slower")} than ${against}`}
           below={
             pricing
-              ? `on ${priced.device}${elsewhere ? `, ${unit}` : ""} · waiting for the kernel`
+              ? `on ${priced.device}${elsewhere ? `, ${unit}` : ""} · ${store.presence.absence.value === "" ? "waiting for the kernel" : "not priced without the kernel"}`
               : `${interval} (80${format.THIN}%)`
           }
           title={`${column(program, "latency_ms", "latency")?.description ?? "Time of one prediction."}\nEstimated on ${priced.device}, ${unit}. 80 % interval: ${interval}.`}

@@ -38,7 +38,11 @@ test.each([
   expect(rows(el).length).toBeGreaterThan(5);
   const bars = all(el, ".tlr-offline").map((bar) => bar.textContent);
   expect(bars).toEqual(
-    lost ? ["This is how the notebook was saved. Edits made here are lost: run the cell to go on."] : [],
+    lost
+      ? [
+          "This is how the notebook was saved. Run the cell that made it again to go on. Edits made here now are lost.",
+        ]
+      : [],
   );
   close();
 });

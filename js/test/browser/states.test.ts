@@ -67,7 +67,9 @@ test("out of reach and back: edits go on, and those that were lost on the way ar
   expect(bar(el)).toBe("");
   kernel.become({ connectionStatus: "connecting" });
   await settled();
-  expect(bar(el)).toBe("The kernel is not there: edits stay here until it returns.");
+  expect(bar(el)).toBe(
+    "The kernel cannot be reached: edits stay on this page until it is back, and are sent then.",
+  );
   const size = value(el, "total-size");
   drag(slider(el), 3);
   await settled();
@@ -81,24 +83,83 @@ test("out of reach and back: edits go on, and those that were lost on the way ar
   expect(kernel.watchers).toBe(0);
 });
 
-test("a kernel that restarted has no such session: the bar stays until Python speaks", async () => {
+const RESUME = "tnb.explore(model, resume=True)";
+const KEPT = `Plan and history are kept: load the model, then run ${RESUME} to go on. Edits made here now are lost.`;
+
+test.each<[string, Parameters<FakeKernel["become"]>[0][], string]>([
+  [
+    "was restarted",
+    [{ status: "restarting" }, { status: "idle" }],
+    `The kernel was restarted, which ended this session. ${KEPT}`,
+  ],
+  [
+    "died, and is started again by the server",
+    [{ status: "restarting" }, { status: "autorestarting" }, { status: "idle" }],
+    `The kernel died, and this session with it. ${KEPT.replace("kept", "kept up to the last second")}`,
+  ],
+  [
+    "was shut down",
+    [{ status: "dead" }, { isDisposed: true }],
+    `The kernel has ended, and this session with it. ${KEPT}`,
+  ],
+])(
+  "a kernel that %s: the bar says what to do until Python speaks, and edits still move the screen",
+  async (_, changes, sentence) => {
+    const kernel = new FakeKernel();
+    const { el, model, close } = mountWith(kernel);
+    model.push("resume_call", RESUME);
+    await settled();
+    for (const change of changes) kernel.become(change);
+    await settled();
+    expect(bar(el)).toBe(sentence);
+    const size = value(el, "total-size");
+    drag(slider(el), 3);
+    await settled();
+    expect(value(el, "total-size")).toBeLessThan(size);
+    expect(bar(el)).toBe(sentence);
+    model.push("plan_state", synthetic().plan);
+    await settled();
+    expect(bar(el)).toBe("");
+    close();
+  },
+);
+
+test("what only Python can do is refused at once when the session has ended, also what it was asked before", async () => {
   const kernel = new FakeKernel();
   const { el, model, close } = mountWith(kernel);
+  model.push("resume_call", RESUME);
   await settled();
+  button(el, "Export").click();
+  await settled();
+  get(el, "[role=menuitem]").click();
+  await settled();
+  expect(el.textContent).toContain("waiting for the kernel…");
+  drag(slider(el), 3);
   kernel.become({ status: "restarting" });
-  kernel.become({ status: "idle" });
   await settled();
-  expect(bar(el)).not.toBe("");
-  model.push("plan_state", synthetic().plan);
+  expect(bar(el)).toContain("lost, and so is 1 edit that it had not heard of.");
+  const refused = `The kernel was restarted, which ended this session: go on with ${RESUME}.`;
+  expect(get(el, "dialog [role=alert]").textContent).toContain(refused);
+  button(get(el, "dialog"), "Close").click();
   await settled();
-  expect(bar(el)).toBe("");
+  button(el, "Optimize…").click();
+  await settled();
+  expect(get(el, "[role=dialog]").textContent).toContain(refused);
+  expect(el.textContent).not.toContain("waiting for the kernel");
+  const device = get<HTMLSelectElement>(el, "[aria-label=Device]");
+  device.value = "iPhone 13";
+  device.dispatchEvent(new Event("change", { bubbles: true }));
+  await settled();
+  expect(get(el, ".tlr-summary").textContent).toContain("on iPhone 15 Pro · not priced without the kernel");
   close();
 });
 
 test("without any kernel, as in a saved notebook, and where a closed comm throws", async () => {
   const saved = mountWith(null);
   await settled();
-  expect(bar(saved.el)).not.toBe("");
+  expect(bar(saved.el)).toBe(
+    "This session has no kernel. Run the cell that made it again to go on. Edits made here now are lost.",
+  );
   expect(rows(saved.el).length).toBeGreaterThan(5);
   saved.close();
 
