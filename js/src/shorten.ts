@@ -1,6 +1,6 @@
 /** Which parts of a name stay when there is no room for all of it. */
 
-/** Text in pieces, and whether each stays whole; the first of the others gives way first. */
+/** Text in pieces, and whether each stays whole; the first of the others gives way first, and wholly. */
 export type Parts = readonly (readonly [text: string, stays: boolean])[];
 
 /** The end stays: that is where names differ. */
@@ -11,23 +11,25 @@ export function lastCharacters(text: string, count: number): Parts {
   return pieces([text.slice(0, cut), false], [text.slice(cut), true]);
 }
 
-/** A last name that is longer gives way, too. */
+/** Of a last name that is longer the end stays. */
 const LONG_NAME = 16;
+const LONG_END = 10;
 
-/** Of a module's path its last name stays, and the number of the layer: "encoder" and "attention" of encoder.5.attention.query give way. */
+/**
+ * Of a module's path its last name stays, and the number of the layer. "encoder" of encoder.5.attention.query gives way
+ * first and leaves nothing, then "attention" does: no more than one piece is cut at a time.
+ */
 export function partsOfPath(path: string): Parts {
   const names = path.split(".");
   const last = names.length - 1;
   const number = names.findLastIndex((name, i) => i > 0 && i < last && /^\d+$/.test(name));
-  const end = `${last > 0 ? "." : ""}${names[last]}`;
-  const tail = [end, end.length <= LONG_NAME] as const;
-  if (number < 0) return pieces([names.slice(0, last).join("."), false], tail);
-  const inside = names.slice(number + 1, last).join(".");
+  const rest = names.slice(number + 1).join(".");
+  const end = names[last]!.length > LONG_NAME ? LONG_END : names[last]!.length + (last > number + 1 ? 1 : 0);
+  if (number < 0) return lastCharacters(rest, end);
   return pieces(
     [names.slice(0, number).join("."), false],
-    [`.${names[number]}${inside === "" ? "" : "."}`, true],
-    [inside, false],
-    tail,
+    [`.${names[number]}.`, true],
+    ...lastCharacters(rest, end),
   );
 }
 

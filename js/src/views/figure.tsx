@@ -20,6 +20,8 @@ export interface FigureProps {
   part?: number;
   /** whether what is below is how well the number is known, which a budget does not hide */
   interval?: boolean;
+  /** whether what is below is in the title, too, and goes where there is little room */
+  aside?: boolean;
   /** whether budgets are set here */
   sets?: boolean;
 }
@@ -50,7 +52,9 @@ export function Figure(props: FigureProps): VNode {
       )}
       <div class="tlr-figure-below">
         {budget && (most !== undefined || sets) && <BudgetLine {...budget} now={raw} most={most} />}
-        {most === undefined || props.interval ? props.below : ""}
+        {(most === undefined || props.interval) && (
+          <span class={props.aside ? "tlr-figure-aside" : ""}>{props.below}</span>
+        )}
       </div>
     </div>
   );

@@ -24,7 +24,9 @@ export function Header({ store, uid }: { store: Store; uid: string }): VNode {
       <h2 class="tlr-title tlr-ellipsis" title={program.name}>
         <bdi>{program.name}</bdi>
       </h2>
-      <span class="tlr-muted tlr-facts">{facts.join(" · ")}</span>
+      <span class="tlr-muted tlr-facts" title={facts.join(" · ")}>
+        {facts.join(" · ")}
+      </span>
       <span class="tlr-spacer" />
       <select
         class="tlr-select is-button"

@@ -32,11 +32,15 @@ const NATURAL_HEIGHT: Partial<Record<ViewName, number>> = {
 };
 let instances = 0;
 
-/** Below this the Explorer's parts take turns, and below that there is no use in it. */
-const NARROW = 900;
-const TINY = 480;
-const widthOf = (width: number): string =>
-  width === 0 || width >= NARROW ? "wide" : width < TINY ? "tiny" : "narrow";
+/** Words for how much room there is, from where each holds: styles/narrow.css says what they mean. */
+const WIDTHS = [
+  [1260, "wide"],
+  [900, "medium"],
+  [660, "narrow"],
+  [480, "narrow small"],
+  [1, "tiny"],
+] as const;
+const widthOf = (width: number): string => WIDTHS.find(([least]) => width >= least)?.[1] ?? "wide";
 
 const typing = (target: EventTarget | null): boolean =>
   target instanceof HTMLInputElement || target instanceof HTMLTextAreaElement;
@@ -59,13 +63,18 @@ export function Root({ store, view, height }: RootProps): VNode {
     const stop = watchTheme(el, refresh);
     // A notebook may fill the cell before it is in the page; the first size says that it now is.
     let shown = false;
+    const fold = (): void => {
+      el.dataset.width = widthOf(el.offsetWidth);
+    };
+    fold();
     const observer = new ResizeObserver(() => {
       if (!shown) {
         shown = true;
         adoptStyles(el);
         refresh();
       }
-      el.dataset.width = widthOf(el.offsetWidth);
+      // Not now: it may change the height, and what is watched must not change while it is told of.
+      requestAnimationFrame(fold);
     });
     observer.observe(el);
     return () => {

@@ -42,6 +42,7 @@ export function Summary({ store }: { store: Store }): VNode {
         ].join("\n")}
         part={was.sizeBytes > 0 ? now.sizeBytes / was.sizeBytes : 0}
         budget={{ store, metric: "size" }}
+        aside
         sets
       />
       {measured ? (
@@ -89,7 +90,11 @@ export function Summary({ store }: { store: Store }): VNode {
         better={now.peakMemoryBytes < was.peakMemoryBytes}
         words={`${format.bytes(now.peakMemoryBytes)}, ${format.changeInWords(was.peakMemoryBytes, now.peakMemoryBytes, "smaller", "larger")} than ${against}`}
         below={`${format.bytes(priced.fixedMemoryBytes)} of it activations and states`}
-        title="Weights as the compute unit keeps them, and what activations and states need at the fullest moment. Exact for the order in which the program lists its ops; Core ML may reorder them."
+        aside
+        title={[
+          "Weights as the compute unit keeps them, and what activations and states need at the fullest moment. Exact for the order in which the program lists its ops; Core ML may reorder them.",
+          `activations and states: ${format.exactBytes(priced.fixedMemoryBytes)}`,
+        ].join("\n")}
       />
       <Figure
         name="Energy"

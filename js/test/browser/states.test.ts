@@ -237,26 +237,6 @@ test("a session that cannot be read, and a view whose session is gone, say what 
   expect(el.textContent).toContain("is not there any more. Run the cell");
 });
 
-test("below 900 px the parts take turns, and below 480 a sentence says what to do", async () => {
-  const { el } = mount({}, "explorer", 700);
-  await settled();
-  const shown = (selector: string): boolean => get(el, selector).getBoundingClientRect().width > 0;
-  expect([shown("[role=grid]"), shown(".tlr-canvas")]).toEqual([true, false]);
-  expect(get(el, "[role=grid]").getBoundingClientRect().width).toBeGreaterThan(650);
-  button(el, "Graph and details").click();
-  await settled();
-  expect([shown("[role=grid]"), shown(".tlr-canvas")]).toEqual([false, true]);
-  const root = get(el, ".tlr");
-  expect(root.scrollWidth).toBeLessThanOrEqual(root.clientWidth);
-  el.style.width = "400px";
-  await settled();
-  expect(shown(".tlr-too-narrow")).toBe(true);
-  expect(shown(".tlr-canvas")).toBe(false);
-  el.style.width = "1000px";
-  await settled();
-  expect([shown("[role=grid]"), shown(".tlr-canvas"), shown(".tlr-too-narrow")]).toEqual([true, true, false]);
-});
-
 test("? shows the keys, but not while text is typed; the focus goes back", async () => {
   const { el } = mount();
   await settled();

@@ -1,0 +1,73 @@
+/** How views fold where there is less room: totals in even columns, parts that take turns, names with one ellipsis. */
+
+import { afterEach, expect, test } from "vitest";
+import { all, button, byName, closeAll, get, mount, press, rows, settled } from "./page";
+
+afterEach(closeAll);
+
+const shown = (el: ParentNode, selector: string): boolean =>
+  get(el, selector).getBoundingClientRect().width > 0;
+
+test.each([
+  [1260, [6]],
+  [1007, [3, 3]],
+  [900, [3, 3]],
+  [720, [3, 3]],
+  [480, [2, 2, 2]],
+])("at %i px the totals stand in even rows, nothing is cut and nothing scrolls", async (width, expected) => {
+  const { el } = mount({ errors: true }, "explorer", width);
+  await settled();
+  press(byName(el, "slider", "Bits of all weights"), "End");
+  await settled();
+  const totals = get(el, ".tlr-summary");
+  expect(totals.scrollWidth).toBeLessThanOrEqual(totals.clientWidth);
+  const figures = all(totals, ".tlr-figure");
+  const tops = figures.map((figure) => Math.round(figure.getBoundingClientRect().top));
+  expect([...new Set(tops)].map((top) => tops.filter((each) => each === top).length)).toEqual(expected);
+  for (const figure of figures) expect(figure.scrollWidth).toBeLessThanOrEqual(figure.clientWidth + 1);
+  const { right } = totals.getBoundingClientRect();
+  for (const part of all(el, ".tlr-header > *, .tlr-toolbar > *, .tlr-sliders > *, .tlr-dock-bar > *"))
+    expect(part.getBoundingClientRect().right, part.className).toBeLessThanOrEqual(right);
+  expect(get(el, ".tlr-grid-body, [role=grid]").getBoundingClientRect().height).toBeGreaterThan(100);
+});
+
+test("below 900 px the parts take turns, and below 480 a sentence says what to do", async () => {
+  const { el } = mount({}, "explorer", 700);
+  await settled();
+  expect([shown(el, "[role=grid]"), shown(el, ".tlr-canvas")]).toEqual([true, false]);
+  expect(get(el, "[role=grid]").getBoundingClientRect().width).toBeGreaterThan(650);
+  button(el, "Graph and details").click();
+  await settled();
+  expect([shown(el, "[role=grid]"), shown(el, ".tlr-canvas")]).toEqual([false, true]);
+  const root = get(el, ".tlr");
+  expect(root.scrollWidth).toBeLessThanOrEqual(root.clientWidth);
+  el.style.width = "400px";
+  await settled();
+  expect(shown(el, ".tlr-too-narrow")).toBe(true);
+  expect(shown(el, ".tlr-canvas")).toBe(false);
+  el.style.width = "1000px";
+  await settled();
+  expect([shown(el, "[role=grid]"), shown(el, ".tlr-canvas"), shown(el, ".tlr-too-narrow")]).toEqual([
+    true,
+    true,
+    false,
+  ]);
+});
+
+test("a module's path is cut once at most; the number of the layer and the last name are read to the end", async () => {
+  const { el } = mount({}, "table", 1500);
+  await settled();
+  const cells = rows(el).map((row) => get(row, ".tlr-cell-module"));
+  const deep = cells.filter((cell) => /\.\d+\..*\./.test(cell.textContent ?? ""));
+  expect(deep.length).toBeGreaterThan(3);
+  for (let width = 200; width >= 90; width -= 5)
+    for (const cell of deep) {
+      cell.style.width = `${width}px`;
+      const cut = all(cell, "span").filter((each) => each.scrollWidth > each.clientWidth);
+      expect(cut.filter((each) => each.clientWidth > 0).length, `${cell.textContent}`).toBeLessThanOrEqual(1);
+      const { right } = cell.getBoundingClientRect();
+      for (const stays of all(cell, ".tlr-text-stays"))
+        expect(stays.getBoundingClientRect().right, `${cell.textContent}`).toBeLessThanOrEqual(right);
+      expect(cell.title).toBe(cell.textContent);
+    }
+});
