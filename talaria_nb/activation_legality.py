@@ -12,7 +12,7 @@ from talaria_nb.program import NO_OP
 from talaria_nb.subjects import ios_version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from talaria_nb.program import Program
 
@@ -30,30 +30,31 @@ _FLOATS = frozenset({"fp16", "fp32"})
 def activation_ops(program: Program) -> list[int]:
     """List the rows of the ops whose activations coremltools can quantize to 8 bits; found once a program."""
     if program not in _FOUND:
-        facts = _facts(program)
-        _FOUND[program] = tuple(op for op in program.ops.rows_of(ACTIVATION_OPS) if _refusal(facts, op) is None)
+        asked = program.ops.rows_of(ACTIVATION_OPS)
+        _FOUND[program] = tuple(op for op, reason in activation_refusals(program, asked).items() if reason is None)
     return [*_FOUND[program]]
 
 
 _FOUND: WeakKeyDictionary[Program, tuple[int, ...]] = WeakKeyDictionary()
 
 
-def activation_refusal(program: Program, op: int) -> str | None:
-    """Say why coremltools cannot quantize the activations that an op reads to 8 bits.
+def activation_refusals(program: Program, ops: Iterable[int]) -> dict[int, str | None]:
+    """Say why coremltools cannot quantize the activations that ops read to 8 bits.
 
     Parameters
     ----------
     program
         The model.
-    op
-        Row in `program.ops`.
+    ops
+        Rows in `program.ops`.
 
     Returns
     -------
-    str or None
-        One sentence, or None if it can.
+    dict
+        Of each op one sentence, or None if it can.
     """
-    return _refusal(_facts(program), op)
+    facts = _facts(program)
+    return {op: _refusal(facts, op) for op in ops}
 
 
 def _refusal(facts: Facts, op: int) -> str | None:

@@ -98,5 +98,6 @@ DEFAULT_MENU: tuple[Scheme, ...] = (
     *(Palettize(nbits, "per_grouped_channel", 16) + _INT8_TABLES for nbits in (8, 6, 4)),
     *(Prune(sparsity) for sparsity in (0.5, 0.75, 0.9)),
     *(Prune(0.5) + Palettize(nbits) for nbits in (8, 6, 4)),
+    *(Prune(0.75) + Palettize(nbits) for nbits in (4, 3)),
 )
 """The schemes that a session offers for every weight to begin with; `Float16()` is first."""

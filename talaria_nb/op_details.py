@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from talaria_nb.activation_legality import activation_refusal
+from talaria_nb.activation_legality import activation_refusals
 from talaria_nb.errors import PlanError
 from talaria_nb.frames import parent_modules, shape_text
 from talaria_nb.histograms import histogram
@@ -82,7 +82,7 @@ def _op(model: Model, _schemes: Sequence[Scheme], request: Mapping[str, Any]) ->
         "inputs": [_tensor(model, value, parameter) for parameter, value in program.ops.inputs[op]],
         "outputs": [_tensor(model, value, "") for value in program.ops.outputs[op]],
         "fused": list(parent_modules(model.source_map, name)[1:]),
-        "int8": activation_refusal(program, op) or "",
+        "int8": activation_refusals(program, [op])[op] or "",
         "frames": _frames(model, name),
     }
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from talaria_nb.activation_legality import activation_refusal
+from talaria_nb.activation_legality import activation_refusals
 from talaria_nb.costs import CostTable, cost_table
 from talaria_nb.devices import Device
 from talaria_nb.devices import device as find_device
@@ -215,10 +215,11 @@ class Plan:
         rows = {op: pattern for pattern in patterns for op in op_rows(self._model, pattern)}
         if dtype is None:
             return self._with(self._schemes, self._activations - rows.keys())
-        refusals = {op: activation_refusal(program, op) for op in rows}
+        refusals = activation_refusals(program, rows)
+        none_can = all(refusals.values())
         for op, reason in refusals.items():
             named = rows[op] == program.ops.name[op]
-            if reason is not None and (named or all(refusals.values())):
+            if reason is not None and (named or none_can):
                 message = f"The activations of {program.ops.name[op]} cannot be int8. {reason}"
                 raise SchemeError(message)
         return self._with(self._schemes, self._activations | {op for op, reason in refusals.items() if reason is None})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from talaria_nb.activation_legality import activation_refusal
+from talaria_nb.activation_legality import activation_refusals
 from talaria_nb.budgets import UNITS_OF
 from talaria_nb.devices import COMPUTE_UNITS, UNITS
 from talaria_nb.energy import ENERGY_FACTOR
@@ -76,7 +76,7 @@ def pack_program(model: Model) -> Wire:
             "output": _pack_texts(shape_text(values.shape[outputs[0]]) if outputs else "" for outputs in ops.outputs),
             "flops": _pack_rows(work.flops, "<f8"),
             "activation_bytes": _pack_rows(work.activation_bytes, "<f8"),
-            "int8_refusal": _pack_texts(activation_refusal(program, op) or "" for op in range(len(ops))),
+            "int8_refusal": _pack_texts(why or "" for why in activation_refusals(program, range(len(ops))).values()),
         },
         "edges": _pack(program.edges, "<i4"),
         "modules": {
@@ -309,5 +309,5 @@ def _pack_texts(texts: Iterable[str]) -> Wire:
 
 
 def _pack_places(of: list[int], count: int) -> Wire:
-    width = 2 if count <= 1 << 16 else 4
+    width = next(width for width in (1, 2, 4) if count <= 1 << 8 * width)
     return {"of": _pack(of, f"<u{width}"), "of_width": width}

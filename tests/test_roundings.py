@@ -17,7 +17,7 @@ from torch.nn import functional
 import models
 import talaria_nb as tnb
 from synthetic import Builder
-from talaria_nb.activation_legality import activation_refusal
+from talaria_nb.activation_legality import activation_refusals
 from talaria_nb.errors import SchemeError
 from talaria_nb.legality import refused
 from talaria_nb.subjects import subject
@@ -141,4 +141,4 @@ def test_what_coremltools_fails_at_is_refused() -> None:
     wide = Builder()
     x = wide.input((1, 8), "fp32")
     wide.op("linear", {"x": x, "weight": wide.weight((8, 8), "fp32")}, (1, 8), dtype="fp32")
-    assert "float32" in str(activation_refusal(wide.program(), 0))
+    assert "float32" in str(activation_refusals(wide.program(), [0])[0])

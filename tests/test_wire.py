@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -33,12 +34,17 @@ def rows(packed: Wire, dtype: str) -> np.ndarray:
     return np.frombuffer(packed["rows"], dtype=dtype).reshape(of.max() + 1, -1)[of]
 
 
-@pytest.mark.parametrize("widths", [1, 20])
-def test_ten_thousand_ops_with_all_that_is_known_of_them_take_200_bytes_an_op(widths: int) -> None:
-    program = synthetic.transformer(10_000 // synthetic.OPS_A_LAYER, hidden_widths=widths)
+def synthetic_model(size: int, widths: int = 1) -> SimpleNamespace:
+    program = synthetic.transformer(size // synthetic.OPS_A_LAYER, hidden_widths=widths)
     line = iter(range(len(program.ops)))
     sources = SimpleNamespace(user_frame=lambda _: Frame("modeling.py", 100 + next(line) % 300, "forward", "x = f(x)"))
-    model = SimpleNamespace(program=program, module=None, source_map=sources)
+    return SimpleNamespace(program=program, module=None, source_map=sources)
+
+
+@pytest.mark.parametrize("widths", [1, 20])
+def test_ten_thousand_ops_with_all_that_is_known_of_them_take_200_bytes_an_op(widths: int) -> None:
+    model = synthetic_model(10_000, widths)
+    program = model.program
     table = cost_table(program, device("iPhone 15 Pro"), schemes=DEFAULT_MENU)
     rng = np.random.default_rng(0)
     errors = rng.lognormal(size=table.squared_error.shape).astype(np.float32)
@@ -54,3 +60,13 @@ def test_rows_that_are_alike_cross_once_and_every_weight_finds_its_own() -> None
     for name in ("payload_bytes", "file_bytes", "stream_ms", "proto_bytes"):
         np.testing.assert_array_equal(rows(packed[name], "<f8"), getattr(table, name), err_msg=name)
         assert len(packed[name]["rows"]) < getattr(table, name).nbytes / 10
+
+
+def test_packing_takes_time_in_proportion_to_the_ops() -> None:
+    def seconds(model: SimpleNamespace) -> float:
+        start = time.process_time()
+        pack_program(model)
+        return time.process_time() - start
+
+    few, many = (min(seconds(synthetic_model(size)) for _ in range(3)) for size in (1_000, 10_000))
+    assert many < 30 * few, "ten times the ops; were it squared, a hundred times as long"

@@ -229,8 +229,10 @@ function aligned<T>(kind: TypedArrayOf<T>, value: unknown): T {
 }
 
 /** Which of the distinct rows each row is. */
-const places = ({ of, of_width }: Wire): Uint16Array | Uint32Array =>
-  of_width === 2 ? aligned<Uint16Array>(Uint16Array, of) : aligned<Uint32Array>(Uint32Array, of);
+function places({ of, of_width }: Wire): Uint8Array | Uint16Array | Uint32Array {
+  if (of_width === 1) return aligned<Uint8Array>(Uint8Array, of);
+  return of_width === 2 ? aligned<Uint16Array>(Uint16Array, of) : aligned<Uint32Array>(Uint32Array, of);
+}
 
 /** Numbers, or their distinct rows and which of them each row is. */
 function typed<T extends Numbers<T>>(kind: TypedArrayOf<T>, value: unknown): T {
