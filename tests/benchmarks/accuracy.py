@@ -2,8 +2,7 @@
 
 Half of the inputs calibrate, the other half measures; no sentence, photo or voice is in both. At the bytes of palettes
 of one width everywhere, once with a table a weight and once with one for 16 channels, stands the plan that `allocate`
-finds with a sensitivity: from palettes of a table a weight alone, from the default menu, and from that and sparse
-palettes. For 3.5 bits, which no palette has, the other side is half of the weights at 3 bits and half at 4, the mean of
+finds with a sensitivity: from palettes of a table a weight alone, and from the default menu. For 3.5 bits, which no palette has, the other side is half of the weights at 3 bits and half at 4, the mean of
 three draws. The interval of a ratio is a 95 % bootstrap over the inputs of both sides together. Then, how well the
 sensitivity ranks 100 random plans, half of them with any width for any weight, half with widths around one that differs
 from plan to plan; beside that, how well one half of the inputs ranks them as the other does.
@@ -42,10 +41,7 @@ if TYPE_CHECKING:
 DEVICE = "iPhone 15 Pro"
 WIDTHS = (8, 6, 4, 3, 2)
 PALETTES = [tnb.Palettize(nbits) for nbits in (8, 6, 4, 3, 2, 1)]
-SPARSE = [tnb.Prune(0.5) + tnb.Palettize(nbits) for nbits in (3, 2)]
-SPARSE += [tnb.Prune(0.75) + tnb.Palettize(nbits) for nbits in (4, 3, 2)]
-MENU = tnb.Menu.default().add(*SPARSE)
-OFFERED = {"palettes mixed": PALETTES, "default menu": tnb.Menu.default(), "and sparse palettes": MENU}
+OFFERED = {"palettes mixed": PALETTES, "default menu": tnb.Menu.default()}
 PLANS = 100
 RESAMPLES = 10_000
 
@@ -141,7 +137,7 @@ def report(name: str, cache: Path, method: str) -> None:
     case = trained.MODELS[name]()
     model = tnb.load(case.module, case.example, progress=False)
     sensitivity = tnb.sensitivity(
-        model, case.calibration, metric=case.metric, method=method, schemes=MENU, cache=cache, progress=False
+        model, case.calibration, metric=case.metric, method=method, cache=cache, progress=False
     )
     measured = Measured(model, case.test, case.metric, cache / f"{name}.jsonl")
     show(f"\n{name}: {case.metric}, {len(case.test)} inputs\n")
