@@ -2,10 +2,11 @@
 
 Half of the inputs calibrate, the other half measures; no sentence, photo or voice is in both. At the bytes of palettes
 of one width everywhere, once with a table a weight and once with one for 16 channels, stands the plan that `allocate`
-finds with a sensitivity: from palettes of a table a weight alone, and from the default menu. For 3.5 bits, which no palette has, the other side is half of the weights at 3 bits and half at 4, the mean of
-three draws. The interval of a ratio is a 95 % bootstrap over the inputs of both sides together. Then, how well the
-sensitivity ranks 100 random plans, half of them with any width for any weight, half with widths around one that differs
-from plan to plan; beside that, how well one half of the inputs ranks them as the other does.
+finds with a sensitivity: from palettes of a table a weight alone, and from the default menu. For 3.5 bits, which no
+palette has, the other side is half of the weights at 3 bits and half at 4, the mean of three draws. The interval of a
+ratio is a 95 % bootstrap over the inputs of both sides together. Then, how well the sensitivity ranks 100 random plans,
+half of them with any width for any weight, half with widths around one that differs from plan to plan; beside that, how
+well one half of the inputs ranks them as the other does.
 
 What was measured is kept in the folder of `--cache`, and a run that was cut off goes on from there.
 """
