@@ -1,14 +1,16 @@
 import { type ReadonlySignal, useComputed } from "@preact/signals";
 import type { VNode } from "preact";
-import { useMemo, useRef } from "preact/hooks";
+import { useRef } from "preact/hooks";
 import type { Stop } from "../schemes";
 import type { Control } from "./control";
 import { useStyle } from "./inline";
 
 export interface BitsProps {
   control: ReadonlySignal<Control>;
-  label: string;
-  tabIndex?: number;
+  /** whether there is nothing to choose for: it keeps its place then, and nobody sees it */
+  away?: ReadonlySignal<boolean>;
+  label: string | ReadonlySignal<string>;
+  tabIndex?: ReadonlySignal<number>;
   begin(): string;
   choose(stop: Stop, gesture: string): void;
   end(): void;
@@ -18,25 +20,33 @@ export interface BitsProps {
 const INSET = 8;
 
 /** A slider over discrete stops, from float16 at the left to the fewest bits at the right. */
-export function Bits({ control, label, tabIndex = 0, begin, choose, end }: BitsProps): VNode {
-  // Drawn again when the stops are others: a drag moves the thumb and nothing else.
-  const stops = useComputed(() => control.value.stops).value;
+export function Bits({ control, away, label, tabIndex, begin, choose, end }: BitsProps): VNode {
   const drag = useRef<{ gesture: string; left: number; width: number; at: number } | null>(null);
   const held = useRef<string | null>(null);
-  const last = Math.max(1, stops.length - 1);
-  const disabled = !stops.some((s, i) => i > 0 && s.takers > 0);
+  const last = useComputed(() => Math.max(1, control.value.stops.length - 1));
+  const disabled = useComputed(() => !control.value.stops.some((s, i) => i > 0 && s.takers > 0));
+  const look = useComputed(() => {
+    const marks = [
+      disabled.value ? " is-disabled" : "",
+      control.value.at < 0 ? " is-mixed" : "",
+      away?.value ? " is-away" : "",
+    ];
+    return `tlr-bits${marks.join("")}`;
+  });
   const place = useComputed(() => (control.value.at >= 0 ? control.value.at : control.value.mean));
-  const look = useComputed(
-    () => `tlr-bits${disabled ? " is-disabled" : ""}${control.value.at < 0 ? " is-mixed" : ""}`,
-  );
-  const fill = useComputed(() => `scaleX(${(place.value / last).toFixed(4)})`);
-  const thumb = useComputed(() => `translateX(${((100 * place.value) / last).toFixed(2)}%)`);
+  const percent = useComputed(() => `${((100 * place.value) / last.value).toFixed(2)}%`);
+  const fill = useComputed(() => `${percent.value} 2px, 100% 2px`);
+  const thumb = useComputed(() => `${percent.value} 50%`);
   const now = useComputed(() => Math.round(place.value));
   const words = useComputed(() => control.value.valueText);
-  const dots = useMemo(() => dotsOf(stops), [stops]);
+  const most = useComputed(() => control.value.stops.length - 1);
+  const dots = useComputed(() => dotsOf(control.value.stops));
+  const role = useComputed(() => (away?.value ? undefined : "slider"));
+  const reached = useComputed(() => (disabled.value ? -1 : (tabIndex?.value ?? 0)));
 
   const nearest = (clientX: number, left: number, width: number, legal: boolean): number => {
-    const wanted = ((clientX - left) / Math.max(1, width)) * last;
+    const { stops } = control.peek();
+    const wanted = ((clientX - left) / Math.max(1, width)) * last.peek();
     let best = -1;
     stops.forEach((stop, i) => {
       if ((stop.takers > 0 || !legal) && (best < 0 || Math.abs(i - wanted) < Math.abs(best - wanted)))
@@ -49,10 +59,10 @@ export function Bits({ control, label, tabIndex = 0, begin, choose, end }: BitsP
     const index = nearest(clientX, d.left, d.width, true);
     if (index < 0 || index === d.at) return;
     d.at = index;
-    choose(stops[index]!, d.gesture);
+    choose(control.peek().stops[index]!, d.gesture);
   };
   const down = (e: PointerEvent): void => {
-    if (e.button !== 0 || disabled) return;
+    if (e.button !== 0 || disabled.peek()) return;
     const el = e.currentTarget as HTMLElement;
     e.preventDefault();
     e.stopPropagation();
@@ -71,9 +81,14 @@ export function Bits({ control, label, tabIndex = 0, begin, choose, end }: BitsP
   const tell = (e: PointerEvent): void => {
     const el = e.currentTarget as HTMLElement;
     const { left, width } = el.getBoundingClientRect();
-    const stop = stops[nearest(e.clientX, left + INSET, width - 2 * INSET, false)]!;
+    const stop = control.peek().stops[nearest(e.clientX, left + INSET, width - 2 * INSET, false)]!;
     el.title = stop.takers === 0 ? `${stop.nbits} bits: ${stop.reason}` : `${stop.nbits} bits`;
     el.toggleAttribute("data-illegal", stop.takers === 0);
+  };
+  const leave = (e: PointerEvent): void => {
+    const el = e.currentTarget as HTMLElement;
+    el.removeAttribute("title");
+    el.removeAttribute("data-illegal");
   };
   const up = (): void => {
     if (!drag.current) return;
@@ -82,12 +97,14 @@ export function Bits({ control, label, tabIndex = 0, begin, choose, end }: BitsP
   };
 
   const nextLegal = (from: number, step: 1 | -1): number => {
+    const { stops } = control.peek();
     for (let i = from + step; i >= 0 && i < stops.length; i += step) if (stops[i]!.takers > 0) return i;
     return from;
   };
   const key = (e: KeyboardEvent): void => {
-    if (disabled || e.ctrlKey || e.metaKey || e.altKey) return;
+    if (disabled.peek() || e.ctrlKey || e.metaKey || e.altKey) return;
     const from = now.peek();
+    const { stops } = control.peek();
     let to: number;
     if (e.key === "ArrowRight" || e.key === "ArrowUp") to = nextLegal(from, 1);
     else if (e.key === "ArrowLeft" || e.key === "ArrowDown") to = nextLegal(from, -1);
@@ -108,19 +125,23 @@ export function Bits({ control, label, tabIndex = 0, begin, choose, end }: BitsP
   };
 
   return (
+    // biome-ignore lint/a11y/noStaticElementInteractions: a slider wherever it is seen
+    // biome-ignore lint/a11y/useAriaPropsSupportedByRole: a slider wherever it is seen
     <div
+      ref={useStyle("backgroundSize", fill)}
       class={look}
-      role="slider"
-      tabIndex={disabled ? -1 : tabIndex}
+      role={role}
+      tabIndex={reached}
       aria-label={label}
       aria-valuemin={0}
-      aria-valuemax={stops.length - 1}
+      aria-valuemax={most}
       aria-valuenow={now}
       aria-valuetext={words}
       aria-disabled={disabled}
       aria-orientation="horizontal"
       onPointerDown={down}
       onPointerMove={move}
+      onPointerLeave={leave}
       onPointerUp={up}
       onPointerCancel={up}
       onLostPointerCapture={up}
@@ -130,11 +151,8 @@ export function Bits({ control, label, tabIndex = 0, begin, choose, end }: BitsP
       onKeyUp={release}
       onBlur={release}
     >
-      <div class="tlr-bits-fill" ref={useStyle("transform", fill)} />
       <div class="tlr-bits-stops" style={dots} />
-      <div class="tlr-bits-at" ref={useStyle("transform", thumb)}>
-        <div class="tlr-thumb" />
-      </div>
+      <div class="tlr-bits-thumb" ref={useStyle("backgroundPosition", thumb)} />
     </div>
   );
 }

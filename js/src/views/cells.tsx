@@ -1,15 +1,11 @@
-import { useComputed } from "@preact/signals";
+import { type ReadonlySignal, useComputed } from "@preact/signals";
 import type { VNode } from "preact";
-import { useState } from "preact/hooks";
 import type { ColumnKey } from "../columns";
 import { BOUNDS } from "../estimate";
 import * as format from "../format";
 import { measuredUnit } from "../measured";
-import { common } from "../schemes";
 import { lastCharacters, type Parts, partsOfPath } from "../shorten";
 import type { Store } from "../store";
-import { chooseFamily } from "./control";
-import { SchemeSelect } from "./scheme";
 
 /** Largest values as loaded: the full width of in-cell bars. */
 export interface Most {
@@ -19,136 +15,123 @@ export interface Most {
 
 export interface CellProps {
   store: Store;
-  op: number;
+  /** another one after a scroll */
+  op: ReadonlySignal<number>;
   column: ColumnKey;
-  tabIndex: number;
+  /** of the cell, in pixels */
+  width: number;
+  tabIndex: ReadonlySignal<number>;
   most: Most;
 }
 
 const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufefc]/;
 
 /** What an op is: words that no edit changes but for what bounds it. */
-export function TextCell({ store, op, column }: CellProps): VNode {
-  const { ops, modules } = store.program.value;
-  const look = `tlr-cell tlr-cell-${column}`;
-  switch (column) {
-    case "name": {
-      const name = ops.name[op]!;
-      const title = [name, ops.opType[op], modules.path[ops.module[op]!], ops.source[op]];
-      return <Split look={look} parts={lastCharacters(name, 10)} title={title.filter(Boolean).join("\n")} />;
-    }
+export function TextCell(props: CellProps): VNode {
+  switch (props.column) {
+    case "name":
     case "module":
-      return <Split look={look} parts={partsOfPath(modules.path[ops.module[op]!] || "model")} />;
     case "source":
-      return <Split look={look} parts={lastCharacters(ops.source[op]!, 10)} />;
     case "module_class":
-      return <Split look={look} parts={lastCharacters(modules.className[ops.module[op]!] ?? "", 8)} />;
+      return <Split {...props} />;
     case "bound":
-      return <BoundCell store={store} op={op} look={look} />;
+      return <BoundCell {...props} />;
     case "unit":
-      return <UnitCell store={store} op={op} look={look} />;
-    default: {
-      const text = column === "output" ? ops.output[op]! : ops.opType[op]!;
-      return (
-        <div role="gridcell" class={look} title={text} dir="auto">
-          {text}
-        </div>
-      );
-    }
+      return <UnitCell {...props} />;
+    default:
+      return <WordCell {...props} />;
   }
 }
 
-/** Text that gives way in the middle where there is no room: its telling parts stay. */
-function Split({ look, parts, title }: { look: string; parts: Parts; title?: string }): VNode {
-  const text = parts.map(([part]) => part).join("");
-  // The order of letters is not the order on screen there: such text is cut where it ends.
-  const whole = RIGHT_TO_LEFT.test(text);
+function WordCell({ store, op, column }: CellProps): VNode {
+  const text = useComputed(() => {
+    const { ops } = store.program.value;
+    return (column === "output" ? ops.output : ops.opType)[op.value] ?? "";
+  });
   return (
-    <div role="gridcell" class={`${look} is-split`} title={title ?? text} dir={whole ? "rtl" : undefined}>
-      {whole ? (
-        <span class="tlr-text-gives">{text}</span>
-      ) : (
-        parts.map(([part, stays]) => (
-          <span key={part} class={stays ? "tlr-text-stays" : "tlr-text-gives"}>
-            {part}
-          </span>
-        ))
-      )}
+    <div role="gridcell" class={`tlr-cell tlr-cell-${column}`} title={text} dir="auto">
+      {text}
     </div>
   );
 }
 
-interface LookProps {
-  store: Store;
-  op: number;
-  look: string;
+/** The most parts that a text is cut into. */
+const PARTS = [0, 1, 2, 3];
+
+/** Text that gives way in the middle where there is no room: its telling parts stay. */
+function Split({ store, op, column }: CellProps): VNode {
+  const parts = useComputed(() => {
+    const found = partsOf(store, op.value, column);
+    const text = textOf(found);
+    // The order of letters is not the order on screen there: such text is cut where it ends.
+    return RIGHT_TO_LEFT.test(text) ? ([[text, false]] as const) : found;
+  });
+  const title = useComputed(() => {
+    const { ops, modules } = store.program.value;
+    if (column !== "name") return textOf(parts.value);
+    const { value } = op;
+    const lines = [ops.name[value], ops.opType[value], modules.path[ops.module[value]!], ops.source[value]];
+    return lines.filter(Boolean).join("\n");
+  });
+  const direction = useComputed(() => (RIGHT_TO_LEFT.test(textOf(parts.value)) ? "rtl" : undefined));
+  const count = column === "module" ? PARTS.length : 2;
+  return (
+    <div role="gridcell" class={`tlr-cell tlr-cell-${column} is-split`} title={title} dir={direction}>
+      {PARTS.slice(0, count).map((part) => (
+        <Part key={part} parts={parts} part={part} />
+      ))}
+    </div>
+  );
 }
 
-function BoundCell({ store, op, look }: LookProps): VNode {
+function Part({ parts, part }: { parts: ReadonlySignal<Parts>; part: number }): VNode {
+  const text = useComputed(() => parts.value[part]?.[0] ?? "");
+  const look = useComputed(() => (parts.value[part]?.[1] === false ? "tlr-text-gives" : "tlr-text-stays"));
+  return <span class={look}>{text}</span>;
+}
+
+const textOf = (parts: Parts): string => parts.map(([part]) => part).join("");
+
+function partsOf(store: Store, op: number, column: ColumnKey): Parts {
+  const { ops, modules } = store.program.value;
+  const module = ops.module[op] ?? 0;
+  switch (column) {
+    case "module":
+      return partsOfPath(modules.path[module] || "model");
+    case "module_class":
+      return lastCharacters(modules.className[module] ?? "", 8);
+    case "source":
+      return lastCharacters(ops.source[op] ?? "", 10);
+    default:
+      return lastCharacters(ops.name[op] ?? "", 10);
+  }
+}
+
+function BoundCell({ store, op, column }: CellProps): VNode {
   const text = useComputed(() => {
     store.prices.totals.value;
-    return BOUNDS[store.prices.live.bound[op]!]!;
+    return BOUNDS[store.prices.live.bound[op.value] ?? 0]!;
   });
   return (
-    <div role="gridcell" class={look}>
+    <div role="gridcell" class={`tlr-cell tlr-cell-${column}`}>
       {text}
     </div>
   );
 }
 
 /** Where the op runs; on hover, why it left the Neural Engine. */
-function UnitCell({ store, op, look }: LookProps): VNode {
-  const { units, unit, unitReason, unitReasons } = store.costs.value;
-  const name = units[unit[op]!] ?? "";
-  const measured = measuredUnit(store, op);
-  const title =
-    measured === ""
-      ? (unitReasons[unitReason[op]!] ?? name)
-      : `${measured}: where Core ML prefers to run it on ${store.measured.value?.machine}\nexpected: ${name}`;
+function UnitCell({ store, op, column }: CellProps): VNode {
+  const measured = useComputed(() => measuredUnit(store, op.value));
+  const expected = useComputed(() => store.costs.value.units[store.costs.value.unit[op.value]!] ?? "");
+  const text = useComputed(() => (measured.value === "" ? expected.value : format.MEASURED + measured.value));
+  const title = useComputed(() => {
+    const { unitReason, unitReasons } = store.costs.value;
+    if (measured.value === "") return unitReasons[unitReason[op.value]!] ?? expected.value;
+    return `${measured.value}: where Core ML prefers to run it on ${store.measured.value?.machine}\nexpected: ${expected.value}`;
+  });
   return (
-    <div role="gridcell" class={look} title={title}>
-      {measured === "" ? name : format.MEASURED + measured}
-    </div>
-  );
-}
-
-export function SchemeCell({ store, op, tabIndex }: CellProps): VNode {
-  const weights = useComputed(() => store.weightsOf([op]));
-  // Drawn again when the family changes, and not at every stop of a drag.
-  const family = useComputed(() => {
-    const now = common(store.costs.value, weights.value, store.edits.scheme);
-    return now.editable === 0 ? null : now.family;
-  }).value;
-  const int8 = useComputed(() => store.edits.int8.value[op] === 1).value;
-  const [open, setOpen] = useState(false);
-  const name = store.program.value.ops.name[op]!;
-  return (
-    <div
-      role="gridcell"
-      class="tlr-cell tlr-cell-scheme"
-      // The list is there from the press or the key that opens it: a thousand options would be much to scroll.
-      onPointerDown={() => setOpen(true)}
-      onFocusIn={() => setOpen(true)}
-    >
-      {weights.value.length === 0 ? null : family === null ? (
-        <span class="tlr-faint">float16</span>
-      ) : (
-        <SchemeSelect
-          costs={store.costs.value}
-          weights={weights.value}
-          held={store.edits.held}
-          family={family}
-          whole={open}
-          label={`Scheme of ${name}`}
-          tabIndex={tabIndex}
-          choose={(next) => chooseFamily(store, weights.peek(), name, next)}
-        />
-      )}
-      {int8 && (
-        <span class="tlr-int8" title="int8 activations">
-          A8
-        </span>
-      )}
+    <div role="gridcell" class={`tlr-cell tlr-cell-${column}`} title={title}>
+      {text}
     </div>
   );
 }

@@ -46,9 +46,10 @@ export function Figure(props: FigureProps): VNode {
         <span class="tlr-sr">{props.words}</span>
       </div>
       {filled !== undefined && (
-        <div class={`tlr-meter${most && raw > most ? " is-over" : ""}`}>
-          <div style={{ transform: `scaleX(${Math.min(1, Math.max(0, filled))})` }} />
-        </div>
+        <div
+          class={`tlr-meter${most && raw > most ? " is-over" : ""}`}
+          style={{ backgroundSize: `${(100 * Math.min(1, Math.max(0, filled))).toFixed(2)}%` }}
+        />
       )}
       <div class="tlr-figure-below">
         {budget && (most !== undefined || sets) && <BudgetLine {...budget} now={raw} most={most} />}

@@ -1,5 +1,6 @@
 import { type ReadonlySignal, useComputed } from "@preact/signals";
 import type { VNode } from "preact";
+import { useRef } from "preact/hooks";
 import { written } from "../columns";
 import * as format from "../format";
 import { measuredOp } from "../measured";
@@ -13,8 +14,8 @@ import { useStyle } from "./inline";
 interface FigureProps {
   column: string;
   text: ReadonlySignal<string>;
-  /** of a bar below the text, now and in the baseline, 0…1 */
-  bar?: ReadonlySignal<readonly [now: number, was: number]>;
+  /** of a bar below the text, now and in the baseline, in pixels */
+  bar?: readonly [now: ReadonlySignal<number>, was: ReadonlySignal<number>];
   /** asked for once the pointer is there: nobody reads it during a drag */
   title(): string;
 }
@@ -27,51 +28,63 @@ function Figure({ column, text, bar, title }: FigureProps): VNode {
       onPointerEnter={(e) => {
         e.currentTarget.title = title();
       }}
+      onPointerLeave={(e) => e.currentTarget.removeAttribute("title")}
     >
-      {bar && <Bar ends={bar} />}
       {text}
+      {bar && <Bar now={bar[0]} was={bar[1]} />}
     </div>
   );
 }
 
-/** Scaled, not resized: a drag then asks for no layout. */
-function Bar({ ends }: { ends: ReadonlySignal<readonly [now: number, was: number]> }): VNode {
-  const to = (value: number): string => `scaleX(${Math.min(1, Math.max(0, value)).toFixed(4)})`;
-  const now = useComputed(() => to(ends.value[0]));
-  const was = useComputed(() => to(ends.value[1] > ends.value[0] * 1.0001 ? ends.value[1] : 0));
+/**
+ * A bar before another one, which is seen where it is longer. Both are shadows, of which a drag changes the offset: a
+ * width would ask for layout, a transform for composing the whole page, and a gradient takes longer to paint.
+ */
+function Bar({ now, was }: { now: ReadonlySignal<number>; was: ReadonlySignal<number> }): VNode {
+  const shadow = (width: number): string => `inset ${Math.round(width)}px 0`;
+  const inner = useComputed(() => shadow(now.value));
+  const outer = useComputed(() => shadow(was.value));
   return (
-    <>
-      <div class="tlr-bar is-was" ref={useStyle("transform", was)} />
-      <div class="tlr-bar" ref={useStyle("transform", now)} />
-    </>
+    <div class="tlr-bar is-was" ref={useStyle("boxShadow", outer)}>
+      <div class="tlr-bar" ref={useStyle("boxShadow", inner)} />
+    </div>
   );
 }
 
-const Empty = ({ column }: { column: string }): VNode => (
-  <div role="gridcell" class={`tlr-cell tlr-cell-${column}`} />
-);
+/** From the edges of a cell to its bar; styles/rows.css has the same. */
+const PADDING = 8;
 
-export function SizeCell({ store, op, most, column }: CellProps): VNode {
+/** How long the bar of a value is. */
+const lengthOf = (value: number, most: number, width: number): number =>
+  Math.min(1, Math.max(0, value / most)) * (width - 2 * PADDING);
+
+export function SizeCell({ store, op, most, column, width }: CellProps): VNode {
   const { prices } = store;
-  const values = useComputed(() => {
+  const now = useComputed(() => {
     prices.totals.value;
-    prices.baseline.value;
-    return [prices.live.opBytes[op]!, prices.base.opBytes[op]!] as const;
+    return prices.live.opBytes[op.value]!;
   });
-  const text = useComputed(() => format.bytesChange(values.value[1], values.value[0]));
-  const bar = useComputed(() => [values.value[0] / most.bytes, values.value[1] / most.bytes] as const);
+  const was = useComputed(() => {
+    prices.baseline.value;
+    return prices.base.opBytes[op.value]!;
+  });
+  const text = useComputed(() => (was.value === 0 ? "" : format.bytesChange(was.value, now.value)));
+  const bar = [
+    useComputed(() => lengthOf(now.value, most.bytes, width)),
+    useComputed(() => lengthOf(was.value, most.bytes, width)),
+  ] as const;
   const title = (): string => {
-    const [now, was] = values.peek();
-    return `${format.exactBytes(now)}, exact\n${store.baselineName.peek()}: ${format.exactBytes(was)}\n${format.changeInWords(was, now, "smaller", "larger")}`;
+    const [a, b] = [was.peek(), now.peek()];
+    if (a === 0) return "";
+    return `${format.exactBytes(b)}, exact\n${store.baselineName.peek()}: ${format.exactBytes(a)}\n${format.changeInWords(a, b, "smaller", "larger")}`;
   };
-  if (values.peek()[1] === 0) return <Empty column={column} />;
   return <Figure column={column} text={text} bar={bar} title={title} />;
 }
 
 /** Of the weights, in decibels; "≈" where tables are clustered. */
 export function ErrorCell({ store, op, column }: CellProps): VNode {
-  const now = useComputed(() => opNoise(store.costs.value, store.edits.scheme, op));
-  const was = useComputed(() => opNoise(store.costs.value, store.baseScheme, op));
+  const now = useComputed(() => opNoise(store.costs.value, store.edits.scheme, op.value));
+  const was = useComputed(() => opNoise(store.costs.value, store.baseScheme, op.value));
   const inWords = (noise: Noise | null): string =>
     noise ? (noise.exact || noise.ratio === 0 ? "" : format.ABOUT) + format.decibels(noise.ratio) : "";
   const text = useComputed(() => {
@@ -79,41 +92,43 @@ export function ErrorCell({ store, op, column }: CellProps): VNode {
     return a === b ? b : `${a} ${format.ARROW} ${b}`;
   });
   const title = (): string => {
-    const noise = now.peek()!;
+    const noise = now.peek();
+    if (!noise) return "";
     const certainty = noise.exact ? "exact" : "estimated: of our tables; coremltools' may be 0.3 dB worse";
     const known = !Number.isNaN(noise.ratio) && noise.ratio !== 0;
     return `Signal to noise of the weights: ${inWords(noise)}${known ? `, ${certainty}` : ""}\n${store.baselineName.peek()}: ${inWords(was.peek())}\nMore is better. It grades the weights, not the model's output.`;
   };
-  if (!now.peek()) return <Empty column={column} />;
   return <Figure column={column} text={text} title={title} />;
 }
 
-export function LatencyCell({ store, op, most, column }: CellProps): VNode {
+export function LatencyCell({ store, op, most, column, width }: CellProps): VNode {
   const { prices } = store;
-  const measured = useComputed(() => measuredOp(store, op));
-  const values = useComputed(() => {
+  const measured = useComputed(() => measuredOp(store, op.value));
+  const now = useComputed(() => {
     prices.totals.value;
+    return prices.live.opMs[op.value]!;
+  });
+  const was = useComputed(() => {
     prices.baseline.value;
-    return [prices.live.opMs[op]!, prices.base.opMs[op]!] as const;
+    return prices.base.opMs[op.value]!;
   });
   const text = useComputed(() => {
     if (measured.value) return format.MEASURED + format.milliseconds(measured.value.ms);
-    const [now, was] = values.value.map(format.milliseconds);
-    return `${format.ABOUT}${was === now ? now : `${was} ${format.ARROW} ${now}`}`;
+    const [a, b] = [format.milliseconds(was.value), format.milliseconds(now.value)];
+    return `${format.ABOUT}${a === b ? b : `${a} ${format.ARROW} ${b}`}`;
   });
-  const bar = useComputed(() =>
-    measured.value
-      ? ([measured.value.ms / most.ms, 0] as const)
-      : ([values.value[0] / most.ms, values.value[1] / most.ms] as const),
-  );
+  const bar = [
+    useComputed(() => lengthOf(measured.value?.ms ?? now.value, most.ms, width)),
+    useComputed(() => (measured.value ? 0 : lengthOf(was.value, most.ms, width))),
+  ] as const;
   const title = (): string => {
-    const [now, was] = values.peek();
     const [low, high] = store.costs.peek().interval;
-    const estimated = `${format.ABOUT}${format.milliseconds(now)} ms`;
+    const [before, ms] = [format.milliseconds(was.peek()), now.peek()];
+    const estimated = `${format.ABOUT}${format.milliseconds(ms)} ms`;
     const found = measured.peek();
     if (found)
       return `${format.milliseconds(found.ms)} ms, measured on ${found.machine}: the median prediction times Core ML's share for the op\nestimated: ${estimated}`;
-    return `${estimated}, estimated\n80 % interval ${format.milliseconds(now * low)} – ${format.milliseconds(now * high)} ms\n${store.baselineName.peek()}: ${format.ABOUT}${format.milliseconds(was)} ms`;
+    return `${estimated}, estimated\n80 % interval ${format.milliseconds(ms * low)} – ${format.milliseconds(ms * high)} ms\n${store.baselineName.peek()}: ${format.ABOUT}${before} ms`;
   };
   return <Figure column={column} text={text} bar={bar} title={title} />;
 }
@@ -122,7 +137,7 @@ export function LatencyCell({ store, op, most, column }: CellProps): VNode {
 export function NumberCell({ store, op, column }: CellProps): VNode {
   const value = useComputed(() => {
     store.prices.totals.value;
-    return numberOf(store, column, op);
+    return numberOf(store, column, op.value);
   });
   const exact = column === "flops" || column === "elements" || column === "activation_bytes";
   const rough = column === "energy" || column === "latency_share";
@@ -134,30 +149,37 @@ export function NumberCell({ store, op, column }: CellProps): VNode {
   );
 }
 
+/** The bits of an op's weights on a slider; in words only where they cannot be changed, and nothing without weights. */
 export function BitsCell({ store, op, tabIndex, column }: CellProps): VNode {
-  const weights = useComputed(() => store.weightsOf([op]));
+  const weights = useComputed(() => store.weightsOf([op.value]));
   const control = useControl(store, weights);
-  const editable = useComputed(() => control.value.editable > 0).value;
-  const short = useComputed(() => control.value.short);
-  const look = useComputed(() => `tlr-bits-value${control.value.at < 0 ? " is-mixed" : ""}`);
-  const name = store.program.value.ops.name[op]!;
-  if (weights.value.length === 0) return <Empty column={column} />;
-  if (!editable) {
-    const reason = control.value.stops.find((s) => s.reason !== "")?.reason ?? "stays float16";
-    return (
-      <div role="gridcell" class={`tlr-cell tlr-cell-${column}`} title={reason}>
-        <span class="tlr-faint tlr-fixed-bits">16</span>
-      </div>
-    );
-  }
+  const editable = useComputed(() => control.value.editable > 0);
+  const away = useComputed(() => !editable.value);
+  // What nobody sees stays as it is.
+  const last = useRef(control.peek());
+  const seen = useComputed(() => {
+    if (editable.value) last.current = control.value;
+    return last.current;
+  });
+  const fixed = useComputed(() => !editable.value && weights.value.length > 0);
+  const short = useComputed(() => (editable.value ? control.value.short : fixed.value ? "16" : ""));
+  const title = useComputed(() =>
+    fixed.value ? (control.value.stops.find((s) => s.reason !== "")?.reason ?? "stays float16") : undefined,
+  );
+  const look = useComputed(() => {
+    if (!editable.value) return "tlr-bits-value is-fixed";
+    return `tlr-bits-value${control.value.at < 0 ? " is-mixed" : ""}`;
+  });
+  const name = useComputed(() => store.program.value.ops.name[op.value] ?? "");
   return (
-    <div role="gridcell" class={`tlr-cell tlr-cell-${column}`}>
+    <div role="gridcell" class={`tlr-cell tlr-cell-${column}`} title={title}>
       <Bits
-        control={control}
-        label={`Bits of ${name}`}
+        control={seen}
+        away={away}
+        label={useComputed(() => `Bits of ${name.value}`)}
         tabIndex={tabIndex}
         begin={() => store.edits.begin()}
-        choose={(stop, gesture) => chooseStop(store, weights.peek(), name, stop, gesture)}
+        choose={(stop, gesture) => chooseStop(store, weights.peek(), name.peek(), stop, gesture)}
         end={() => store.edits.end()}
       />
       <span class={look}>{short}</span>

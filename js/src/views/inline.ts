@@ -4,7 +4,7 @@ import { useRef } from "preact/hooks";
 
 /** A property of an element's inline style that follows a signal; all else of its style is left as it is. */
 export function useStyle(
-  property: "width" | "left" | "backgroundSize" | "transform",
+  property: "backgroundSize" | "backgroundPosition" | "boxShadow" | "transform",
   value: ReadonlySignal<string>,
 ): RefObject<HTMLDivElement | null> {
   const element = useRef<HTMLDivElement | null>(null);

@@ -1,45 +1,61 @@
-import { useComputed } from "@preact/signals";
+import { type ReadonlySignal, useComputed } from "@preact/signals";
 import type { VNode } from "preact";
 import type { TableColumn } from "../columns";
 import type { Store } from "../store";
-import { type CellProps, type Most, SchemeCell, TextCell } from "./cells";
+import { ROW_HEIGHT } from "../theme";
+import { type CellProps, type Most, TextCell } from "./cells";
 import { BitsCell, ErrorCell, LatencyCell, NumberCell, SizeCell } from "./figureCells";
+import { useStyle } from "./inline";
+import { SchemeCell } from "./schemeCell";
+import type { Slot } from "./slots";
 
 export interface RowProps {
   store: Store;
-  op: number;
-  index: number;
-  top: number;
-  id: string;
-  active: boolean;
+  slot: Slot;
+  uid: string;
+  active: ReadonlySignal<number>;
   columns: readonly TableColumn[];
   most: Most;
-  press(op: number, index: number, e: MouseEvent): void;
+  press(slot: Slot, e: MouseEvent): void;
+  enter(slot: Slot): void;
+  focus(slot: Slot): void;
 }
 
 /**
- * One op. A drag or a scroll has little time: cells write their text and bars through signals, without making elements
- * again, and each is one element where that will do.
+ * One op, another one after a scroll. A drag or a scroll has little time: everything that may change is written through
+ * signals into elements that stay, and each cell is one element where that will do.
  */
-export function Row({ store, op, index, top, id, active, columns, most, press }: RowProps): VNode {
-  const selected = useComputed(() => store.selection.value.has.has(op)).value;
-  const hovered = useComputed(() => isHovered(store, op)).value;
+export function Row({ store, slot, uid, active, columns, most, press, enter, focus }: RowProps): VNode {
+  const { op, index } = slot;
+  const selected = useComputed(() => store.selection.value.has.has(op.value));
+  const isActive = useComputed(() => active.value === index.value);
+  const look = useComputed(() => {
+    const marks = [
+      selected.value ? " is-selected" : "",
+      isHovered(store, op.value) ? " is-hovered" : "",
+      isActive.value ? " is-active" : "",
+    ];
+    return `tlr-row${marks.join("")}`;
+  });
+  const tabIndex = useComputed(() => (isActive.value ? 0 : -1));
+  const place = useComputed(() => `translateY(${index.value * ROW_HEIGHT}px)`);
   return (
     // biome-ignore lint/a11y/useKeyWithClickEvents: the grid handles the keys of its active row
     <div
-      class={`tlr-row${selected ? " is-selected" : ""}${hovered ? " is-hovered" : ""}${active ? " is-active" : ""}`}
+      ref={useStyle("transform", place)}
+      class={look}
       role="row"
-      id={id}
-      aria-rowindex={index + 2}
+      id={useComputed(() => `${uid}-row-${op.value}`)}
+      aria-rowindex={useComputed(() => index.value + 2)}
       aria-selected={selected}
       data-testid="op-row"
       data-op={op}
-      style={{ transform: `translateY(${top}px)` }}
-      onClick={(e) => press(op, index, e)}
-      onPointerEnter={() => store.hoverOp(op)}
+      onClick={(e) => press(slot, e)}
+      onPointerEnter={() => enter(slot)}
+      onFocusIn={() => focus(slot)}
     >
-      {columns.map(({ key }) => (
-        <Cell key={key} store={store} op={op} column={key} tabIndex={active ? 0 : -1} most={most} />
+      {columns.map(({ key, width }) => (
+        <Cell key={key} store={store} op={op} column={key} width={width} tabIndex={tabIndex} most={most} />
       ))}
     </div>
   );

@@ -1,4 +1,4 @@
-import { useComputed, useSignalEffect } from "@preact/signals";
+import { computed, useComputed, useSignal, useSignalEffect } from "@preact/signals";
 import type { VNode } from "preact";
 import { useCallback, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { type ColumnKey, columnsFor, type TableColumn } from "../columns";
@@ -12,6 +12,7 @@ import { ColumnMenu } from "./columnMenu";
 import { FilterMenus } from "./filterMenus";
 import { Row } from "./row";
 import { useBins, useShown } from "./shownOps";
+import type { Slot } from "./slots";
 import { TableHead } from "./tableHead";
 import { TotalRow } from "./total";
 import { FOOTER, HEADER, inView, useVirtualRows } from "./virtualRows";
@@ -83,9 +84,13 @@ interface GridProps {
 
 function Grid({ store, uid, order, columns, bins, setWidth }: GridProps): VNode {
   const scroller = useRef<HTMLDivElement>(null);
-  const [active, setActive] = useState(0);
+  const active = useSignal(0);
   const anchor = useRef(0);
-  const virtual = useVirtualRows(scroller, order.length, Math.min(active, order.length - 1));
+  const pointed = useRef<Slot | null>(null);
+  const hover = (): void => {
+    if (pointed.current) store.hoverOp(pointed.current.op.peek());
+  };
+  const { virtual, slots } = useVirtualRows(scroller, order, active, hover);
   const most = useComputed(() => {
     store.prices.baseline.value;
     return { bytes: largest(store.prices.loaded.opBytes), ms: largest(store.prices.loaded.opMs) };
@@ -107,14 +112,15 @@ function Grid({ store, uid, order, columns, bins, setWidth }: GridProps): VNode 
     const at = shown.current.findIndex((op) => has.has(op));
     if (at < 0) return;
     anchor.current = at;
-    setActive(at);
+    active.value = at;
     virtual.scrollToIndex(at, { align: inView(virtual, at) ? "auto" : "center" });
   });
 
-  // The same function throughout, or every row would be drawn again with every scroll.
+  // The same functions throughout, or every row would be drawn again with the table.
   const press = useCallback(
-    (op: number, index: number, e: MouseEvent): void => {
-      setActive(index);
+    (slot: Slot, e: MouseEvent): void => {
+      const [op, index] = [slot.op.peek(), slot.index.peek()];
+      active.value = index;
       if (e.shiftKey) {
         e.preventDefault();
         store.select(range(shown.current, anchor.current, index), "table");
@@ -124,7 +130,22 @@ function Grid({ store, uid, order, columns, bins, setWidth }: GridProps): VNode 
       if (e.ctrlKey || e.metaKey) store.toggle([op], "table");
       else store.select([op], "table");
     },
-    [store],
+    [store, active],
+  );
+  // Rows that pass below the pointer in a scroll are not meant: that would draw the graph again with every one.
+  const enter = useCallback(
+    (slot: Slot): void => {
+      pointed.current = slot;
+      if (!virtual.isScrolling) store.hoverOp(slot.op.peek());
+    },
+    [store, virtual],
+  );
+  // A row that has focus is the active one, and keeps its slot: keys go to the op they went to.
+  const focus = useCallback(
+    (slot: Slot): void => {
+      active.value = slot.index.peek();
+    },
+    [active],
   );
 
   const key = (e: KeyboardEvent): void => {
@@ -143,14 +164,15 @@ function Grid({ store, uid, order, columns, bins, setWidth }: GridProps): VNode 
     };
     const by = steps[e.key];
     if (by !== undefined) {
-      const next = Math.min(order.length - 1, Math.max(0, active + by));
-      setActive(next);
+      const next = Math.min(order.length - 1, Math.max(0, active.peek() + by));
+      active.value = next;
       virtual.scrollToIndex(next, { align: "auto" });
       if (e.shiftKey) store.select(range(order, anchor.current, next), "table");
     } else if (e.key === " " || e.key === "Enter") {
-      anchor.current = active;
-      if (e.ctrlKey || e.metaKey || e.key === " ") store.toggle([order[active]!], "table");
-      else store.select([order[active]!], "table");
+      const at = Math.min(active.peek(), order.length - 1);
+      anchor.current = at;
+      if (e.ctrlKey || e.metaKey || e.key === " ") store.toggle([order[at]!], "table");
+      else store.select([order[at]!], "table");
     } else if (e.key.toLowerCase() === "a" && (e.ctrlKey || e.metaKey)) {
       store.select([...order], "table");
     } else return;
@@ -160,7 +182,14 @@ function Grid({ store, uid, order, columns, bins, setWidth }: GridProps): VNode 
 
   const template = columns.map((c, i) => (i === 0 ? "minmax(0, 1fr)" : `${c.width}px`)).join(" ");
   const least = columns.reduce((sum, c) => sum + c.width, 0);
-  const items = virtual.getVirtualItems();
+  const activeRow = useMemo(
+    () =>
+      computed(() => {
+        const op = order[Math.min(active.value, order.length - 1)];
+        return op === undefined ? undefined : `${uid}-row-${op}`;
+      }),
+    [order, uid, active],
+  );
   return (
     <div
       ref={scroller}
@@ -171,33 +200,30 @@ function Grid({ store, uid, order, columns, bins, setWidth }: GridProps): VNode 
       aria-rowcount={order.length + 2}
       aria-colcount={columns.length}
       aria-multiselectable
-      aria-activedescendant={
-        order.length > 0 ? `${uid}-row-${order[Math.min(active, order.length - 1)]}` : undefined
-      }
+      aria-activedescendant={activeRow}
       style={{ "--tlr-columns": template, "--tlr-least": `${least}px` }}
       onKeyDown={key}
-      onPointerLeave={() => store.hoverOp(-1)}
+      onPointerLeave={() => {
+        pointed.current = null;
+        store.hoverOp(-1);
+      }}
     >
       <TableHead store={store} columns={columns} bins={bins} shown={order} />
       <div class="tlr-rows" role="rowgroup" style={{ height: `${order.length * ROW_HEIGHT}px` }}>
-        {items.map(({ index }) => {
-          const op = order[index];
-          if (op === undefined) return null;
-          return (
-            <Row
-              key={op}
-              store={store}
-              op={op}
-              index={index}
-              top={index * ROW_HEIGHT}
-              id={`${uid}-row-${op}`}
-              active={index === active}
-              columns={columns}
-              most={most}
-              press={press}
-            />
-          );
-        })}
+        {slots.map((slot) => (
+          <Row
+            key={slot.id}
+            store={store}
+            slot={slot}
+            uid={uid}
+            active={active}
+            columns={columns}
+            most={most}
+            press={press}
+            enter={enter}
+            focus={focus}
+          />
+        ))}
         {order.length === 0 && <div class="tlr-empty">No op matches. Try fewer words or filters.</div>}
       </div>
       <TotalRow store={store} columns={columns} shown={order} filtered={isFiltered(store.tableView.value)} />

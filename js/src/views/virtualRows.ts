@@ -1,27 +1,43 @@
+import { type ReadonlySignal, useSignalEffect } from "@preact/signals";
 import { elementScroll, observeElementOffset, observeElementRect, Virtualizer } from "@tanstack/virtual-core";
-import { useLayoutEffect, useReducer, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useReducer, useState } from "preact/hooks";
 import { ROW_HEIGHT } from "../theme";
+import { type Slot, Slots } from "./slots";
 
 export const HEADER = 46;
 export const FOOTER = 28;
-const OVERSCAN = 3;
+/** Few: behind the header and the total lie three more, and each has to follow a drag. */
+const OVERSCAN = 1;
 
 export type Rows = Virtualizer<HTMLDivElement, HTMLDivElement>;
 
-/** Only the rows in view exist; the active one always does, so that focus in it survives scrolling. */
+/**
+ * Only the rows in view exist; the active one always does, so that focus in it survives scrolling. A scroll neither
+ * makes elements nor draws components: it gives slots other ops.
+ *
+ * @param rests called when a scroll has ended
+ */
 export function useVirtualRows(
   scroller: { current: HTMLDivElement | null },
-  count: number,
-  active: number,
-): Rows {
+  order: Int32Array,
+  active: ReadonlySignal<number>,
+  rests: () => void,
+): { virtual: Rows; slots: readonly Slot[] } {
   const [, redraw] = useReducer((n: number) => n + 1, 0);
-  const kept = useRef(active);
-  kept.current = active;
+  const [slots] = useState(() => new Slots());
+  const place = (rows: Rows): readonly Slot[] => {
+    slots.show(order, wanted(rows, Math.min(active.peek(), order.length - 1)));
+    // Moving elements takes time that a scroll does not have.
+    if (!rows.isScrolling && canMove(scroller.current)) slots.sort();
+    return slots.list;
+  };
+  const update = (): void => {
+    if (slots.list !== place(virtual)) redraw(0);
+  };
   const options = {
-    count,
+    count: order.length,
     getScrollElement: () => scroller.current,
     estimateSize: () => ROW_HEIGHT,
-    overscan: OVERSCAN,
     paddingStart: HEADER,
     paddingEnd: FOOTER,
     scrollPaddingStart: HEADER,
@@ -29,22 +45,39 @@ export function useVirtualRows(
     scrollToFn: elementScroll,
     observeElementRect,
     observeElementOffset,
-    onChange: () => redraw(0),
-    rangeExtractor: (r: { startIndex: number; endIndex: number; overscan: number; count: number }) => {
-      const first = Math.max(0, r.startIndex - r.overscan);
-      const last = Math.min(r.count - 1, r.endIndex + r.overscan);
-      const indices = Array.from({ length: Math.max(0, last - first + 1) }, (_, i) => first + i);
-      const keep = kept.current;
-      if (keep >= 0 && keep < r.count && (keep < first || keep > last)) indices.push(keep);
-      return indices;
+    onChange: () => {
+      update();
+      if (!virtual.isScrolling) rests();
     },
   };
   const [virtual] = useState(() => new Virtualizer<HTMLDivElement, HTMLDivElement>(options));
   virtual.setOptions(options);
   useLayoutEffect(() => virtual._didMount(), [virtual]);
   useLayoutEffect(() => virtual._willUpdate());
-  return virtual;
+  useSignalEffect(() => {
+    active.value;
+    update();
+  });
+  return { virtual, slots: place(virtual) };
 }
+
+/** Places of the rows that exist: always as many as ever fit, so that a scroll needs no more slots than there are. */
+function wanted(virtual: Rows, active: number): number[] {
+  const { count } = virtual.options;
+  const range = virtual.calculateRange();
+  if (!range) return [];
+  const fit = Math.ceil((virtual.scrollRect?.height ?? 0) / ROW_HEIGHT) + 1;
+  const size = Math.min(count, fit + 2 * OVERSCAN);
+  const first = Math.max(0, Math.min(range.startIndex - OVERSCAN, count - size));
+  const indices = Array.from({ length: size }, (_, i) => first + i);
+  const farther = range.startIndex - first > first + size - 1 - range.endIndex ? 0 : size - 1;
+  if (active >= 0 && (active < first || active >= first + size)) indices[farther] = active;
+  return indices;
+}
+
+/** Whether rows can be moved without a loss of focus in them: not every browser can. */
+const canMove = (within: HTMLElement | null): boolean =>
+  within !== null && ("moveBefore" in Element.prototype || !within.matches(":focus-within"));
 
 export function inView(virtual: Rows, index: number): boolean {
   const top = index * ROW_HEIGHT;
