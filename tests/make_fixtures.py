@@ -43,7 +43,6 @@ _DTYPES = {
     "fixed_records": "<i4",
     "squared_error": "<f4",
     "tail_shared": "<i4",
-    "of": "<u2",
     "tensor_rows": "<i4",
     "read_rows": "<i4",
     "writer_rows": "<i4",
@@ -64,8 +63,11 @@ def plain(packed: Any, key: str = "") -> Any:
     """Turn a packed value into JSON: bytes become lists of numbers."""
     if isinstance(packed, bytes):
         return np.frombuffer(packed, dtype=_DTYPES.get(key, "<f8")).tolist()
+    if isinstance(packed, dict) and "of_width" in packed:
+        of = np.frombuffer(packed["of"], dtype=f"<u{packed['of_width']}").tolist()
+        return packed | {"rows": plain(packed["rows"], key), "of": of}
     if isinstance(packed, dict):
-        return {name: plain(value, key if name == "rows" else name) for name, value in packed.items()}
+        return {name: plain(value, name) for name, value in packed.items()}
     if isinstance(packed, list):
         return [plain(value, key) for value in packed]
     return packed
