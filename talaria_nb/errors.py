@@ -5,12 +5,23 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
+from talaria_nb.names import in_sentence
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
 class TalariaError(Exception):
-    """Base class of every error that talaria-nb raises on purpose."""
+    """Base class of every error that talaria-nb raises on purpose.
+
+    Parameters
+    ----------
+    message
+        The sentence. Names in it that nobody would read to the end are cut in the middle.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(in_sentence(message))
 
 
 class LoadError(TalariaError):

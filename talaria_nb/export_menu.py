@@ -153,8 +153,7 @@ def _save_texts(texts: Sequence[Text], path: Path, *, replace: bool) -> list[Pat
         raise ExportError(_NOTHING)
     targets = [path.with_name(f"{path.stem}{text.suffix}{path.suffix}") for text in texts]
     for target in targets:
-        if target.exists() and not replace:
-            raise TakenError(target)
+        _check_free(target, replace=replace)
     try:
         with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as folder:
             written = [Path(folder) / target.name for target in targets]
@@ -232,7 +231,7 @@ def _package(plan: Plan, path: str, *, replace: bool, tell: Callable[[str, float
 
 
 def _check_free(target: Path, *, replace: bool) -> None:
-    if target.exists() and not replace:
+    if not replace and os.path.exists(target):  # noqa: PTH110 - Path.exists raises for names that are too long
         raise TakenError(target)
 
 

@@ -66,6 +66,13 @@ def test_python_source_is_shown_and_saved(session: tnb.Session, tmp_path: Path) 
     assert len(dequantized_weights(namespace["compress"](session.model.mlmodel))) == 1
 
 
+def test_a_name_that_no_file_can_have_is_said_in_a_sentence(session: tnb.Session) -> None:
+    answer = export(session, "python", path="x" * 10_000)
+    assert not answer["ok"]
+    assert "could not be saved: File name too long" in answer["message"]
+    assert len(answer["message"]) < 400
+
+
 def test_configs_of_several_passes_become_files_that_coremltools_reads(session: tnb.Session, tmp_path: Path) -> None:
     session.plan = two_passes(session)
     answer = export(session, "coremltools", path="small.yaml")
