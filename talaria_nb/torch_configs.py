@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from talaria_nb.errors import ExportError
@@ -98,11 +99,12 @@ def torch_modules(plan: Plan, compressor: str) -> TorchModules:
     configs: dict[str, dict[str, Any]] = {}
     modules: dict[str, str] = {}
     left: dict[str, str] = {}
+    owners = _owners(module)
     for weight, scheme in plan.schemes.items():
         if isinstance(scheme, Float16):
             continue
         try:
-            name = _module_name(plan, module, weight)
+            name = _module_name(plan, module, weight, owners)
             configs[name] = _arguments(weight, scheme, compressor, name, module.get_submodule(name))
             modules[weight] = name
         except _NotCoveredError as reason:
@@ -133,7 +135,18 @@ class _NotCoveredError(Exception):
     """Why a weight is not covered."""
 
 
-def _module_name(plan: Plan, module: torch.nn.Module, weight: str) -> str:
+def _owners(module: torch.nn.Module) -> dict[int, list[str]]:
+    """List the modules that have each parameter or buffer as their `weight`, by its id."""
+    owners: dict[int, list[str]] = {}
+    tensors = (module.named_parameters(remove_duplicate=False), module.named_buffers(remove_duplicate=False))
+    for name, tensor in chain(*tensors):
+        path, _, attribute = name.rpartition(".")
+        if attribute == "weight":
+            owners.setdefault(id(tensor), []).append(path)
+    return owners
+
+
+def _module_name(plan: Plan, module: torch.nn.Module, weight: str, owners_of: Mapping[int, list[str]]) -> str:
     """Return the module whose `weight` a weight is."""
     source_map = plan.model.source_map
     parameter = source_map.parameters.get(weight) or source_map.folded.get(weight)
@@ -143,9 +156,7 @@ def _module_name(plan: Plan, module: torch.nn.Module, weight: str) -> str:
     if attribute != "weight":
         message = f"{weight} is the parameter {parameter}, not the weight of a module. {_AFTER_CONVERSION}"
         raise _NotCoveredError(message)
-    wanted = module.get_submodule(name).weight
-    named = module.named_modules(remove_duplicate=False)
-    owners = [path for path, owner in named if getattr(owner, "weight", None) is wanted]
+    owners = owners_of.get(id(module.get_submodule(name).weight), [])
     if len(owners) > 1:
         raise _NotCoveredError(
             f"{weight} is tied: {' and '.join(owners)} share it, and each would be compressed by itself. "
