@@ -20,6 +20,7 @@ from talaria_nb.menu import Menu
 from talaria_nb.pareto import Front, pareto
 from talaria_nb.plan import Plan
 from talaria_nb.recipes import Preset, preset, presets
+from talaria_nb.refine import Refined, refine
 from talaria_nb.schemes import Float16, Joint, LinearQuantize, Palettize, Prune, Scheme
 from talaria_nb.sensitivity import Sensitivity, sensitivity
 from talaria_nb.session import Session
@@ -45,6 +46,7 @@ __all__ = [
     "Plan",
     "Preset",
     "Prune",
+    "Refined",
     "Scheme",
     "Sensitivity",
     "Session",
@@ -61,6 +63,7 @@ __all__ = [
     "pareto",
     "preset",
     "presets",
+    "refine",
     "sensitivity",
 ]
 __version__ = "0.1.0"

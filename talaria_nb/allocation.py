@@ -71,9 +71,13 @@ class Allocation(Plan):
 
     def __repr__(self) -> str:
         kept = ", ".join(f"{amount(budget.metric, value)} of {budget.text}" for budget, value in self.spent.items())
-        best = "the best plan" if self.optimal else f"at most {self.gap:.2g} above the best plan"
         budget = f"; {kept}" if kept else ""
-        return f"{super().__repr__()[:-1]}; {self.grade} error {self.error:.4g}, {best}{budget}>"
+        return f"{super().__repr__()[:-1]}; {self._worth}{budget}>"
+
+    @property
+    def _worth(self) -> str:
+        best = "the best plan" if self.optimal else f"at most {self.gap:.2g} above the best plan"
+        return f"{self.grade} error {self.error:.4g}, {best}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -130,6 +130,25 @@ class Allocator:
         """The errors."""
         return self._errors
 
+    @property
+    def error(self) -> NDArray[np.float64]:
+        """The errors in the columns of the prices, NaN where not known. float64, shape (weights, schemes)."""
+        return self._error
+
+    @property
+    def choices(self) -> Choices:
+        """What each weight may be."""
+        return self._choices
+
+    @property
+    def search(self) -> Search:
+        """What solves it."""
+        return self._search
+
+    def among(self, choices: Choices, error: NDArray[np.float64]) -> Search:
+        """Return a search among other choices, with other errors."""
+        return Search(self._plan.model, self._table, choices, error, self._int8)
+
     def estimate(self, plan: Plan) -> Estimate:
         """Price any plan of the model on the device."""
         if set(plan.scheme_of_weight) <= self._table.column.keys():

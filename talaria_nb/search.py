@@ -165,6 +165,15 @@ class Search:
         columns[chosen] = self.columns[choice][self.member[chosen]]
         return columns
 
+    def spent(self, wanted: tuple[Budget, ...], columns: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Return what a plan takes of each budget, as estimated. Columns as `columns_of` returns them."""
+        return np.array([cost(self._table, each.metric, columns, self.counted(each), self._int8) for each in wanted])
+
+    def keeps(self, wanted: tuple[Budget, ...], columns: NDArray[np.integer]) -> bool:
+        """Tell whether a plan keeps all budgets."""
+        spent = self.spent(wanted, columns).tolist()
+        return all(most <= budget.most for most, budget in zip(spent, wanted, strict=True))
+
     def _solved(self, wanted: tuple[Budget, ...], costs: Sequence[_Costs], *, polished: bool) -> Found | None:
         """Solve with less and less room until the estimates keep the budgets, then polish."""
         problem = Knapsack(self._error, np.stack([each.by_group for each in costs]))
@@ -179,7 +188,7 @@ class Search:
             if solution is None:
                 break
             first = first or solution
-            spent = self._spent(wanted, solution.choice)
+            spent = self.spent(wanted, self.columns_of(solution.choice))
             if (spent <= limits).all():
                 choice = self._not_worse_than_uniform(problem, solution.choice, wanted, room)
                 return self._polished(problem, first._replace(choice=choice), wanted, reserve, room, polished=polished)
@@ -188,7 +197,7 @@ class Search:
             return None
 
         def score(choice: NDArray[np.int64]) -> tuple[float, float]:
-            over = np.maximum(self._spent(wanted, choice) / limits - 1, 0).sum()
+            over = np.maximum(self.spent(wanted, self.columns_of(choice)) / limits - 1, 0).sum()
             return float(over), problem.total(choice)[0]
 
         starts = (first.choice, *map(self._cheapest, costs))
@@ -197,7 +206,7 @@ class Search:
         )
         if over > 0:
             return None
-        return Found(found, error, self._spent(wanted, found), max(first.bound, 0.0), optimal=False)
+        return Found(found, error, self.spent(wanted, self.columns_of(found)), max(first.bound, 0.0), optimal=False)
 
     def _polished(
         self,
@@ -214,15 +223,13 @@ class Search:
         if polished and not optimal:
             for held in (np.zeros_like(reserve), reserve) if reserve.any() else (reserve,):
                 better, proven = polish(problem, start, room - held, seconds=_POLISH_SECONDS)
-                if self._kept(wanted, better):
+                if self.keeps(wanted, self.columns_of(better)):
                     choice, optimal = better, proven and not held.any()
                     break
         error = problem.total(choice)[0]
-        return Found(choice, error, self._spent(wanted, choice), min(max(start.bound, 0.0), error), optimal)
-
-    def _kept(self, wanted: tuple[Budget, ...], choice: NDArray[np.int64]) -> bool:
-        spent = self._spent(wanted, choice)
-        return all(most <= budget.most for most, budget in zip(spent.tolist(), wanted, strict=True))
+        return Found(
+            choice, error, self.spent(wanted, self.columns_of(choice)), min(max(start.bound, 0.0), error), optimal
+        )
 
     def _not_worse_than_uniform(
         self, problem: Knapsack, choice: NDArray[np.int64], wanted: tuple[Budget, ...], room: NDArray[np.float64]
@@ -233,7 +240,7 @@ class Search:
             if self.uniform_error[option] >= error:
                 break
             uniform: NDArray[np.int64] = self.uniform[:, option]
-            if (problem.total(uniform)[1] <= room).all() and self._kept(wanted, uniform):
+            if (problem.total(uniform)[1] <= room).all() and self.keeps(wanted, self.columns_of(uniform)):
                 return uniform
         return choice
 
@@ -268,10 +275,6 @@ class Search:
         chosen = self.member >= 0
         np.add.at(summed, self.member[chosen], by_weight[chosen][:, self.columns])
         return summed
-
-    def _spent(self, wanted: tuple[Budget, ...], choice: NDArray[np.integer]) -> NDArray[np.float64]:
-        columns = self.columns_of(choice)
-        return np.array([cost(self._table, each.metric, columns, self.counted(each), self._int8) for each in wanted])
 
     @property
     def _one_member(self) -> NDArray[np.int64]:

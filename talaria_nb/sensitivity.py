@@ -8,7 +8,7 @@ which holds within some 10 % while they are small, but not when they are large; 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -178,7 +178,7 @@ def sensitivity(
         else:
             found = _by_fisher(prepared, trials, results, progress=progress)
         error = np.full((len(program.weights), len(columns)), np.nan)
-        for (name, scheme), value in found.items():
+        for ((name, scheme),), value in found.items():
             error[program.weight_row[name], columns.index(scheme)] = value
     error[~np.isfinite(error)] = np.nan
     error[:, 0] = 0.0
@@ -197,7 +197,7 @@ def sensitivity(
 def _trials(prepared: Bench, model: Model, schemes: Sequence[Scheme]) -> list[Trial]:
     program = model.program
     return [
-        (name, scheme)
+        ((name, scheme),)
         for row, name in enumerate(program.weights.name)
         for scheme in schemes
         if name in prepared.links and refused(scheme, subject(program, row)) is None
@@ -229,7 +229,7 @@ def _by_one_width(
     squared = weight_errors(model, columns).squared_error
     at_reference = weight_errors(model, [reference]).squared_error[:, 0]
     gain = np.full(len(program.weights), np.nan)
-    for (name, _), value in measured.items():
+    for ((name, _),), value in measured.items():
         row = program.weight_row[name]
         gain[row] = value / at_reference[row] if at_reference[row] else 0.0
     return gain[:, None] * squared
@@ -248,24 +248,27 @@ def _by_widths(
     known = loss_curves.anchors(columns)
     results = results_file(prepared, model, "trial", cache)
     found = run(prepared, _trials(prepared, model, known), results, executor, progress=progress)
-    company: dict[Scheme, tuple[str, ...]] = {
-        scheme: tuple(name for name, other in found if other == scheme)
+    company = {
+        scheme: [name for name in prepared.links if ((name, scheme),) in found]
         for scheme in known
         if isinstance(scheme, Palettize) and scheme.nbits in loss_curves.COMPANY
     }
     together = run(
-        replace(prepared, company=company),
-        [(name, scheme) for scheme, names in company.items() for name in (_NONE, *names)],
-        results_file(prepared, model, "company", cache),
+        prepared,
+        [_company(names, scheme, left_out) for scheme, names in company.items() for left_out in (_NONE, *names)],
+        results,
         executor,
         progress=progress,
     )
     measured: dict[str, dict[Scheme, float]] = {name: {} for name in prepared.links}
     added: dict[str, dict[Scheme, float]] = {name: {} for name in prepared.links}
-    for (name, scheme), value in found.items():
+    for ((name, scheme),), value in found.items():
         measured[name][scheme] = value
-        if scheme in company and np.isfinite([together[_NONE, scheme], together[name, scheme]]).all():
-            added[name][scheme] = together[_NONE, scheme] - together[name, scheme]
+        if scheme in company:
+            names = company[scheme]
+            extra = together[_company(names, scheme, _NONE)] - together[_company(names, scheme, name)]
+            if np.isfinite(extra):
+                added[name][scheme] = extra
     asked = tuple(dict.fromkeys((*columns, *known)))
     squared = weight_errors(model, asked).squared_error
     error = np.full((len(program.weights), len(columns)), np.nan)
@@ -274,6 +277,10 @@ def _by_widths(
         of_weight = dict(zip(asked, squared[row].tolist(), strict=True))
         error[row] = loss_curves.losses(columns, of_weight, loss_curves.shares(losses, added[name], of_weight))
     return error
+
+
+def _company(names: Iterable[str], scheme: Scheme, left_out: str) -> Trial:
+    return tuple((name, scheme) for name in names if name != left_out)
 
 
 _NONE = ""
@@ -288,7 +295,7 @@ def _by_fisher(prepared: Bench, trials: Sequence[Trial], results: Path, *, progr
     curvature = _curvature(prepared, progress=progress)
 
     def error(trial: Trial) -> float:
-        name, scheme = trial
+        ((name, scheme),) = trial
         values = prepared.values[name]
         stored = dequantized(values, scheme, channel_axes=prepared.channel_axes[name])
         squared = np.subtract(stored, values, dtype=np.float64).reshape(-1) ** 2

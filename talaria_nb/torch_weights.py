@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from talaria_nb.load import Model
     from talaria_nb.plan import Plan
+    from talaria_nb.schemes import Scheme
 
 
 _RELATIVE, _ABSOLUTE = 2**-9, 2**-23
@@ -239,6 +240,26 @@ def module_with(
     return twin
 
 
+def compressed(plan: Plan, missing: Mapping[str, str]) -> dict[str, Scheme]:
+    """Return the weights that a plan compresses, in file order, and how.
+
+    Raises
+    ------
+    EvaluationError
+        If it compresses one that has no link, as in `Links.missing`.
+    """
+    chosen = {weight: scheme for weight, scheme in plan.schemes.items() if not isinstance(scheme, Float16)}
+    lost = [f"{weight} ({missing[weight]})" for weight in chosen if weight in missing]
+    if lost:
+        more = f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
+        message = (
+            f"The plan compresses weights that cannot be put back into the torch module: {', '.join(lost[:_SHOWN])}"
+            f"{more}. Keep them at tnb.Float16() to measure the rest."
+        )
+        raise EvaluationError(message)
+    return chosen
+
+
 def planned_module(plan: Plan) -> torch.nn.Module:
     """Copy a plan's torch module with the weights that the plan gives it.
 
@@ -263,15 +284,7 @@ def planned_module(plan: Plan) -> torch.nn.Module:
     model = plan.model
     links, missing = find_links(model)
     weights = model.program.weights
-    chosen = {weight: scheme for weight, scheme in plan.schemes.items() if not isinstance(scheme, Float16)}
-    lost = [f"{weight} ({missing[weight]})" for weight in chosen if weight in missing]
-    if lost:
-        more = f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
-        message = (
-            f"The plan compresses weights that cannot be put back into the torch module: {', '.join(lost[:_SHOWN])}"
-            f"{more}. Keep them at tnb.Float16() to measure the rest."
-        )
-        raise EvaluationError(message)
+    chosen = compressed(plan, missing)
     assert model.module is not None  # noqa: S101 - find_links refuses
     axes = dict(zip(weights.name, weights.channel_axes, strict=True))
     values = {

@@ -1,4 +1,4 @@
-"""Runs of a torch module with some weights as a scheme stores them, one trial each, wherever an executor runs them.
+"""Runs of a torch module with some weights as schemes store them, one trial each, wherever an executor runs them.
 
 Results are written down one by one, so that what was done is kept however a run ends, and the next one goes on from it.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from concurrent.futures import BrokenExecutor, CancelledError, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from talaria_nb.schemes import Scheme
     from talaria_nb.torch_weights import Link
 
-Trial: TypeAlias = "tuple[str, Scheme]"
-"""Name of the one weight that is compressed, or is not while its company is, and how."""
+Trial: TypeAlias = "tuple[tuple[str, Scheme], ...]"
+"""The weights that are compressed, by name and in file order, and how; all others are as they were."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +65,6 @@ class Bench:
         Weight name → its torch parameter.
     threads
         How many threads torch uses: with another number sums round otherwise.
-    company
-        Scheme → the weights that have it all together in a trial of it, but for the one that the trial names; none if
-        the trial is of one weight alone.
     """
 
     module: torch.nn.Module
@@ -77,7 +74,6 @@ class Bench:
     channel_axes: Mapping[str, tuple[int, int] | None]
     links: Mapping[str, Link]
     threads: int
-    company: Mapping[Scheme, tuple[str, ...]] = field(default_factory=dict)
 
     @cached_property
     def references(self) -> list[Any]:
@@ -112,22 +108,20 @@ class Bench:
         return np.array([loss(self.metric, outputs, reference, inputs) for outputs, reference, inputs in calls])
 
     def measure(self, trial: Trial) -> float:
-        """Measure the mean of the metric with one weight compressed, or with its company and not itself."""
-        weight, scheme = trial
-        if scheme not in self.company:
-            return float(self.error({weight: self._stored(weight, scheme)}).mean())
-        if scheme not in self._together:
-            self._together.clear()  # one copy of the weights in memory, no more
-            self._together[scheme] = {name: self._stored(name, scheme) for name in self.company[scheme]}
-        others = {name: stored for name, stored in self._together[scheme].items() if name != weight}
-        return float(self.error(others).mean())
-
-    @cached_property
-    def _together(self) -> dict[Scheme, dict[str, NDArray[np.floating]]]:
-        return {}
+        """Measure the mean of the metric over all items."""
+        return float(self.error({weight: self._stored(weight, scheme) for weight, scheme in trial}).mean())
 
     def _stored(self, weight: str, scheme: Scheme) -> NDArray[np.floating]:
-        return dequantized(self.values[weight], scheme, channel_axes=self.channel_axes[weight])
+        kept = self._kept.get(weight)
+        if kept is None or kept[0] != scheme:
+            kept = scheme, dequantized(self.values[weight], scheme, channel_axes=self.channel_axes[weight])
+            self._kept[weight] = kept
+        return kept[1]
+
+    @cached_property
+    def _kept(self) -> dict[str, tuple[Scheme, NDArray[np.floating]]]:
+        """What weights were last: trials that follow each other differ in few, and one copy of all is enough."""
+        return {}
 
     @property
     def _inputs(self) -> Iterator[Mapping[str, Any]]:
@@ -236,7 +230,13 @@ def results_file(prepared: Bench, model: Model, purpose: str, cache: str | os.Pa
 
 
 def run(
-    prepared: Bench, trials: Sequence[Trial], results: Path, executor: Executor | None, *, progress: bool
+    prepared: Bench,
+    trials: Sequence[Trial],
+    results: Path,
+    executor: Executor | None,
+    *,
+    progress: bool,
+    title: str = "Measuring",
 ) -> dict[Trial, float]:
     """Run trials, or read what an earlier run left of them.
 
@@ -252,6 +252,8 @@ def run(
         Where to run; None for here. What it starts must see the folder of `results`.
     progress
         Whether to show a bar with the time left.
+    title
+        What the bar says.
 
     Returns
     -------
@@ -263,6 +265,7 @@ def run(
     EvaluationError
         If a worker died; what was finished is kept.
     """
+    trials = tuple(dict.fromkeys(trials))
     found = read_results(results, trials)
     left = [trial for trial in trials if trial not in found]
     if not left:
@@ -270,7 +273,7 @@ def run(
     prepared.references  # noqa: B018 - before any worker: what is wrong with the data is said here
     results.parent.mkdir(parents=True, exist_ok=True)
     with (
-        tqdm(total=len(trials), initial=len(found), desc="Measuring", unit="trial", disable=not progress) as shows,
+        tqdm(total=len(trials), initial=len(found), desc=title, unit="trial", disable=not progress) as shows,
         results.open("a") as file,
     ):
         measured = _here(prepared, left) if executor is None else _elsewhere(prepared, left, results, executor)
@@ -290,22 +293,26 @@ def run(
 
 def read_results(results: Path, trials: Iterable[Trial]) -> dict[Trial, float]:
     """Read what is known of some trials; a line that was cut off counts as not there."""
-    wanted = {(weight, repr(scheme)): (weight, scheme) for weight, scheme in trials}
+    wanted = {_key(trial): trial for trial in trials}
     found: dict[Trial, float] = {}
     for line in results.read_text().splitlines() if results.is_file() else []:
         try:
-            weight, scheme, value = json.loads(line)
+            key, value = json.loads(line)
         except ValueError:
             continue
-        if (weight, scheme) in wanted:
-            found[wanted[weight, scheme]] = value
+        if key in wanted:
+            found[wanted[key]] = value
     return found
 
 
 def write_result(file: Any, trial: Trial, value: float) -> None:
     """Write one result down at once; it begins a line of its own even after one that was cut off."""
-    file.write(f"\n{json.dumps([trial[0], repr(trial[1]), value])}")
+    file.write(f"\n{json.dumps([_key(trial), value])}")
     file.flush()
+
+
+def _key(trial: Trial) -> str:
+    return hashlib.sha256(repr(trial).encode()).hexdigest()[:32]
 
 
 def _here(prepared: Bench, trials: Sequence[Trial]) -> Iterator[tuple[Trial, float]]:
@@ -345,7 +352,9 @@ def _elsewhere(
 
 class _WorkerError(Exception):
     def __init__(self, trial: Trial, cause: BaseException) -> None:
-        super().__init__(f"{trial[0]}: {type(cause).__name__}: {first_line(cause)}")
+        names = [weight for weight, _ in trial] or ["the original"]
+        others = f" and {len(names) - 1} other weights" if len(names) > 1 else ""
+        super().__init__(f"{names[0]}{others}: {type(cause).__name__}: {first_line(cause)}")
         self.cause = cause
 
 

@@ -2,11 +2,12 @@
 
 Half of the inputs calibrate, the other half measures; no sentence, photo or voice is in both. At the bytes of palettes
 of one width everywhere, once with a table a weight and once with one for 16 channels, stands the plan that `allocate`
-finds with a sensitivity: from palettes of a table a weight alone, and from the default menu. For 3.5 bits, which no
-palette has, the other side is half of the weights at 3 bits and half at 4, the mean of three draws. The interval of a
-ratio is a 95 % bootstrap over the inputs of both sides together. Then, how well the sensitivity ranks 100 random plans,
-half of them with any width for any weight, half with widths around one that differs from plan to plan; beside that, how
-well one half of the inputs ranks them as the other does.
+finds with a sensitivity: from palettes of a table a weight alone, and from the default menu; and what `refine` makes of
+the latter on the calibrating half. For 3.5 bits, which no palette has, the other side is half of the weights at 3 bits
+and half at 4, the mean of three draws. The interval of a ratio is a 95 % bootstrap over the inputs of both sides
+together. Then, how well the sensitivity ranks 100 random plans, half of them with any width for any weight, half with
+widths around one that differs from plan to plan; beside that, how well one half of the inputs ranks them as the other
+does.
 
 What was measured is kept in the folder of `--cache`, and a run that was cut off goes on from there.
 """
@@ -133,7 +134,7 @@ def show(line: str) -> None:
     print(line, flush=True)  # noqa: T201
 
 
-def report(name: str, cache: Path, method: str) -> None:
+def report(name: str, cache: Path, method: str, rounds: int) -> None:
     """Print the tables of one model."""
     case = trained.MODELS[name]()
     model = tnb.load(case.module, case.example, progress=False)
@@ -143,19 +144,32 @@ def report(name: str, cache: Path, method: str) -> None:
     measured = Measured(model, case.test, case.metric, cache / f"{name}.jsonl")
     show(f"\n{name}: {case.metric}, {len(case.test)} inputs\n")
     heads = ["bits", "bytes of", "size", "loss there"]
-    heads += [cell for schemes in OFFERED for cell in (f"loss, {schemes}", "ratio")]
+    heads += [cell for called in (*OFFERED, "refined") for cell in (f"loss, {called}", "ratio")]
     show(f"| {' | '.join(heads)} |")
     show(f"|{' --- |' * len(heads)}")
+    refinements = []
     for bits in (2, 3, 3.5, 4, 6):
         for called, plans in uniform_plans(model, bits).items():
             size = min(plan.estimate(DEVICE).size_bytes for plan in plans)
             theirs = np.mean([measured.losses(plan) for plan in plans], axis=0)
             cells = [f"{bits}", called, f"{size / 1e6:.2f} MB", f"{theirs.mean():.3g}"]
-            for schemes in OFFERED.values():
-                found = tnb.allocate(model, f"{size} B", error=sensitivity, schemes=schemes, progress=False)
+            given = {"error": sensitivity, "progress": False}
+            plans_found = {
+                offered: tnb.allocate(model, f"{size} B", schemes=schemes, **given)
+                for offered, schemes in OFFERED.items()
+            }
+            refined = tnb.refine(
+                plans_found["default menu"], case.calibration, metric=case.metric, rounds=rounds, cache=cache, **given
+            )
+            for found in (*plans_found.values(), refined):
                 ours = measured.losses(found)
                 cells += [f"{ours.mean():.3g}", ratio(ours, theirs)]
+            before = f"{' > '.join(f'{loss:.3g}' for loss in refined.losses)}, from {refined.start}"
+            refinements.append(f"{bits} bits, {called}: {before}")
             show(f"| {' | '.join(cells)} |")
+    show("\nLoss on the calibrating half, refined round by round:\n")
+    for line in refinements:
+        show(line)
     plans = random_plans(model)
     losses = np.array([measured.losses(plan) for plan in plans])
     pairs = np.array([(sensitivity.total(plan), loss.mean()) for plan, loss in zip(plans, losses, strict=True)])
@@ -180,11 +194,12 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=list(trained.MODELS), metavar="MODEL")
     parser.add_argument("--cache", type=Path, default=Path(platformdirs.user_cache_dir("talaria-nb")) / "accuracy")
     parser.add_argument("--method", default="widths")
+    parser.add_argument("--rounds", type=int, default=4)
     given = parser.parse_args()
     torch.set_num_threads(1)
     given.cache.mkdir(parents=True, exist_ok=True)
     for name in given.models:
-        report(name, given.cache, given.method)
+        report(name, given.cache, given.method, given.rounds)
 
 
 if __name__ == "__main__":
