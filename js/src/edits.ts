@@ -40,6 +40,8 @@ export class Edits {
   readonly int8: ReadonlySignal<Uint8Array>;
   /** scheme of each weight when the running gesture began; as it is now while none runs */
   readonly held: ReadonlySignal<Uint16Array>;
+  /** whether a gesture runs: what nobody sees during one waits for its end */
+  readonly gesturing: ReadonlySignal<boolean>;
   /** weights that could not take the last choice */
   readonly skipped: Signal<number> = signal(0);
   readonly canUndo: ReadonlySignal<boolean>;
@@ -64,6 +66,7 @@ export class Edits {
     this.settled = this.authority;
     this.history = signal(this.authority);
     this.int8 = computed(() => this.history.value.int8);
+    this.gesturing = computed(() => this.gesture.value !== null);
     this.held = computed(() => this.gesture.value?.scheme ?? this.history.value.scheme);
     this.canUndo = computed(() => this.history.value.cursor > 0);
     this.canRedo = computed(() => this.history.value.cursor < this.history.value.entries.length);
@@ -86,11 +89,6 @@ export class Edits {
     this.gesture.value = null;
     this.around.rests();
     this.send();
-  }
-
-  /** Whether a gesture runs: what need not follow a drag waits for its end. */
-  get isGesturing(): boolean {
-    return this.gesture.peek() !== null;
   }
 
   assign(assignment: Assignment, label: string, gesture: string): void {

@@ -101,7 +101,7 @@ export class Store {
     this.loadedName = computed(() => nameOfLoaded(this.costs.value.start));
     this.baselineName = computed(() => this.compared.value?.name ?? this.loadedName.value);
     this.edits = new Edits(decodePlan(model.get("plan_state")), {
-      changed: () => this.prices.plan(this.edits.history.peek(), this.edits.isGesturing),
+      changed: () => this.prices.plan(this.edits.history.peek(), this.edits.gesturing.peek()),
       rests: () => this.prices.settle(),
       deliver: (edits) => {
         model.set("edits", edits);

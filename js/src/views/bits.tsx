@@ -3,13 +3,15 @@ import type { VNode } from "preact";
 import { useRef } from "preact/hooks";
 import type { Stop } from "../schemes";
 import type { Control } from "./control";
-import { useStyle } from "./inline";
+import { insetShadow, useStyle } from "./inline";
 
 export interface BitsProps {
   control: ReadonlySignal<Control>;
   /** whether there is nothing to choose for: it keeps its place then, and nobody sees it */
   away?: ReadonlySignal<boolean>;
   label: string | ReadonlySignal<string>;
+  /** in pixels */
+  width: number | ReadonlySignal<number>;
   tabIndex?: ReadonlySignal<number>;
   begin(): string;
   choose(stop: Stop, gesture: string): void;
@@ -20,7 +22,7 @@ export interface BitsProps {
 const INSET = 8;
 
 /** A slider over discrete stops, from float16 at the left to the fewest bits at the right. */
-export function Bits({ control, away, label, tabIndex, begin, choose, end }: BitsProps): VNode {
+export function Bits({ control, away, label, width, tabIndex, begin, choose, end }: BitsProps): VNode {
   const drag = useRef<{ gesture: string; left: number; width: number; at: number } | null>(null);
   const held = useRef<string | null>(null);
   const last = useComputed(() => Math.max(1, control.value.stops.length - 1));
@@ -34,9 +36,11 @@ export function Bits({ control, away, label, tabIndex, begin, choose, end }: Bit
     return `tlr-bits${marks.join("")}`;
   });
   const place = useComputed(() => (control.value.at >= 0 ? control.value.at : control.value.mean));
-  const percent = useComputed(() => `${((100 * place.value) / last.value).toFixed(2)}%`);
-  const fill = useComputed(() => `${percent.value} 2px, 100% 2px`);
-  const thumb = useComputed(() => `${percent.value} 50%`);
+  const whole = useComputed(() => (typeof width === "number" ? width : width.value));
+  // A shadow and a background are only painted again: widths would ask for layout, and transforms for composing the page.
+  const fill = useComputed(() => insetShadow((place.value / last.value) * (whole.value - 2 * INSET)));
+  const thumb = useComputed(() => `${((100 * place.value) / last.value).toFixed(2)}% 50%`);
+  const length = useComputed(() => `${whole.value}px`);
   const now = useComputed(() => Math.round(place.value));
   const words = useComputed(() => control.value.valueText);
   const most = useComputed(() => control.value.stops.length - 1);
@@ -128,7 +132,7 @@ export function Bits({ control, away, label, tabIndex, begin, choose, end }: Bit
     // biome-ignore lint/a11y/noStaticElementInteractions: a slider wherever it is seen
     // biome-ignore lint/a11y/useAriaPropsSupportedByRole: a slider wherever it is seen
     <div
-      ref={useStyle("backgroundSize", fill)}
+      ref={useStyle("width", length)}
       class={look}
       role={role}
       tabIndex={reached}
@@ -151,6 +155,7 @@ export function Bits({ control, away, label, tabIndex, begin, choose, end }: Bit
       onKeyUp={release}
       onBlur={release}
     >
+      <div class="tlr-bits-line" ref={useStyle("boxShadow", fill)} />
       <div class="tlr-bits-stops" style={dots} />
       <div class="tlr-bits-thumb" ref={useStyle("backgroundPosition", thumb)} />
     </div>

@@ -17,6 +17,9 @@ export interface CellProps {
   store: Store;
   /** another one after a scroll */
   op: ReadonlySignal<number>;
+  /** the scheme of every weight, and a signal that changes with their prices; both wait while nobody sees the row */
+  scheme: ReadonlySignal<Uint16Array>;
+  priced: ReadonlySignal<unknown>;
   column: ColumnKey;
   /** of the cell, in pixels */
   width: number;
@@ -107,9 +110,9 @@ function partsOf(store: Store, op: number, column: ColumnKey): Parts {
   }
 }
 
-function BoundCell({ store, op, column }: CellProps): VNode {
+function BoundCell({ store, op, priced, column }: CellProps): VNode {
   const text = useComputed(() => {
-    store.prices.totals.value;
+    priced.value;
     return BOUNDS[store.prices.live.bound[op.value] ?? 0]!;
   });
   return (

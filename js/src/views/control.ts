@@ -27,12 +27,19 @@ export interface Control {
   editable: number;
 }
 
-/** What a control shows, kept up to date; its stops are the same list throughout a gesture. */
+/**
+ * What a control shows, kept up to date; its stops are the same list throughout a gesture.
+ *
+ * @param scheme of every weight, where it is not to follow each step of the plan
+ */
 export function useControl(
   store: Store,
   weights: ReadonlySignal<ArrayLike<number>>,
+  scheme?: ReadonlySignal<Uint16Array>,
 ): ReadonlySignal<Control> {
-  const now = useComputed(() => common(store.costs.value, weights.value, store.edits.scheme));
+  const now = useComputed(() =>
+    common(store.costs.value, weights.value, scheme?.value ?? store.edits.scheme),
+  );
   const family = useComputed(() => {
     const costs = store.costs.value;
     const { family: shared } = now.value;

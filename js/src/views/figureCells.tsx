@@ -9,7 +9,7 @@ import { type Noise, opNoise } from "../sqnr";
 import { Bits } from "./bits";
 import type { CellProps } from "./cells";
 import { chooseStop, useControl } from "./control";
-import { useStyle } from "./inline";
+import { insetShadow, useStyle } from "./inline";
 
 interface FigureProps {
   column: string;
@@ -41,9 +41,8 @@ function Figure({ column, text, bar, title }: FigureProps): VNode {
  * width would ask for layout, a transform for composing the whole page, and a gradient takes longer to paint.
  */
 function Bar({ now, was }: { now: ReadonlySignal<number>; was: ReadonlySignal<number> }): VNode {
-  const shadow = (width: number): string => `inset ${Math.round(width)}px 0`;
-  const inner = useComputed(() => shadow(now.value));
-  const outer = useComputed(() => shadow(was.value));
+  const inner = useComputed(() => insetShadow(now.value));
+  const outer = useComputed(() => insetShadow(was.value));
   return (
     <div class="tlr-bar is-was" ref={useStyle("boxShadow", outer)}>
       <div class="tlr-bar" ref={useStyle("boxShadow", inner)} />
@@ -58,10 +57,10 @@ const PADDING = 8;
 const lengthOf = (value: number, most: number, width: number): number =>
   Math.min(1, Math.max(0, value / most)) * (width - 2 * PADDING);
 
-export function SizeCell({ store, op, most, column, width }: CellProps): VNode {
+export function SizeCell({ store, op, priced, most, column, width }: CellProps): VNode {
   const { prices } = store;
   const now = useComputed(() => {
-    prices.totals.value;
+    priced.value;
     return prices.live.opBytes[op.value]!;
   });
   const was = useComputed(() => {
@@ -82,8 +81,8 @@ export function SizeCell({ store, op, most, column, width }: CellProps): VNode {
 }
 
 /** Of the weights, in decibels; "≈" where tables are clustered. */
-export function ErrorCell({ store, op, column }: CellProps): VNode {
-  const now = useComputed(() => opNoise(store.costs.value, store.edits.scheme, op.value));
+export function ErrorCell({ store, op, scheme, column }: CellProps): VNode {
+  const now = useComputed(() => opNoise(store.costs.value, scheme.value, op.value));
   const was = useComputed(() => opNoise(store.costs.value, store.baseScheme, op.value));
   const inWords = (noise: Noise | null): string =>
     noise ? (noise.exact || noise.ratio === 0 ? "" : format.ABOUT) + format.decibels(noise.ratio) : "";
@@ -101,11 +100,11 @@ export function ErrorCell({ store, op, column }: CellProps): VNode {
   return <Figure column={column} text={text} title={title} />;
 }
 
-export function LatencyCell({ store, op, most, column, width }: CellProps): VNode {
+export function LatencyCell({ store, op, priced, most, column, width }: CellProps): VNode {
   const { prices } = store;
   const measured = useComputed(() => measuredOp(store, op.value));
   const now = useComputed(() => {
-    prices.totals.value;
+    priced.value;
     return prices.live.opMs[op.value]!;
   });
   const was = useComputed(() => {
@@ -134,9 +133,9 @@ export function LatencyCell({ store, op, most, column, width }: CellProps): VNod
 }
 
 /** A figure of the op alone, exact ones in full on hover. */
-export function NumberCell({ store, op, column }: CellProps): VNode {
+export function NumberCell({ store, op, priced, column }: CellProps): VNode {
   const value = useComputed(() => {
-    store.prices.totals.value;
+    priced.value;
     return numberOf(store, column, op.value);
   });
   const exact = column === "flops" || column === "elements" || column === "activation_bytes";
@@ -149,10 +148,14 @@ export function NumberCell({ store, op, column }: CellProps): VNode {
   );
 }
 
+/** What stands beside the slider of a row, as wide as styles/bits.css has it. */
+const VALUE = 22;
+const MIXED = 38;
+
 /** The bits of an op's weights on a slider; in words only where they cannot be changed, and nothing without weights. */
-export function BitsCell({ store, op, tabIndex, column }: CellProps): VNode {
+export function BitsCell({ store, op, scheme, tabIndex, column, width }: CellProps): VNode {
   const weights = useComputed(() => store.weightsOf([op.value]));
-  const control = useControl(store, weights);
+  const control = useControl(store, weights, scheme);
   const editable = useComputed(() => control.value.editable > 0);
   const away = useComputed(() => !editable.value);
   // What nobody sees stays as it is.
@@ -166,6 +169,7 @@ export function BitsCell({ store, op, tabIndex, column }: CellProps): VNode {
   const title = useComputed(() =>
     fixed.value ? (control.value.stops.find((s) => s.reason !== "")?.reason ?? "stays float16") : undefined,
   );
+  const slider = useComputed(() => width - 2 * PADDING - (seen.value.at < 0 ? MIXED : VALUE));
   const look = useComputed(() => {
     if (!editable.value) return "tlr-bits-value is-fixed";
     return `tlr-bits-value${control.value.at < 0 ? " is-mixed" : ""}`;
@@ -176,6 +180,7 @@ export function BitsCell({ store, op, tabIndex, column }: CellProps): VNode {
       <Bits
         control={seen}
         away={away}
+        width={slider}
         label={useComputed(() => `Bits of ${name.value}`)}
         tabIndex={tabIndex}
         begin={() => store.edits.begin()}

@@ -4,7 +4,7 @@ import { useRef } from "preact/hooks";
 
 /** A property of an element's inline style that follows a signal; all else of its style is left as it is. */
 export function useStyle(
-  property: "backgroundSize" | "backgroundPosition" | "boxShadow" | "transform",
+  property: "width" | "backgroundPosition" | "boxShadow" | "transform",
   value: ReadonlySignal<string>,
 ): RefObject<HTMLDivElement | null> {
   const element = useRef<HTMLDivElement | null>(null);
@@ -14,3 +14,6 @@ export function useStyle(
   });
   return element;
 }
+
+/** Fills an element from the left by so many pixels, in its own colour. */
+export const insetShadow = (pixels: number): string => `inset ${Math.round(pixels)}px 0`;

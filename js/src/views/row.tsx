@@ -26,7 +26,10 @@ export interface RowProps {
  * signals into elements that stay, and each cell is one element where that will do.
  */
 export function Row({ store, slot, uid, active, columns, most, press, enter, focus }: RowProps): VNode {
-  const { op, index } = slot;
+  const { op, index, seen } = slot;
+  const follows = useComputed(() => seen.value || !store.edits.gesturing.value);
+  const scheme = useComputed(() => (follows.value ? store.edits.scheme : store.edits.held.value));
+  const priced = useComputed<unknown>(() => follows.value && store.prices.totals.value);
   const selected = useComputed(() => store.selection.value.has.has(op.value));
   const isActive = useComputed(() => active.value === index.value);
   const look = useComputed(() => {
@@ -55,7 +58,17 @@ export function Row({ store, slot, uid, active, columns, most, press, enter, foc
       onFocusIn={() => focus(slot)}
     >
       {columns.map(({ key, width }) => (
-        <Cell key={key} store={store} op={op} column={key} width={width} tabIndex={tabIndex} most={most} />
+        <Cell
+          key={key}
+          store={store}
+          op={op}
+          scheme={scheme}
+          priced={priced}
+          column={key}
+          width={width}
+          tabIndex={tabIndex}
+          most={most}
+        />
       ))}
     </div>
   );

@@ -7,10 +7,10 @@ import { chooseFamily } from "./control";
 import { SchemeSelect } from "./scheme";
 
 /** The scheme of an op's weights, and whether its activations are int8. */
-export function SchemeCell({ store, op, column, tabIndex }: CellProps): VNode {
+export function SchemeCell({ store, op, scheme, column, tabIndex }: CellProps): VNode {
   const weights = useComputed(() => store.weightsOf([op.value]));
   const now = useComputed(() =>
-    weights.value.length === 0 ? null : common(store.costs.value, weights.value, store.edits.scheme),
+    weights.value.length === 0 ? null : common(store.costs.value, weights.value, scheme.value),
   );
   const editable = useComputed(() => now.value !== null && now.value.editable > 0);
   // Drawn again when the family changes, and not at every stop of a drag; what nobody sees stays as it is.

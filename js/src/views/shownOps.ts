@@ -22,7 +22,7 @@ export function useBins(store: Store, columns: readonly TableColumn[]): Readonly
       return;
     }
     const settle = (): void => {
-      if (store.edits.isGesturing) timer.current = setTimeout(settle, SETTLE_MS);
+      if (store.edits.gesturing.peek()) timer.current = setTimeout(settle, SETTLE_MS);
       else setEdit((n) => n + 1);
     };
     clearTimeout(timer.current);

@@ -9,6 +9,8 @@ import { activationsOf, chooseFamily, chooseStop, resetToFloat16, useControl } f
 import { GrainSelect, KindSelect } from "./kinds";
 
 const MODULES_NAMED = 2;
+/** Of the slider, in pixels. */
+const WIDTH = 108;
 
 /** The control for the selection, or for the whole model when nothing is selected. */
 export function Sliders({ store }: { store: Store }): VNode {
@@ -45,6 +47,7 @@ export function Sliders({ store }: { store: Store }): VNode {
         <Bits
           control={state}
           label={`Bits of ${what}`}
+          width={WIDTH}
           begin={() => store.edits.begin()}
           choose={(stop, gesture) => chooseStop(store, weights, what, stop, gesture)}
           end={() => store.edits.end()}

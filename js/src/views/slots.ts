@@ -7,6 +7,8 @@ export interface Slot {
   readonly op: Signal<number>;
   /** where the op is among those that are shown */
   readonly index: Signal<number>;
+  /** false while it is known that nobody sees it */
+  readonly seen: Signal<boolean>;
 }
 
 export class Slots {
@@ -32,7 +34,7 @@ export class Slots {
       for (const [op, index] of missing) {
         const slot = free.pop();
         if (!slot) {
-          more.push({ id: this.made++, op: signal(op), index: signal(index) });
+          more.push({ id: this.made++, op: signal(op), index: signal(index), seen: signal(true) });
           continue;
         }
         slot.op.value = op;
@@ -40,6 +42,13 @@ export class Slots {
       }
       const same = free.length === 0 && more.length === 0;
       if (!same) this.list = [...this.list.filter((slot) => !free.includes(slot)), ...more];
+    });
+  }
+
+  /** Say which places are in view, both included. */
+  look(from: number, to: number): void {
+    batch(() => {
+      for (const slot of this.list) slot.seen.value = at(slot) >= from && at(slot) <= to;
     });
   }
 

@@ -90,7 +90,7 @@ function Grid({ store, uid, order, columns, bins, setWidth }: GridProps): VNode 
   const hover = (): void => {
     if (pointed.current) store.hoverOp(pointed.current.op.peek());
   };
-  const { virtual, slots } = useVirtualRows(scroller, order, active, hover);
+  const { virtual, slots } = useVirtualRows(scroller, order, active, store.edits.gesturing, hover);
   const most = useComputed(() => {
     store.prices.baseline.value;
     return { bytes: largest(store.prices.loaded.opBytes), ms: largest(store.prices.loaded.opMs) };

@@ -6,8 +6,7 @@ import { type Slot, Slots } from "./slots";
 
 export const HEADER = 46;
 export const FOOTER = 28;
-/** Few: behind the header and the total lie three more, and each has to follow a drag. */
-const OVERSCAN = 1;
+const OVERSCAN = 3;
 
 export type Rows = Virtualizer<HTMLDivElement, HTMLDivElement>;
 
@@ -15,18 +14,22 @@ export type Rows = Virtualizer<HTMLDivElement, HTMLDivElement>;
  * Only the rows in view exist; the active one always does, so that focus in it survives scrolling. A scroll neither
  * makes elements nor draws components: it gives slots other ops.
  *
+ * @param gesturing whether a slider is held: rows that are out of view then need not follow it
  * @param rests called when a scroll has ended
  */
 export function useVirtualRows(
   scroller: { current: HTMLDivElement | null },
   order: Int32Array,
   active: ReadonlySignal<number>,
+  gesturing: ReadonlySignal<boolean>,
   rests: () => void,
 ): { virtual: Rows; slots: readonly Slot[] } {
   const [, redraw] = useReducer((n: number) => n + 1, 0);
   const [slots] = useState(() => new Slots());
   const place = (rows: Rows): readonly Slot[] => {
     slots.show(order, wanted(rows, Math.min(active.peek(), order.length - 1)));
+    // What comes into view later has not followed.
+    slots.look(0, order.length);
     // Moving elements takes time that a scroll does not have.
     if (!rows.isScrolling && canMove(scroller.current)) slots.sort();
     return slots.list;
@@ -58,6 +61,9 @@ export function useVirtualRows(
     active.value;
     update();
   });
+  useSignalEffect(() => {
+    if (gesturing.value) slots.look(...rowsInView(virtual));
+  });
   return { virtual, slots: place(virtual) };
 }
 
@@ -79,8 +85,20 @@ function wanted(virtual: Rows, active: number): number[] {
 const canMove = (within: HTMLElement | null): boolean =>
   within !== null && ("moveBefore" in Element.prototype || !within.matches(":focus-within"));
 
+/** Between the header and the total, from the top of the first row. */
+function view(virtual: Rows): [top: number, bottom: number] {
+  const top = virtual.scrollOffset ?? 0;
+  return [top, top + (virtual.scrollRect?.height ?? 0) - HEADER - FOOTER];
+}
+
+/** The first and the last row of which something is in view. */
+function rowsInView(virtual: Rows): [first: number, last: number] {
+  const [top, bottom] = view(virtual);
+  return [Math.floor(top / ROW_HEIGHT), Math.ceil(bottom / ROW_HEIGHT) - 1];
+}
+
+/** Whether all of a row is in view. */
 export function inView(virtual: Rows, index: number): boolean {
-  const top = index * ROW_HEIGHT;
-  const offset = virtual.scrollOffset ?? 0;
-  return top >= offset && top + ROW_HEIGHT <= offset + (virtual.scrollRect?.height ?? 0) - HEADER - FOOTER;
+  const [top, bottom] = view(virtual);
+  return index * ROW_HEIGHT >= top && (index + 1) * ROW_HEIGHT <= bottom;
 }

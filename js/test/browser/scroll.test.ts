@@ -1,7 +1,7 @@
 /** A scroll of the table: the same elements show other ops, and nothing that a person holds moves to another op. */
 
 import { afterEach, expect, test } from "vitest";
-import { all, byName, cell, closeAll, frame, get, mount, point, press, rows, settled } from "./page";
+import { all, byName, cell, closeAll, frame, get, mount, point, press, rows, settled, stopAt } from "./page";
 
 afterEach(closeAll);
 
@@ -97,4 +97,30 @@ test("lights up the row below the pointer when it has ended, and none that passe
   expect(hovered()).toEqual([]);
   await rested();
   expect(hovered()).toEqual([passing.dataset.op]);
+});
+
+test("rows out of view wait while a slider is held, and follow when it is let go or they come into view", async () => {
+  const { el } = mount({ ops: 2000 }, "explorer", 1500);
+  await settled();
+  const grid = get(el, "[role=grid]");
+  const bits = (): string[] => rows(el).map((r) => cell(r, "bits"));
+  const slider = byName(el, "slider", "Bits of all weights");
+  const count = bits().length;
+  point(slider, "pointerdown", stopAt(slider, 0));
+  point(slider, "pointermove", stopAt(slider, 3));
+  await frame();
+  const waiting = bits().filter((b) => b === "16").length;
+  expect(waiting).toBeGreaterThan(2);
+  expect(bits().slice(0, count - waiting)).toEqual(Array(count - waiting).fill("4"));
+  const { bottom } = grid.getBoundingClientRect();
+  const first = rows(el)[count - waiting]!;
+  expect(first.getBoundingClientRect().top).toBeGreaterThanOrEqual(bottom - 28);
+  grid.scrollTop = 30;
+  await settled();
+  expect(new Set(bits())).toEqual(new Set(["4"]));
+  await rested();
+  point(slider, "pointermove", stopAt(slider, 1));
+  point(slider, "pointerup", stopAt(slider, 1));
+  await settled();
+  expect(new Set(bits())).toEqual(new Set(["8"]));
 });
