@@ -31,8 +31,10 @@ export class Slots {
         missing.delete(slot.op.peek());
       }
       const more: Slot[] = [];
+      // In the order of the document, so that little is out of order.
+      let used = 0;
       for (const [op, index] of missing) {
-        const slot = free.pop();
+        const slot = free[used++];
         if (!slot) {
           more.push({ id: this.made++, op: signal(op), index: signal(index), seen: signal(true) });
           continue;
@@ -40,8 +42,9 @@ export class Slots {
         slot.op.value = op;
         slot.index.value = index;
       }
-      const same = free.length === 0 && more.length === 0;
-      if (!same) this.list = [...this.list.filter((slot) => !free.includes(slot)), ...more];
+      const gone = new Set(free.slice(used));
+      if (gone.size > 0 || more.length > 0)
+        this.list = [...this.list.filter((slot) => !gone.has(slot)), ...more];
     });
   }
 
@@ -52,11 +55,39 @@ export class Slots {
     });
   }
 
-  /** Bring them into the order in which they are read, for whoever copies them or hears them read. */
-  sort(): void {
-    const sorted = this.list.every((slot, i, list) => i === 0 || at(list[i - 1]!) < at(slot));
-    if (!sorted) this.list = [...this.list].sort((a, b) => at(a) - at(b));
+  /**
+   * Bring some of them to where they are read, for whoever copies rows or hears them read; the fewest that are not.
+   *
+   * @returns whether any had to move
+   */
+  sort(most: number): boolean {
+    const sorted = longestRun(this.list);
+    const moving = this.list.filter((slot) => !sorted.has(slot)).slice(0, most);
+    if (moving.length === 0) return false;
+    const list = this.list.filter((slot) => !moving.includes(slot));
+    for (const slot of moving) {
+      const before = list.findIndex((other) => sorted.has(other) && at(other) > at(slot));
+      list.splice(before < 0 ? list.length : before, 0, slot);
+      sorted.add(slot);
+    }
+    this.list = list;
+    return true;
   }
 }
 
 const at = (slot: Slot): number => slot.index.peek();
+
+/** As many of them as possible that follow each other in order. */
+function longestRun(list: readonly Slot[]): Set<Slot> {
+  /** the longest run that ends with each */
+  const runs: Slot[][] = [];
+  let longest: Slot[] = [];
+  for (const slot of list) {
+    let before: Slot[] = [];
+    for (const run of runs) if (run.length > before.length && at(run.at(-1)!) < at(slot)) before = run;
+    const run = [...before, slot];
+    runs.push(run);
+    if (run.length > longest.length) longest = run;
+  }
+  return new Set(longest);
+}

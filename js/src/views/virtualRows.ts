@@ -1,12 +1,14 @@
 import { type ReadonlySignal, useSignalEffect } from "@preact/signals";
 import { elementScroll, observeElementOffset, observeElementRect, Virtualizer } from "@tanstack/virtual-core";
-import { useLayoutEffect, useReducer, useState } from "preact/hooks";
+import { useLayoutEffect, useReducer, useRef, useState } from "preact/hooks";
 import { ROW_HEIGHT } from "../theme";
 import { type Slot, Slots } from "./slots";
 
 export const HEADER = 46;
 export const FOOTER = 28;
 const OVERSCAN = 3;
+/** Rows that are put in order in one frame. */
+const MOVES = 2;
 
 export type Rows = Virtualizer<HTMLDivElement, HTMLDivElement>;
 
@@ -30,12 +32,19 @@ export function useVirtualRows(
     slots.show(order, wanted(rows, Math.min(active.peek(), order.length - 1)));
     // What comes into view later has not followed.
     slots.look(0, order.length);
-    // Moving elements takes time that a scroll does not have.
-    if (!rows.isScrolling && canMove(scroller.current)) slots.sort();
     return slots.list;
+  };
+  const frame = useRef(0);
+  /** Moving elements takes time that a scroll does not have, and of one frame not too much. */
+  const sort = (): void => {
+    cancelAnimationFrame(frame.current);
+    if (virtual.isScrolling || !canMove(scroller.current) || !slots.sort(MOVES)) return;
+    redraw(0);
+    frame.current = requestAnimationFrame(sort);
   };
   const update = (): void => {
     if (slots.list !== place(virtual)) redraw(0);
+    sort();
   };
   const options = {
     count: order.length,
@@ -57,6 +66,10 @@ export function useVirtualRows(
   virtual.setOptions(options);
   useLayoutEffect(() => virtual._didMount(), [virtual]);
   useLayoutEffect(() => virtual._willUpdate());
+  useLayoutEffect(() => {
+    sort();
+    return () => cancelAnimationFrame(frame.current);
+  }, [order]);
   useSignalEffect(() => {
     active.value;
     update();
