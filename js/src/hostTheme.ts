@@ -18,7 +18,7 @@ function luminance(color: string): number | null {
 }
 
 /** The element around this one; marimo draws in shadow roots. */
-function around(el: Element): Element | null {
+export function around(el: Element): Element | null {
   if (el.parentElement) return el.parentElement;
   const root = el.getRootNode();
   return root instanceof ShadowRoot ? root.host : null;

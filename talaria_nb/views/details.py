@@ -9,4 +9,3 @@ class Details(View):
     """What is known about the selected op: its numbers, the values of its weights, the code that made it."""
 
     component = "details"
-    default_height = 480

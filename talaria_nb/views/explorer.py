@@ -9,4 +9,3 @@ class Explorer(View):
     """Everything at once: summary, graph, table and the bar of sliders, side by side."""
 
     component = "explorer"
-    default_height = 720

@@ -9,4 +9,3 @@ class Graph(View):
     """The computation graph by module, coloured by cost, expanding in place."""
 
     component = "graph"
-    default_height = 480

@@ -9,4 +9,3 @@ class Sliders(View):
     """One scheme and one slider for the selected ops, or for all weights."""
 
     component = "sliders"
-    default_height = 0

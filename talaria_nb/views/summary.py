@@ -9,4 +9,3 @@ class Summary(View):
     """The totals: size, latency with its interval, bits a weight; before and after."""
 
     component = "summary"
-    default_height = 0

@@ -9,4 +9,3 @@ class Table(View):
     """The ops: one row each, sortable, with a scheme and a slider for those that have weights."""
 
     component = "table"
-    default_height = 480

@@ -24,7 +24,7 @@ class View(anywidget.AnyWidget):
     view
         Which component to draw; set by the subclass.
     height
-        Height in CSS pixels; 0 is the view's natural height.
+        Height in CSS pixels; 0 is the view's natural height, or what the host leaves of it without scrolling.
     """
 
     _esm = VIEW_BUNDLE
@@ -34,13 +34,12 @@ class View(anywidget.AnyWidget):
     height = t.Int(0, min=0).tag(sync=True)
 
     component: ClassVar[str]
-    default_height: ClassVar[int] = 0
 
-    def __init__(self, session: anywidget.AnyWidget, *, height: int | None = None) -> None:
+    def __init__(self, session: anywidget.AnyWidget, *, height: int = 0) -> None:
         super().__init__(
             session=session,
             view=self.component,
-            height=self.default_height if height is None else height,
+            height=height,
             # Of a row of views, each takes its share: without these, one is as wide as its longest line.
             layout=Layout(width="100%", min_width="0"),
         )

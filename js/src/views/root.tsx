@@ -1,8 +1,9 @@
 import { useSignal } from "@preact/signals";
 import type { VNode } from "preact";
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useCallback, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { watchTheme } from "../hostTheme";
 import { ANYWHERE } from "../keys";
+import { heightWithin } from "../room";
 import type { Store } from "../store";
 import { adoptStyles, DEFAULT_HEIGHT, MIN_HEIGHT, type Palette, readPalette } from "../theme";
 import { Boundary, Sentence } from "./boundary";
@@ -53,7 +54,10 @@ export function Root({ store, view, height }: RootProps): VNode {
   const [keysShown, setKeysShown] = useState(false);
   const natural = NATURAL_HEIGHT[view];
   const [tall, setTall] = useState(height > 0 ? height : natural);
-  useEffect(() => setTall(height > 0 ? height : natural), [height, natural]);
+  const fit = useCallback(() => {
+    setTall(height > 0 || natural === undefined ? height || natural : heightWithin(root.current!, natural));
+  }, [height, natural]);
+  useLayoutEffect(fit, [fit]);
 
   useLayoutEffect(() => {
     const el = root.current!;
@@ -72,6 +76,7 @@ export function Root({ store, view, height }: RootProps): VNode {
         shown = true;
         adoptStyles(el);
         refresh();
+        requestAnimationFrame(fit);
       }
       // Not now: it may change the height, and what is watched must not change while it is told of.
       requestAnimationFrame(fold);
@@ -81,7 +86,7 @@ export function Root({ store, view, height }: RootProps): VNode {
       stop();
       observer.disconnect();
     };
-  }, [palette]);
+  }, [palette, fit]);
 
   const key = (e: KeyboardEvent): void => {
     const fits = ANYWHERE.filter((shortcut) => shortcut.typing || !typing(e.target));

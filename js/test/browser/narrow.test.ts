@@ -1,6 +1,8 @@
 /** How views fold where there is less room: totals in even columns, parts that take turns, names with one ellipsis. */
 
 import { afterEach, expect, test } from "vitest";
+import session from "../../src/session";
+import { FakeModel } from "../fakeModel";
 import { all, button, byName, closeAll, get, mount, press, rows, settled } from "./page";
 
 afterEach(closeAll);
@@ -70,4 +72,35 @@ test("a module's path is cut once at most; the number of the layer and the last 
         expect(stays.getBoundingClientRect().right, `${cell.textContent}`).toBeLessThanOrEqual(right);
       expect(cell.title).toBe(cell.textContent);
     }
+});
+
+test.each([
+  [
+    "of an output that scrolls beyond 610 px, as marimo's",
+    "max-height: 610px; overflow: auto; padding: 16px",
+    578,
+  ],
+  ["of one that is too low for any Explorer", "max-height: 312px; overflow: auto", 720],
+  ["of one without a limit", "overflow: auto", 720],
+])("the Explorer takes the height %s", async (_, style, expected) => {
+  const output = document.createElement("div");
+  output.style.cssText = style;
+  const el = output.appendChild(document.createElement("div"));
+  el.attachShadow({ mode: "open" });
+  const { mount: draw } = session.initialize({ model: new FakeModel({ errors: true }) });
+  const inside = el.shadowRoot!.appendChild(document.createElement("div"));
+  const dispose = draw("explorer", inside);
+  // As a host may do: the view is filled before it is in the page.
+  document.body.append(output);
+  await settled();
+  expect(get(inside, ".tlr").offsetHeight).toBe(expected);
+  const root = get(inside, ".tlr").getBoundingClientRect();
+  for (const part of [".tlr-header", ".tlr-summary", ".tlr-total", ".tlr-sliders", ".tlr-tabs"]) {
+    const { top, bottom, height } = get(inside, part).getBoundingClientRect();
+    expect(height, part).toBeGreaterThan(10);
+    expect([top >= root.top, bottom <= root.bottom], part).toEqual([true, true]);
+  }
+  expect(rows(inside).filter((row) => row.getBoundingClientRect().height > 20).length).toBeGreaterThan(3);
+  dispose();
+  output.remove();
 });
