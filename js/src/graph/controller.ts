@@ -39,6 +39,9 @@ export class GraphController {
   /** the module that was opened last, to offer the same for all that are built alike */
   readonly opened: Signal<number> = signal(-1);
 
+  /** the box to light up for the shared hover, or -1: the module itself, or whatever stands for the op */
+  readonly hovered: ReadonlySignal<number> = computed(() => this.hoveredItem());
+
   private readonly selectedOps: ReadonlySignal<Int32Array>;
   private canvas: HTMLCanvasElement | null = null;
   private placed = false;
@@ -82,8 +85,7 @@ export class GraphController {
     return item.kind === "op" ? [item.index] : item.modules.flatMap((m) => opsInside(this.tree.value, m));
   }
 
-  /** The box to light up for the shared hover: the module itself, or whatever stands for the op. */
-  hoveredItem(): number {
+  private hoveredItem(): number {
     const hover = this.store.hover.value;
     if (!hover) return -1;
     const { scene } = this.picture.value;
@@ -230,7 +232,7 @@ export class GraphController {
     const palette = this.palette.value;
     const { scene, layout } = this.picture.value;
     const { figures } = this;
-    const hover = this.hoveredItem();
+    const hover = this.hovered.value;
     const band = this.band.value;
     if (!palette || this.view.size.width === 0) return;
     drawScene(ctx, this.view, scene, layout, palette, {

@@ -1,8 +1,9 @@
-import { useSignal, useSignalEffect } from "@preact/signals";
+import { useComputed, useSignal, useSignalEffect } from "@preact/signals";
 import type { VNode } from "preact";
 import type { GraphController } from "../graph/controller";
 import { certainty, isDiverging, say, valueAt } from "../graph/metrics";
 import { rampGradient } from "../theme";
+import { useStyle } from "./inline";
 
 const HINT = "Double-click a box to open it · drag to move · shift-drag to select";
 const TICKS = [0, 0.5, 1] as const;
@@ -14,21 +15,22 @@ export function Legend({ graph }: { graph: GraphController }): VNode {
   const metric = figures.metric.value;
   const most = figures.most.value;
   const line = useSignal("");
+  const said = useComputed(() => line.value || HINT);
   const mark = useSignal(Number.NaN);
   useSignalEffect(() => {
-    const id = graph.hoveredItem();
+    const id = graph.hovered.value;
     const item = id >= 0 ? graph.picture.value.scene.items[id] : undefined;
     line.value = item ? figures.describe(item) : "";
     mark.value = item ? figures.position(item) : Number.NaN;
   });
+  // Painted elsewhere and not laid out anew: a drag moves it in every frame.
+  const place = useComputed(() => (Number.isNaN(mark.value) ? "-9px 0" : `${mark.value * 100}% 0`));
   const how = certainty(metric);
   return (
     <div class="tlr-graph-foot">
       <div class="tlr-legend" title={`Colour: ${metric}, ${how}`}>
         <span class="tlr-legend-ramp" style={{ background: rampGradient(dark, isDiverging(metric)) }}>
-          {!Number.isNaN(mark.value) && (
-            <span class="tlr-legend-mark" style={{ left: `${mark.value * 100}%` }} />
-          )}
+          <div class="tlr-legend-mark" ref={useStyle("backgroundPosition", place)} />
         </span>
         <span class="tlr-legend-ticks">
           {TICKS.map((at) => (
@@ -36,8 +38,8 @@ export function Legend({ graph }: { graph: GraphController }): VNode {
           ))}
         </span>
       </div>
-      <div class="tlr-readout tlr-ellipsis" title={line.value}>
-        <bdi>{line.value || HINT}</bdi>
+      <div class="tlr-readout tlr-ellipsis" title={line}>
+        <bdi>{said}</bdi>
       </div>
     </div>
   );

@@ -263,14 +263,14 @@ function timesOf(store: Store): ArrayLike<number> {
 /** Name, time, share and bound of an op, in words. */
 export function describeOp(store: Store, op: number): string {
   const { program } = store;
-  const { live, totals } = store.prices;
+  const { live, calm } = store.prices;
   const measured = measuredOp(store, op);
   const ms = measured?.ms ?? live.opMs[op]!;
   const sign = measured ? format.MEASURED : format.ABOUT;
   return [
     program.value.ops.name[op]!,
     program.value.ops.opType[op]!,
-    `${sign}${format.milliseconds(ms)}${format.THIN}ms, ${format.share(ms, totals.value.latencyMs)}`,
+    `${sign}${format.milliseconds(ms)}${format.THIN}ms, ${format.share(ms, calm.value.latencyMs)}`,
     `bound by ${BOUNDS[live.bound[op]!]!}`,
     ...(live.opBytes[op]! > 0 ? [format.bytes(live.opBytes[op]!)] : []),
   ].join(" · ");

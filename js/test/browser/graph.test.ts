@@ -122,7 +122,7 @@ test("the legend reads the box under the pointer on every scale", async () => {
   const { el } = mount({ errors: true });
   await settled();
   const canvas = get(el, "[data-testid=graph-canvas]");
-  const mark = (): number => Number.parseFloat(get(el, ".tlr-legend-mark").style.left);
+  const mark = (): number => Number.parseFloat(get(el, ".tlr-legend-mark").style.backgroundPosition);
   const over = async (name: string): Promise<void> => {
     const b = item(el, name).getBoundingClientRect();
     point(canvas, "pointermove", { x: b.left + b.width / 2, y: b.top + b.height / 2 });
