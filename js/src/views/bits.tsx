@@ -25,8 +25,12 @@ const INSET = 8;
 export function Bits({ control, away, label, width, tabIndex, begin, choose, end }: BitsProps): VNode {
   const drag = useRef<{ gesture: string; left: number; width: number; at: number } | null>(null);
   const held = useRef<string | null>(null);
-  const last = useComputed(() => Math.max(1, control.value.stops.length - 1));
-  const disabled = useComputed(() => !control.value.stops.some((s, i) => i > 0 && s.takers > 0));
+  // The same list throughout a drag, so that what depends on it alone is found once.
+  const stops = useComputed(() => control.value.stops);
+  const most = useComputed(() => stops.value.length - 1);
+  const last = useComputed(() => Math.max(1, most.value));
+  const disabled = useComputed(() => !stops.value.some((s, i) => i > 0 && s.takers > 0));
+  const dots = useComputed(() => dotsOf(stops.value));
   const look = useComputed(() => {
     const marks = [
       disabled.value ? " is-disabled" : "",
@@ -43,16 +47,13 @@ export function Bits({ control, away, label, width, tabIndex, begin, choose, end
   const length = useComputed(() => `${whole.value}px`);
   const now = useComputed(() => Math.round(place.value));
   const words = useComputed(() => control.value.valueText);
-  const most = useComputed(() => control.value.stops.length - 1);
-  const dots = useComputed(() => dotsOf(control.value.stops));
   const role = useComputed(() => (away?.value ? undefined : "slider"));
   const reached = useComputed(() => (disabled.value ? -1 : (tabIndex?.value ?? 0)));
 
   const nearest = (clientX: number, left: number, width: number, legal: boolean): number => {
-    const { stops } = control.peek();
     const wanted = ((clientX - left) / Math.max(1, width)) * last.peek();
     let best = -1;
-    stops.forEach((stop, i) => {
+    stops.peek().forEach((stop, i) => {
       if ((stop.takers > 0 || !legal) && (best < 0 || Math.abs(i - wanted) < Math.abs(best - wanted)))
         best = i;
     });
@@ -63,7 +64,7 @@ export function Bits({ control, away, label, width, tabIndex, begin, choose, end
     const index = nearest(clientX, d.left, d.width, true);
     if (index < 0 || index === d.at) return;
     d.at = index;
-    choose(control.peek().stops[index]!, d.gesture);
+    choose(stops.peek()[index]!, d.gesture);
   };
   const down = (e: PointerEvent): void => {
     if (e.button !== 0 || disabled.peek()) return;
@@ -85,7 +86,7 @@ export function Bits({ control, away, label, width, tabIndex, begin, choose, end
   const tell = (e: PointerEvent): void => {
     const el = e.currentTarget as HTMLElement;
     const { left, width } = el.getBoundingClientRect();
-    const stop = control.peek().stops[nearest(e.clientX, left + INSET, width - 2 * INSET, false)]!;
+    const stop = stops.peek()[nearest(e.clientX, left + INSET, width - 2 * INSET, false)]!;
     el.title = stop.takers === 0 ? `${stop.nbits} bits: ${stop.reason}` : `${stop.nbits} bits`;
     el.toggleAttribute("data-illegal", stop.takers === 0);
   };
@@ -101,26 +102,25 @@ export function Bits({ control, away, label, width, tabIndex, begin, choose, end
   };
 
   const nextLegal = (from: number, step: 1 | -1): number => {
-    const { stops } = control.peek();
-    for (let i = from + step; i >= 0 && i < stops.length; i += step) if (stops[i]!.takers > 0) return i;
+    const { length } = stops.peek();
+    for (let i = from + step; i >= 0 && i < length; i += step) if (stops.peek()[i]!.takers > 0) return i;
     return from;
   };
   const key = (e: KeyboardEvent): void => {
     if (disabled.peek() || e.ctrlKey || e.metaKey || e.altKey) return;
     const from = now.peek();
-    const { stops } = control.peek();
     let to: number;
     if (e.key === "ArrowRight" || e.key === "ArrowUp") to = nextLegal(from, 1);
     else if (e.key === "ArrowLeft" || e.key === "ArrowDown") to = nextLegal(from, -1);
     else if (e.key === "Home") to = nextLegal(-1, 1);
-    else if (e.key === "End") to = nextLegal(stops.length, -1);
+    else if (e.key === "End") to = nextLegal(stops.peek().length, -1);
     else return;
     e.preventDefault();
     e.stopPropagation();
     if (to === control.peek().at) return;
     // A held key is one gesture, like a drag.
     if (!e.repeat || held.current === null) held.current = begin();
-    choose(stops[to]!, held.current);
+    choose(stops.peek()[to]!, held.current);
   };
   const release = (): void => {
     if (held.current === null) return;

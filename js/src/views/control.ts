@@ -1,6 +1,7 @@
 /** What a scheme select and a bits slider say and do for some weights: one op's, a selection's, or all. */
 
 import { type ReadonlySignal, useComputed } from "@preact/signals";
+import { useRef } from "preact/hooks";
 import * as format from "../format";
 import type { Costs } from "../protocol";
 import {
@@ -50,6 +51,25 @@ export function useControl(
     stopsFor(store.costs.value, weights.value, family.value, store.edits.held.value),
   );
   return useComputed(() => controlOf(store.costs.value, now.value, stops.value));
+}
+
+/** What weights have in common; the same object while that is the same, so that nothing is worked out again. */
+export function useCommon(
+  store: Store,
+  weights: ReadonlySignal<ArrayLike<number>>,
+  scheme?: ReadonlySignal<Uint16Array>,
+): ReadonlySignal<Common> {
+  const last = useRef<Common | null>(null);
+  return useComputed(() => {
+    const found = common(store.costs.value, weights.value, scheme?.value ?? store.edits.scheme);
+    const same =
+      last.current?.scheme === found.scheme &&
+      last.current.family === found.family &&
+      last.current.meanBits === found.meanBits &&
+      last.current.editable === found.editable;
+    if (!same) last.current = found;
+    return last.current ?? found;
+  });
 }
 
 function controlOf(costs: Costs, now: Common, stops: Stop[]): Control {

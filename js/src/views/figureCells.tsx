@@ -82,20 +82,19 @@ export function SizeCell({ store, op, priced, most, column, width }: CellProps):
 
 /** Of the weights, in decibels; "≈" where tables are clustered. */
 export function ErrorCell({ store, op, scheme, column }: CellProps): VNode {
-  const now = useComputed(() => opNoise(store.costs.value, scheme.value, op.value));
-  const was = useComputed(() => opNoise(store.costs.value, store.baseScheme, op.value));
   const inWords = (noise: Noise | null): string =>
     noise ? (noise.exact || noise.ratio === 0 ? "" : format.ABOUT) + format.decibels(noise.ratio) : "";
-  const text = useComputed(() => {
-    const [a, b] = [inWords(was.value), inWords(now.value)];
-    return a === b ? b : `${a} ${format.ARROW} ${b}`;
-  });
+  const now = useComputed(() => inWords(opNoise(store.costs.value, scheme.value, op.value)));
+  const was = useComputed(() => inWords(opNoise(store.costs.value, store.baseScheme, op.value)));
+  const text = useComputed(() =>
+    was.value === now.value ? now.value : `${was.value} ${format.ARROW} ${now.value}`,
+  );
   const title = (): string => {
-    const noise = now.peek();
+    const noise = opNoise(store.costs.peek(), scheme.peek(), op.peek());
     if (!noise) return "";
     const certainty = noise.exact ? "exact" : "estimated: of our tables; coremltools' may be 0.3 dB worse";
     const known = !Number.isNaN(noise.ratio) && noise.ratio !== 0;
-    return `Signal to noise of the weights: ${inWords(noise)}${known ? `, ${certainty}` : ""}\n${store.baselineName.peek()}: ${inWords(was.peek())}\nMore is better. It grades the weights, not the model's output.`;
+    return `Signal to noise of the weights: ${now.peek()}${known ? `, ${certainty}` : ""}\n${store.baselineName.peek()}: ${was.peek()}\nMore is better. It grades the weights, not the model's output.`;
   };
   return <Figure column={column} text={text} title={title} />;
 }

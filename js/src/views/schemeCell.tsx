@@ -1,25 +1,23 @@
 import { useComputed, useSignal } from "@preact/signals";
 import type { VNode } from "preact";
 import { useRef } from "preact/hooks";
-import { common, FLOAT16 } from "../schemes";
+import { FLOAT16 } from "../schemes";
 import type { CellProps } from "./cells";
-import { chooseFamily } from "./control";
+import { chooseFamily, useCommon } from "./control";
 import { SchemeSelect } from "./scheme";
 
 /** The scheme of an op's weights, and whether its activations are int8. */
 export function SchemeCell({ store, op, scheme, column, tabIndex }: CellProps): VNode {
   const weights = useComputed(() => store.weightsOf([op.value]));
-  const now = useComputed(() =>
-    weights.value.length === 0 ? null : common(store.costs.value, weights.value, scheme.value),
-  );
-  const editable = useComputed(() => now.value !== null && now.value.editable > 0);
+  const now = useCommon(store, weights, scheme);
+  const editable = useComputed(() => now.value.editable > 0);
   // Drawn again when the family changes, and not at every stop of a drag; what nobody sees stays as it is.
   const last = useRef(store.costs.peek().schemes[FLOAT16]?.family ?? "");
   const family = useComputed(() => {
-    if (editable.value) last.current = now.value!.family;
+    if (editable.value) last.current = now.value.family;
     return last.current;
   }).value;
-  const fixed = useComputed(() => (now.value !== null && !editable.value ? "float16" : ""));
+  const fixed = useComputed(() => (weights.value.length > 0 && !editable.value ? "float16" : ""));
   const label = useComputed(() =>
     editable.value ? `Scheme of ${store.program.value.ops.name[op.value] ?? ""}` : undefined,
   );
