@@ -79,6 +79,8 @@ def test_a_package_is_opened_and_explored_and_the_same_cells_go_on_after_a_resta
     small = explorer.total("size")
     assert small < float16
     notebook.page.wait_for_timeout(500)
+    assert float(notebook.run_code("print(session.estimate.size_bytes)")) == small
+    notebook.cell(EXPLORE_CELL)
 
     # At once: what is not written yet is written when the kernel ends.
     notebook.restart()
