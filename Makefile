@@ -61,7 +61,7 @@ test-models: $(VENV)/.installed-test
 test-sizes: $(VENV)/.installed-test
 	pytest -n 2 tests/test_sizes.py tests/test_round_trips.py -m sizes $(PYTEST_ARGS)
 
-## accuracy: measure plans that were found on trained models, and print the tables (an hour; what is done is kept)
+## accuracy: measure plans that were found on trained models, and print the tables (three hours; what is done is kept)
 .PHONY: accuracy
 accuracy: $(VENV)/.installed-trained
 	python tests/benchmarks/accuracy.py

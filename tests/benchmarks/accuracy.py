@@ -164,10 +164,11 @@ def report(name: str, cache: Path, method: str, rounds: int) -> None:
             for found in (*plans_found.values(), refined):
                 ours = measured.losses(found)
                 cells += [f"{ours.mean():.3g}", ratio(ours, theirs)]
-            before = f"{' > '.join(f'{loss:.3g}' for loss in refined.losses)}, from {refined.start}"
-            refinements.append(f"{bits} bits, {called}: {before}")
+            over = ratio(measured.losses(refined), measured.losses(plans_found["default menu"]))
+            path = " > ".join(f"{loss:.3g}" for loss in refined.losses)
+            refinements.append(f"{bits} bits, {called}: {path}, from {refined.start}; over found {over}")
             show(f"| {' | '.join(cells)} |")
-    show("\nLoss on the calibrating half, refined round by round:\n")
+    show("\nLoss on the calibrating half, refined round by round; then what refining changed on the other half:\n")
     for line in refinements:
         show(line)
     plans = random_plans(model)
