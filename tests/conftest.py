@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 import pytest
+import torch
 from hypothesis import settings
 
 import talaria_nb.quiet  # noqa: F401 - before any test: it imports coremltools without its warnings
@@ -26,3 +27,12 @@ def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(platformdirs, "user_cache_dir", lambda *_arguments, **_options: str(folder))
         yield
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Let workers take one thread each, which they do as torch does here: more than cores would wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

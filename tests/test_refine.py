@@ -18,18 +18,11 @@ from recorded import trials_that_run
 from talaria_nb.errors import EvaluationError, PlanError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SCHEMES = tuple(tnb.Palettize(nbits) for nbits in (8, 6, 4, 3, 2, 1))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def images() -> list[torch.Tensor]:

@@ -20,19 +20,12 @@ from talaria_nb import loss_curves
 from talaria_nb.errors import EvaluationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SCHEMES = (tnb.Palettize(4), tnb.Palettize(2), tnb.LinearQuantize("int8"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Workers take the number of threads from here: more than cores would make them wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def images(count: int = 2) -> list[torch.Tensor]:
