@@ -67,8 +67,10 @@ export function Root({ store, view, height }: RootProps): VNode {
     const stop = watchTheme(el, refresh);
     // A notebook may fill the cell before it is in the page; the first size says that it now is.
     let shown = false;
+    // What is hidden has no width; it stays as it was, for it may be shown again without another word of its size.
     const fold = (): void => {
-      el.dataset.width = widthOf(el.offsetWidth);
+      const width = el.offsetWidth;
+      if (width > 0 || el.dataset.width === undefined) el.dataset.width = widthOf(width);
     };
     fold();
     const observer = new ResizeObserver(() => {

@@ -56,6 +56,16 @@ test("below 900 px the parts take turns, and below 480 a sentence says what to d
   ]);
 });
 
+test("what is hidden for a moment, as by a change of themes, is folded as before", async () => {
+  const { el } = mount({}, "explorer", 1007);
+  await settled();
+  const root = get(el, ".tlr");
+  expect(root.dataset.width).toBe("medium");
+  el.style.display = "none";
+  await settled();
+  expect(root.dataset.width).toBe("medium");
+});
+
 test("a module's path is cut once at most; the number of the layer and the last name are read to the end", async () => {
   const { el } = mount({}, "table", 1500);
   await settled();
