@@ -95,7 +95,7 @@ def test_a_package_is_opened_and_explored_and_the_same_cells_go_on_after_a_resta
     notebook.page.keyboard.press("Escape")
     for theme, name in ((DARK, "restarted-dark"), (LIGHT, "restarted-light")):
         notebook.theme(theme)
-        expect(notebook.page.locator(".jp-Splash")).to_have_count(0)
+        expect(notebook.page.locator("#jupyterlab-splash")).to_have_count(0)
         notebook.page.screenshot(path=screenshots / f"{name}.png")
 
     explorer = opened.explore()
