@@ -137,6 +137,7 @@ def _scaled(unit: Unit, factors: Mapping[str, float]) -> Unit:
         unit,
         dispatch_ms=unit.dispatch_ms * factors.get("dispatch", 1.0) / overall,
         launch_ms=unit.launch_ms / activations,
+        product_launch_ms=unit.product_launch_ms / activations,
         compute_tflops=unit.compute_tflops * compute,
         activation_gbps=unit.activation_gbps * activations,
         stream_gbps=unit.stream_gbps * stream,

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from talaria_nb import latency
-from talaria_nb.activation_legality import activation_ops
 from talaria_nb.devices import UNITS
 from talaria_nb.energy import op_energy
 from talaria_nb.errors import SchemeError
@@ -400,10 +399,9 @@ def _int8_times(
     How far weights run ahead of them is taken from the program in which all of them are, as for the others from the
     dense one.
     """
-    reads = np.diff(program.op_weights[0]) > 0
-    faster = [name in device.units and device.units[name].int8_speedup > 1 for name in UNITS]
-    ops = [op for op in activation_ops(program) if reads[op] and faster[placed.unit[op]]] if any(faster) else []
-    if not ops:
+    faster = np.array([name in device.units and device.units[name].int8_speedup > 1 for name in UNITS])
+    ops = np.flatnonzero(work.int8 & faster[placed.unit])
+    if not len(ops):
         return np.zeros(0, dtype=np.int32), np.zeros((4, 0))
     bits = np.full(len(work), 2 * _INT8)
     bits[ops] = _INT8
@@ -417,7 +415,7 @@ def _int8_times(
         transfer_ms=placed.transfer_ms,
     )
     parts = (times.compute_ms, times.activation_ms, times.products_ms, times.traffic_ms)
-    return np.array(ops, dtype=np.int32), np.stack([part[ops] for part in parts])
+    return ops.astype(np.int32), np.stack([part[ops] for part in parts])
 
 
 def _fixed_memory_bytes(program: Program) -> int:

@@ -195,12 +195,10 @@ def op_parts(unit: Unit, work: Work, *, activation_bits: ArrayLike = 16) -> Part
     rate = np.array(_rates(unit))[work.kind] * 1e9  # FLOPs a ms
     rate = rate * np.where(bits <= _INT8_BITS, unit.int8_speedup, 1.0)
     return Parts(
-        launch_ms=np.where(work.kind < Kind.FUSED, unit.launch_ms, 0.0),
+        launch_ms=np.where(work.kind < Kind.FUSED, unit.launch_ms, 0.0)
+        + np.where(work.kind == Kind.MATMUL, unit.product_launch_ms, 0.0),
         compute_ms=work.flops * _idle(unit, work) / rate,
-        traffic_ms=work.traffic_bytes
-        * (bits / 16)
-        * np.where(_is_sequence(work), unit.sequence_traffic, 1.0)
-        / (unit.activation_gbps * 1e6),
+        traffic_ms=work.traffic_bytes * (bits / 16) * _moved(unit, work) / (unit.activation_gbps * 1e6),
         stream_ms=work.stream_bytes / (unit.stream_gbps * 1e6),
         state_ms=work.state_bytes / (unit.stream_gbps * 1e6),
     )
@@ -227,8 +225,12 @@ def _idle(unit: Unit, work: Work) -> NDArray[np.float64]:
 _SMALL_KERNEL = 9
 
 
-def _is_sequence(work: Work) -> NDArray[np.bool_]:
-    return np.isin(work.kind, (Kind.LINEAR, Kind.MATMUL))
+def _moved(unit: Unit, work: Work) -> NDArray[np.float64]:
+    """Return how often the activations of each op are moved."""
+    times = np.ones(len(Kind))
+    times[[Kind.LINEAR, Kind.MATMUL]] = unit.sequence_traffic
+    times[Kind.DEPTHWISE] = unit.depthwise_traffic
+    return times[work.kind]
 
 
 def _rates(unit: Unit) -> tuple[float, ...]:

@@ -190,7 +190,7 @@ class Plan:
 
         The program text grows by some 700 bytes for each tensor that is rounded; `weight.bin` does not. An op gets
         faster where all of its weights are int8 too (`LinearQuantize("int8")`) and its unit multiplies int8 faster: the
-        Neural Engine from A17 Pro and M4 on.
+        Neural Engine from A16 and M4 on.
 
         Parameters
         ----------

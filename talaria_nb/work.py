@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from talaria_nb.activation_legality import activation_ops
 from talaria_nb.op_types import CHOOSING, Kind
 from talaria_nb.products import count_products
 from talaria_nb.program import NO_OP
@@ -49,6 +50,9 @@ class Work:
         Columns of a convolution's output; 1 for other ops. int64.
     unknown
         True where the op type is priced as data movement because nothing better is known. bool.
+    int8
+        True where the op reads a weight and coremltools can quantize its activations: what int8 activations can make
+        faster once the weight is int8, too. bool.
     """
 
     flops: NDArray[np.int64]
@@ -64,6 +68,7 @@ class Work:
     positions: NDArray[np.int64]
     width: NDArray[np.int64]
     unknown: NDArray[np.bool_]
+    int8: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.flops)
@@ -124,6 +129,9 @@ def _count_work(program: Program) -> Work:
             traffic[row] = 2 * sum(updates)  # in place
     _ride(program, moved, written, kind, traffic)
     traffic[kind == Kind.FREE] = 0
+    int8 = np.zeros(len(ops), dtype=np.bool_)
+    int8[activation_ops(program)] = True
+    int8[np.diff(program.op_weights[0]) == 0] = False
     return Work(
         flops=products[:, 1],
         activation_bytes=moved_bytes + written,
@@ -138,6 +146,7 @@ def _count_work(program: Program) -> Work:
         positions=products[:, 5],
         width=products[:, 6],
         unknown=products[:, 7].astype(np.bool_),
+        int8=int8,
     )
 
 

@@ -141,7 +141,9 @@ def fit_unit(unit: str, works: Mapping[str, Work], rated: Mapping[str, Rating]) 
     pairs = [
         (row, of_model[row.key, row.chip])
         for row in usable
-        if row.scheme != "float16" and group_size(row.scheme) is None and row.activation_bits == bits("float16")
+        if row.scheme != "float16"
+        and group_size(row.scheme) is None
+        and (unit == "neural_engine" or row.activation_bits == bits("float16"))
     ]
     model = unit_model(unit, rated)
     stack = Stack.of(rows, works)

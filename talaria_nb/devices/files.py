@@ -89,7 +89,11 @@ def write_shared(found: Calibrated) -> dict[str, list[Entry]]:
         fitted = [("grouped_efficiency", source)]
         assumed = [("int8_speedup", "no source says that int8 is faster here")]
         if engine:
-            fitted += [("depthwise_efficiency", source), ("channel_half", source), ("sequence_traffic", source)]
+            fitted += [
+                (name, source)
+                for name in ("depthwise_efficiency", "channel_half", "sequence_traffic", "depthwise_traffic")
+            ]
+            fitted += [("product_launch_ms", f"{next(iter(fit.units))}'s, where a chip's file gives none: {source}")]
             fitted += [
                 (name, "16 fits the rows better than 8 and 32, and than none")
                 for name in ("channel_step", "width_step")
@@ -100,8 +104,9 @@ def write_shared(found: Calibrated) -> dict[str, list[Entry]]:
             assumed += [("depthwise_efficiency", "as grouped_efficiency: no row has depthwise convolutions")]
             assumed += [
                 (name, "no shape effect is visible in the rows")
-                for name in ("channel_half", "channel_step", "width_step", "sequence_traffic")
+                for name in ("channel_half", "channel_step", "width_step", "sequence_traffic", "depthwise_traffic")
             ]
+            assumed += [("product_launch_ms", "no row shows one")]
         own = [Entry(name, getattr(any_unit, name), "fitted", text) for name, text in fitted]
         own += [Entry(name, getattr(any_unit, name), "assumed", text) for name, text in assumed]
         opt = "OPT-1.3B table on A17 Pro (coremltools docs, opt-opt1_3), rows with one and two channels a table"
@@ -186,18 +191,10 @@ def _neural_engine(chip: Chip, found: Calibrated) -> list[Entry]:
         else "twice the 10 % and 90 % quantiles of cross-validation residuals: nothing was measured on this chip"
     )
     utilisation = fit.values["utilisation"]
-    int8 = (
-        Entry("int8_speedup", 35.1 / 18.6, "measured", f"{SPECS}, M4: W8A8 35.1 TOPS, float16 18.6 TFLOPS")
-        if chip.name == "M4"
-        else Entry("int8_speedup", 2.0, "rated", f"{SPECS}: int8 rated at twice float16 on A17 Pro and M4")
-        if chip.name in INT8_FROM
-        else Entry(
-            "int8_speedup", 1.0, "assumed", "coremltools guide, What's new: W8A8 is accelerated from A17 Pro and M4"
-        )
-    )
     entries = [
         _dispatch(chip, found, unit.dispatch_ms, certainty),
         Entry("launch_ms", unit.launch_ms / faster, certainty, source),
+        Entry("product_launch_ms", unit.product_launch_ms / faster, certainty, source),
         Entry(
             "compute_tflops",
             utilisation * rate,
@@ -206,12 +203,25 @@ def _neural_engine(chip: Chip, found: Calibrated) -> list[Entry]:
         ),
         Entry("activation_gbps", unit.activation_gbps * faster, certainty, source),
         *_streams(chip, found),
-        int8,
+        _int8(chip, fit),
         Entry("interval_low", low, "fitted" if count else "assumed", residual),
         Entry("interval_high", high, "fitted" if count else "assumed", residual),
         _formats(chip),
     ]
     return [entry._replace(name=f"neural_engine.{entry.name}") for entry in entries]
+
+
+def _int8(chip: Chip, fit: Fit) -> Entry:
+    """How much faster products of int8 are."""
+    if chip.name == "M4":
+        return Entry("int8_speedup", 35.1 / 18.6, "measured", f"{SPECS}, M4: W8A8 35.1 TOPS, float16 18.6 TFLOPS")
+    if f"int8 {chip.name}" in fit.values:
+        text = f"calibrate.py, fit to the rows of int8 activations of data/device_latency.csv, {chip.name}"
+        return Entry("int8_speedup", fit.units[chip.name].int8_speedup, "fitted", text)
+    if chip.name in INT8_FROM:
+        return Entry("int8_speedup", fit.units["A17 Pro"].int8_speedup, "borrowed", "A17 Pro's")
+    text = "coremltools guide, What's new: W8A8 is accelerated from A17 Pro and M4; no row says so of this chip"
+    return Entry("int8_speedup", 1.0, "assumed", text)
 
 
 def _dispatch(chip: Chip, found: Calibrated, lent_ms: float, certainty: str) -> Entry:

@@ -42,12 +42,16 @@ NEURAL_ENGINE: Mapping[str, Prior] = {
     "channel_half": (30.0, 1.0),
     "activation_gbps": (75.0, 1.0),
     "sequence_traffic": (2.0, 0.7),
+    "depthwise_traffic": (1.0, 0.5),
     "launch_ms": (0.001, 1.0),
+    "product_launch_ms": (0.01, 1.5),
     "stream_gbps": (28.0, 0.3),
     "dispatch_ms": (0.15, 0.7),
     "speed A14": (0.9, 0.15),
     "speed A16": (1.2, 0.15),
     "speed A17 Pro": (1.25, 0.15),
+    "int8 A16": (1.5, 0.3),
+    "int8 A17 Pro": (2.0, 0.3),
 } | {f"dispatch {chip}": (1.0, 0.35) for chip in MEASURED}
 
 GPU: Mapping[str, Prior] = {
@@ -83,10 +87,10 @@ GPU_TFLOPS_OF_ROWS = {"M1 Max": 7.96}
 
 
 class _Group(NamedTuple):
-    """The rows of a stack that share a chip and the width of activations, end to end."""
+    """The rows of a stack that share a chip and the width of activations, end to end; that width of every op."""
 
     chip: str
-    activation_bits: int
+    activation_bits: NDArray[np.int64]
     work: Work
     start: NDArray[np.int64]
     kept: Floats
@@ -114,7 +118,7 @@ class Stack:
             groups.append(
                 _Group(
                     chip,
-                    width,
+                    np.where(columns["int8"], width, _FLOAT16_BITS),
                     Work(**columns),
                     np.concatenate(([0], np.cumsum(length)[:-1])),
                     np.repeat([bits(rows[number].scheme) / 16 for number in mine], length),
@@ -148,6 +152,8 @@ def overlapped(busy: Floats, stream: Floats, start: NDArray[np.int64]) -> Floats
         totals[row] = done[-1] + max(0.0, float((arrived - done).max()))
     return totals
 
+
+_FLOAT16_BITS = 16
 
 Ratios: TypeAlias = "tuple[Stack, Stack] | None"
 
@@ -192,6 +198,7 @@ def _soften(errors: Floats) -> Floats:
 
 _PLAIN = {field.name: 1.0 for field in fields(Unit) if field.name not in ("streams", "provenance")} | {
     "channel_half": 0.0,
+    "product_launch_ms": 0.0,
     "op_widening": 1.0,
     "difference_floor": 0.05,
     "difference_spread": 0.1,
@@ -214,6 +221,7 @@ def neural_engines(values: Mapping[str, float], rated: Mapping[str, Rating]) -> 
                 **_PLAIN,
                 "dispatch_ms": values["dispatch_ms"] * values[f"dispatch {chip}"],
                 "launch_ms": values["launch_ms"] / speed,
+                "product_launch_ms": values["product_launch_ms"] / speed,
                 "compute_tflops": values["utilisation"] * (specs.neural_engine_tflops or 0.0),
                 "grouped_efficiency": values["grouped_efficiency"],
                 "depthwise_efficiency": values["depthwise_efficiency"],
@@ -222,9 +230,10 @@ def neural_engines(values: Mapping[str, float], rated: Mapping[str, Rating]) -> 
                 "width_step": BLOCK,
                 "activation_gbps": values["activation_gbps"] * speed,
                 "sequence_traffic": values["sequence_traffic"],
+                "depthwise_traffic": values["depthwise_traffic"],
                 "stream_gbps": values["stream_gbps"] * speed,
                 "compressed_stream_gbps": specs.dram_gbps or 0.0,
-                "int8_speedup": 2.0 if chip == "A17 Pro" else 1.0,
+                "int8_speedup": values.get(f"int8 {chip}", 1.0),
             },
             streams=frozenset(["palette", "grouped_palette", "linear", "sparse"]),
             provenance={},

@@ -20,9 +20,9 @@ RATED = ("neural_engine_tflops", "gpu_tflops", "dram_gbps")
 """Keys of the table `rated`."""
 
 _SCHEMA = 2
-_MAY_BE_ZERO = frozenset({"dispatch_ms", "launch_ms", "channel_half", "table_us", "difference_spread"}) | {
-    name for name in UNIT_PARAMETERS if name.startswith("seen_")
-}
+_MAY_BE_ZERO = frozenset(
+    {"dispatch_ms", "launch_ms", "product_launch_ms", "channel_half", "table_us", "difference_spread"}
+) | {name for name in UNIT_PARAMETERS if name.startswith("seen_")}
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,8 +58,9 @@ class Unit:
     ----------
     dispatch_ms
         Cost of one prediction, however small the model.
-    launch_ms
-        Cost of one op that makes a pass of its own.
+    launch_ms, product_launch_ms
+        Cost of one op that makes a pass of its own, and what a product of two activations (attention's) costs beyond
+        it, however small: operands are brought into the layout of a product and no weight is there to wait for.
     compute_tflops
         Sustained rate of float16 products with many channels, in 10¹² FLOPs a second.
     grouped_efficiency, depthwise_efficiency
@@ -77,6 +78,8 @@ class Unit:
     sequence_traffic
         How often the activations of linear layers and matrix products are moved: their (batch, tokens, channels)
         layout is not the Neural Engine's own.
+    depthwise_traffic
+        The same for depthwise convolutions, which read a window of every channel and share nothing between channels.
     stream_gbps, compressed_stream_gbps
         Rate at which stored weights arrive, dense and compressed, in 10⁹ stored bytes a second.
     table_us
@@ -104,6 +107,7 @@ class Unit:
 
     dispatch_ms: float
     launch_ms: float
+    product_launch_ms: float
     compute_tflops: float
     grouped_efficiency: float
     depthwise_efficiency: float
@@ -113,6 +117,7 @@ class Unit:
     width_step: float
     activation_gbps: float
     sequence_traffic: float
+    depthwise_traffic: float
     stream_gbps: float
     compressed_stream_gbps: float
     table_us: float

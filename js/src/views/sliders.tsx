@@ -101,7 +101,7 @@ function ActivationsToggle({ store, what }: { store: Store; what: string }): VNo
   const title =
     ops.length === 0
       ? `int8 activations: none here can have them. ${reason}`
-      : `int8 activations: ${counted}. Ops whose weights are int8 too run faster from A17 Pro and M4 on.${reason === "" ? "" : `\nOthers cannot have them. ${reason}`}`;
+      : `int8 activations: ${counted}. Ops whose weights are int8 too run faster from A16 and M4 on.${reason === "" ? "" : `\nOthers cannot have them. ${reason}`}`;
   return (
     <button
       type="button"
