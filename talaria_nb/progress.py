@@ -1,4 +1,4 @@
-"""One progress bar for all that load() or compress() does, whatever stages it goes through.
+"""One progress bar for all that load() or compress() does, whatever stages it goes through; bars of steps that count.
 
 A stage announces itself with `stage`, wherever it lies. While coremltools converts, its own bars move this one instead.
 Whoever shows progress in another way asks to be `told`.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from contextvars import ContextVar
 from io import StringIO
+from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tqdm import tqdm as text_bar
@@ -70,6 +71,36 @@ def told(listener: Listener) -> Iterator[None]:
         yield
     finally:
         _listener.reset(token)
+
+
+@contextmanager
+def counting(title: str, total: int, done: int = 0, *, shown: bool) -> Iterator[Callable[[], object]]:
+    """Show how many of some steps are done, with the time left, and give what is to be called after each.
+
+    Parameters
+    ----------
+    title
+        What the bar says.
+    total, done
+        How many steps there are, and how many of them were done before.
+    shown
+        Whether to show a bar; who asked to be `told` is told in any case.
+    """
+    listener = _listener.get()
+    if listener is None:
+        with tqdm(total=total, initial=done, desc=title, unit="trial", disable=not shown) as shows:
+            yield shows.update
+        return
+    begin, now = monotonic(), done
+
+    def step() -> None:
+        nonlocal now
+        now += 1
+        left = (monotonic() - begin) / (now - done) * (total - now)
+        listener(f"{title}, {text_bar.format_interval(left)} left", now / total)
+
+    listener(title, done / total)
+    yield step
 
 
 @contextmanager

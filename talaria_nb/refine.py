@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 ROUNDS = 4
 """Rounds at most, unless said otherwise."""
 
+_GIVEN = "the plan given"
+"""What a start is called that is the caller's own plan."""
+
 _PASSES = 100
 """About so many changes of single weights are measured in a round, but at least two for each weight."""
 
@@ -54,17 +57,19 @@ class Refined(Allocation):
     ----------
     start
         What it was made from: "the plan given", "the least sum of errors", or one scheme wherever it is allowed.
+    given
+        The measured loss of the plan given; NaN if it did not keep the budget, or had what may not be chosen.
     losses
         The measured loss of that, and after each round that found something better; the last one is `error`.
     """
 
-    __slots__ = ("losses", "start")
+    __slots__ = ("given", "losses", "start")
 
     def __init__(
-        self, plan: Plan, *, start: str, losses: Sequence[float], spent: Mapping[Budget, float], what: str
+        self, plan: Plan, *, start: str, given: float, losses: Sequence[float], spent: Mapping[Budget, float], what: str
     ) -> None:
         super().__init__(plan, error=losses[-1], bound=np.nan, optimal=False, spent=spent, grade="measured", what=what)
-        self.start, self.losses = start, tuple(losses)
+        self.start, self.given, self.losses = start, given, tuple(losses)
 
     @property
     def gap(self) -> float:
@@ -189,6 +194,7 @@ def refine(
     return Refined(
         exchanges.plan(best),
         start=list(starts)[first],
+        given=dict(zip(starts, at_start.tolist(), strict=True)).get(_GIVEN, np.nan),
         losses=path,
         spent=exchanges.spent(best),
         what=f"{name_of(metric)} on the data that chose it",
@@ -198,7 +204,7 @@ def refine(
 def _starts(exchanges: Exchanges, budget: Budgets) -> dict[str, Columns]:
     """Return the plans to begin with, by what they are called."""
     allocator = exchanges.allocator
-    plans = {"the plan given": allocator.plan, "the least sum of errors": allocator.allocate(budget)}
+    plans = {_GIVEN: allocator.plan, "the least sum of errors": allocator.allocate(budget)}
     plans |= {f"{scheme.label} everywhere": plan for scheme, plan in allocator.uniform().items()}
     known = allocator.table.column.keys()
     columns = {

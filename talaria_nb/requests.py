@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from talaria_nb import op_details
+from talaria_nb import op_details, refine_menu
 from talaria_nb.errors import PlanError, TalariaError
 from talaria_nb.optimize_menu import optimize, pareto
 
@@ -121,5 +121,6 @@ _ACTIONS: Mapping[str, Callable[[Session, Request, Tell], Answer]] = {
     "details": _details,
     "optimize": optimize,
     "pareto": pareto,
+    "refine": refine_menu.ask,
 }
 """What is asked for → what does it."""

@@ -8,7 +8,7 @@ which holds within some 10 % while they are small, but not when they are large; 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -27,7 +27,7 @@ from talaria_nb.menu import Menu
 from talaria_nb.metrics import counted, name_of, named
 from talaria_nb.schemes import Float16, Palettize
 from talaria_nb.subjects import subject
-from talaria_nb.trials import bench, read_results, results_file, run, write_result
+from talaria_nb.trials import bench, listed, read_results, results_file, run, write_result
 
 if TYPE_CHECKING:
     import os
@@ -64,12 +64,18 @@ class Sensitivity(ErrorTable):
         How it was found.
     fingerprint
         Of the program that it is for.
+    data
+        The inputs that it was found on, and
+    measured_by
+        the metric as it was given: with them a session refines plans.
     """
 
     weights: tuple[str, ...]
     metric: str
     method: Method
     fingerprint: str
+    data: tuple[Any, ...] = field(default=(), repr=False)
+    measured_by: Metric = field(default="mse", repr=False)
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -121,7 +127,7 @@ def sensitivity(
         A model that was loaded from a torch module; of a package only the errors of the weights are known.
     data
         Calibration inputs, each as `load` takes `example_inputs`, of any batch size; a few hundred samples are plenty.
-        Held in memory, with the module's outputs for them.
+        Held in memory, with the module's outputs for them, and kept with the result.
     metric
         "mse", "cosine", "kl" or "top1" of the outputs (`talaria_nb.metrics.METRICS`), or a function
         `metric(outputs, reference)` that returns a number, 0 for no change and lower for better. Items count alike.
@@ -162,7 +168,8 @@ def sensitivity(
     """
     if method not in get_args(Method):
         raise EvaluationError(f"There is no method {method!r}. Use one of {', '.join(get_args(Method))}.")
-    prepared = bench(model, data, metric)
+    inputs = listed(data)
+    prepared = bench(model, inputs, metric)
     program = model.program
     columns = tuple(dict.fromkeys((Float16(), *(Menu.default().schemes if schemes is None else schemes))))
     trials = _trials(prepared, model, columns[1:])
@@ -190,7 +197,16 @@ def sensitivity(
         raise EvaluationError(message)
     name = name_of(metric)
     return Sensitivity(
-        columns, error, "estimated", f"{name} of the outputs", program.weights.name, name, method, program.fingerprint
+        columns,
+        error,
+        "estimated",
+        f"{name} of the outputs",
+        program.weights.name,
+        name,
+        method,
+        program.fingerprint,
+        inputs,
+        metric,
     )
 
 

@@ -14,10 +14,12 @@ from talaria_nb import wire
 from talaria_nb.accuracy import Accuracy
 from talaria_nb.activation_legality import activation_ops
 from talaria_nb.allocate import allocate
+from talaria_nb.allocation import Allocation
 from talaria_nb.baselines import Baselines
+from talaria_nb.budgets import Budget
 from talaria_nb.bundles import SESSION_BUNDLE
 from talaria_nb.devices import devices
-from talaria_nb.errors import PlanError
+from talaria_nb.errors import EvaluationError, PlanError
 from talaria_nb.estimate import Estimate, price
 from talaria_nb.exploration import Exploration
 from talaria_nb.goals import Goals
@@ -26,20 +28,22 @@ from talaria_nb.lasting import Lasting
 from talaria_nb.measured import Measured, check_unit, measured_ops
 from talaria_nb.pareto import pareto
 from talaria_nb.plan import Plan
+from talaria_nb.refine import Refined, refine
+from talaria_nb.refine_menu import Refinement, arguments, step, unavailable
 from talaria_nb.requests import respond
 from talaria_nb.sqnr import known_noise
 from talaria_nb.views import Charts, Details, Explorer, Graph, Sliders, Summary, Table, front_widget, let_go
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     import pandas as pd
     import plotly.graph_objects as go
 
-    from talaria_nb.allocation import Allocation
     from talaria_nb.allocator import Budgets
     from talaria_nb.budgets import Metric
+    from talaria_nb.evaluations import PlanKey
     from talaria_nb.hardware import Measurement
     from talaria_nb.load import Model
 
@@ -92,6 +96,7 @@ class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
     request = t.Dict().tag(sync=True)
     response = t.Dict(read_only=True).tag(sync=True)
     progress = t.Dict(read_only=True).tag(sync=True)
+    refine_state = t.Dict(read_only=True).tag(sync=True)
     still_class = t.Unicode(read_only=True).tag(sync=True)
     resume_call = t.Unicode(read_only=True).tag(sync=True)
 
@@ -105,6 +110,8 @@ class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
         self._measured: Measured | None = None
         self._lasting: Lasting | None = None
         self._fronts: list[go.FigureWidget] = []
+        self._budgets_of: dict[PlanKey, tuple[Budget, ...]] = {}
+        self.refinement = Refinement(self)
         with self.hold_sync():
             self.set_trait("name", self._model.program.name)
             self.set_trait("devices", devices())
@@ -190,6 +197,7 @@ class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
     def close(self) -> None:
         """Close all views in the browser, write what is to be kept, and end the work in the background."""
         self._sweep.stop()
+        self.refinement.cancel()
         if not sys.is_finalizing():  # ipywidgets closes what is left then, and the file is written before
             if self._lasting is not None:
                 self._lasting.stop()
@@ -227,11 +235,39 @@ class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
         self.take(found, f"best plan for {label}")
         return found
 
+    @property
+    def plan_budgets(self) -> tuple[Budget, ...]:
+        """The budgets that the current plan was found for; that of any other plan is its size."""
+        return self._budgets_of.get(self.plan.key) or (Budget("size", self.estimate.size_bytes),)
+
+    def refine(self, data: Iterable[Any] | None = None, **options: Any) -> Refined:
+        """Make the current plan better by measuring plans whole, and take it, as one step that undo takes back.
+
+        Parameters
+        ----------
+        data, options
+            As in `tnb.refine`, on the session's device, with its menu and error. Unless given, data and metric are
+            those of the sensitivity that is `session.error`, and the budget is `plan_budgets`.
+
+        Raises
+        ------
+        TalariaError
+            As `tnb.refine`, or if there are no data; the plan stays as it is.
+        """
+        given = arguments(self) | ({} if data is None else {"data": data}) | options
+        if "data" not in given:
+            raise EvaluationError(unavailable(self))
+        found = refine(self.plan, **given)
+        self.take(found, step(found, given))
+        return found
+
     def take(self, plan: Plan, label: str, gesture: str = "") -> None:
         """Make a plan the current one, as a step of the history that is called so.
 
         Steps of one gesture, if it has a name, are one.
         """
+        if isinstance(plan, Allocation):
+            self._budgets_of[plan.key] = tuple(plan.spent)
         columns, int8 = self._columns_of(plan), plan.int8_mask
         history = self._history.set(
             range(len(columns)),

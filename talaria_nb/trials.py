@@ -19,7 +19,6 @@ import numpy as np
 import platformdirs
 import torch
 import torch.utils._pytree as pytree
-from tqdm.auto import tqdm
 
 from talaria_nb.calls import HALF, as_call, describe, named_arguments, to_float32
 from talaria_nb.convert import eval_twin
@@ -27,6 +26,7 @@ from talaria_nb.distortion import dequantized
 from talaria_nb.errors import EvaluationError, LoadError
 from talaria_nb.metrics import Metric, counted, loss, name_of
 from talaria_nb.package import first_line
+from talaria_nb.progress import counting
 from talaria_nb.torch_weights import find_links, module_with
 from talaria_nb.trace import own_buffers
 
@@ -168,11 +168,8 @@ def bench(model: Model, data: Iterable[Any], metric: Metric) -> Bench:
         If the model has no module, or the data are no inputs of it.
     """
     links, _ = find_links(model)
-    if isinstance(data, (torch.Tensor, str, dict)):
-        message = f"data must be an iterable of inputs, such as [x, …], not one {type(data).__name__}."
-        raise EvaluationError(message)
     try:
-        items = tuple(as_call(item) for item in data)
+        items = tuple(as_call(item) for item in listed(data))
     except LoadError as error:
         raise EvaluationError(f"The data hold something that is no input: {error}") from error
     if not items:
@@ -188,6 +185,20 @@ def bench(model: Model, data: Iterable[Any], metric: Metric) -> Bench:
         links,
         torch.get_num_threads(),
     )
+
+
+def listed(data: Iterable[Any]) -> tuple[Any, ...]:
+    """Return the inputs that data hold, for what goes through them more than once.
+
+    Raises
+    ------
+    EvaluationError
+        If the data are one input.
+    """
+    if isinstance(data, (torch.Tensor, str, dict)):
+        message = f"data must be an iterable of inputs, such as [x, …], not one {type(data).__name__}."
+        raise EvaluationError(message)
+    return tuple(data)
 
 
 def results_file(prepared: Bench, model: Model, purpose: str, cache: str | os.PathLike[str] | None) -> Path:
@@ -272,16 +283,13 @@ def run(
         return found
     prepared.references  # noqa: B018 - before any worker: what is wrong with the data is said here
     results.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        tqdm(total=len(trials), initial=len(found), desc=title, unit="trial", disable=not progress) as shows,
-        results.open("a") as file,
-    ):
+    with counting(title, len(trials), len(found), shown=progress) as step, results.open("a") as file:
         measured = _here(prepared, left) if executor is None else _elsewhere(prepared, left, results, executor)
         try:
             for trial, value in measured:
                 found[trial] = value
                 write_result(file, trial, value)
-                shows.update()
+                step()
         except _WorkerError as failure:
             message = (
                 f"A worker failed while it measured {failure}. {len(found)} of {len(trials)} trials are done and kept; "

@@ -25,6 +25,7 @@ import {
   type Program,
   type Wire,
 } from "./protocol";
+import { decodeRefining, Refiner, type Refining } from "./refine";
 import { Requests } from "./requests";
 import { FLOAT16 } from "./schemes";
 
@@ -73,9 +74,11 @@ export class Store {
   /** what `session.error` holds, and what was measured of plans, newest first */
   readonly errors: Signal<Errors | null>;
   readonly evaluations: Signal<Evaluated[]>;
+  readonly refining: Signal<Refining>;
   readonly requests = new Requests((request, afterEdits) => this.request(request, afterEdits));
   readonly exports = new Exports(this.requests);
   readonly optimizer = new Optimizer(this.requests);
+  readonly refiner = new Refiner(this.requests);
   readonly details = new Details(this.requests);
   /** whether Python hears of edits, and what to say if not */
   readonly presence: Presence;
@@ -96,6 +99,7 @@ export class Store {
     this.measured = signal(decodeMeasured(model.get("measured_state")));
     this.errors = signal(decodeErrors(model.get("error_state")));
     this.evaluations = signal(decodeEvaluations(model.get("evaluation_state")));
+    this.refining = signal(decodeRefining(model.get("refine_state")));
     this.compared = signal(this.readKept());
     this.snapshots = signal(this.readSnapshots());
     this.loadedName = computed(() => nameOfLoaded(this.costs.value.start));
@@ -155,6 +159,9 @@ export class Store {
     });
     this.listen("evaluation_state", () => {
       this.evaluations.value = decodeEvaluations(model.get("evaluation_state"));
+    });
+    this.listen("refine_state", () => {
+      this.refining.value = decodeRefining(model.get("refine_state"));
     });
     this.listen("response", () => {
       this.presence.hears();

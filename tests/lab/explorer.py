@@ -144,11 +144,23 @@ class Explorer:
 
     def optimize(self, budget: str) -> Locator:
         """Ask the Optimize menu for the best plan within a budget, and wait for it."""
-        self.root.get_by_role("button", name="Optimize").click()
-        panel = self.root.get_by_role("dialog", name="Best plan for a budget")
+        panel = self._open_optimize()
         # Enabled once the errors of all weights are known.
         expect(panel.get_by_role("slider", name="Bits a weight")).to_be_enabled(timeout=120_000)
         panel.get_by_label("Budget").fill(budget)
         panel.get_by_label("Budget").press("Enter")
-        expect(panel.get_by_role("status").last).to_contain_text("bits a weight", timeout=60_000)
+        expect(panel.get_by_role("status").first).to_contain_text("bits a weight", timeout=60_000)
         return panel
+
+    def refine(self) -> str:
+        """Have the Optimize menu measure plans and take the best, and return what it says of it."""
+        part = self._open_optimize().get_by_role("region", name="Refine by measuring")
+        part.get_by_role("button", name="Refine").click()
+        expect(part.get_by_role("status")).to_contain_text("measured on", timeout=60_000)
+        said = part.get_by_role("status").inner_text()
+        self.page.keyboard.press("Escape")
+        return said
+
+    def _open_optimize(self) -> Locator:
+        self.root.get_by_role("button", name="Optimize").click()
+        return self.root.get_by_role("dialog", name="Best plan for a budget")

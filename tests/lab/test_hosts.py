@@ -29,7 +29,9 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 import models
 import talaria_nb as tnb
+import torch
 model = models.classifier()
+data = [torch.randn(4, 3, 32, 32)]
 """
 EXPLORE = 'session = tnb.explore(model, device="iPhone 15 Pro")'
 VIEWS = {"notebook": "session.table", "marimo": "mo.vstack([mo.ui.anywidget(session.table), session.summary])"}
@@ -159,6 +161,13 @@ def test_the_story(host: Host, screenshots: Path) -> None:
     expect(explorer.export("coremltools configs")).to_contain_text(CONFIGS[host.name])
     host.page.keyboard.press("Escape")
     explorer.show_all()
+
+    # The same plan after others were measured beside the kernel's own work, as one step.
+    host.evaluate("setattr(session, 'error', tnb.sensitivity(model, data, method='one_width', progress=False))")
+    said = view(EXPLORE_CELL).refine()
+    assert "measured on 1 input" in said
+    assert host.evaluate("session.history['label'].iloc[-1]").startswith("refined within 3.6 bits: mse ")
+    assert host.evaluate("session.estimate.bits_per_weight") <= 3.6
 
     for dark, name in ((True, "dark"), (False, "light")):
         host.dark(dark)

@@ -2,8 +2,8 @@ import type { VNode } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { type Answer, type ExportKind, fileName, type Report } from "../exports";
 import * as format from "../format";
-import type { Progress } from "../requests";
 import type { Store } from "../store";
+import { ProgressBar } from "./progressBar";
 
 const TITLES: Record<ExportKind, string> = {
   python: "Python source",
@@ -59,7 +59,7 @@ function Dialog({ store, kind }: { store: Store; kind: ExportKind }): VNode {
       {ending !== undefined && !done && (answer?.texts.length || kind === "package") ? (
         <PathForm store={store} kind={kind} ending={ending} answer={answer} busy={busy} />
       ) : null}
-      {busy && kind === "package" && <ProgressBar progress={exports.progress.value} />}
+      {busy && kind === "package" && <ProgressBar label="Export" progress={exports.progress.value} />}
       {ending !== undefined && <Message answer={answer} busy={busy} />}
       {!busy && answer?.report && <Verification report={answer.report} />}
     </dialog>
@@ -129,27 +129,6 @@ function PathForm({ store, kind, ending, answer, busy }: PathFormProps): VNode {
         </span>
       )}
     </form>
-  );
-}
-
-function ProgressBar({ progress }: { progress: Progress | null }): VNode {
-  const done = progress?.done ?? 0;
-  return (
-    <div class="tlr-progress">
-      <div
-        class="tlr-progress-track"
-        role="progressbar"
-        tabIndex={-1}
-        aria-label="Export"
-        aria-valuemin={0}
-        aria-valuemax={100}
-        aria-valuenow={Math.round(100 * done)}
-        aria-valuetext={progress ? `${progress.stage}, ${format.share(done, 1)}` : "waiting for the kernel"}
-      >
-        <div style={{ transform: `scaleX(${done})` }} />
-      </div>
-      <span class="tlr-muted tlr-ellipsis">{progress ? progress.stage : "waiting for the kernel…"}</span>
-    </div>
   );
 }
 

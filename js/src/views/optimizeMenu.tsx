@@ -3,6 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import * as format from "../format";
 import { type Offer, planFor, type Wanted } from "../optimize";
 import type { Store } from "../store";
+import { Refine, RefineMark } from "./refine";
 import { WordForm } from "./wordForm";
 
 /** The button, and beside the Explorer, not over it, what finds the best plan for a budget. */
@@ -27,6 +28,7 @@ export function OptimizeMenu({ store, uid }: { store: Store; uid: string }): VNo
         onClick={() => setOpen(!open)}
       >
         Optimize…
+        <RefineMark store={store} />
       </button>
       {open && <Panel id={id} store={store} close={close} />}
     </div>
@@ -122,6 +124,7 @@ function Panel({ id, store, close }: { id: string; store: Store; close(): void }
       >
         {found?.message ?? ""}
       </p>
+      <Refine store={store} kept={kept} />
     </div>
   );
 }

@@ -119,3 +119,64 @@ test("what takes long says how far it is and can be called off; Escape closes an
   expect(all(el, "[role=dialog]")).toEqual([]);
   expect(document.activeElement).toBe(button(el, "Optimize…"));
 });
+
+const refining = (fields: object): object => ({
+  unavailable: "",
+  running: false,
+  stage: "",
+  done: 0,
+  ok: true,
+  message: "",
+  ...fields,
+});
+const refine = (el: ParentNode): HTMLElement => get(el, "[aria-label='Refine by measuring']");
+
+test("a plan is refined in the background: how far it is stays in sight, and it can be called off", async () => {
+  const { el, model } = await open();
+  button(refine(el), "Refine").click();
+  expect(asked(model)).toMatchObject({ action: "refine", what: "start", keep: [] });
+  await frame();
+  const bar = (): HTMLElement => byName(refine(el), "progressbar", "Refining");
+  expect(bar().ariaValueText).toBe("waiting for the kernel");
+  model.push(
+    "refine_state",
+    refining({ running: true, stage: "Round 1 of 4 at most, 00:40 left", done: 0.25 }),
+  );
+  answer(model, { action: "refine" });
+  await frame();
+  expect(bar().ariaValueNow).toBe("25");
+  expect(refine(el).textContent).toContain("Round 1 of 4 at most, 00:40 left");
+
+  // Closed and opened again, as after a reload, it is still there.
+  press(panel(el), "Escape");
+  await frame();
+  expect(get(el, ".tlr-optimize-mark").style.transform).toBe("scaleX(0.25)");
+  button(el, "Optimize…").click();
+  await settled();
+  button(refine(el), "Cancel").click();
+  expect(asked(model)).toMatchObject({ action: "refine", what: "cancel" });
+  model.push("refine_state", refining({ message: "Called off." }));
+  await frame();
+  expect(all(refine(el), "[role=progressbar]")).toEqual([]);
+  expect(get(refine(el), "[role=status]").textContent).toBe("Called off.");
+  expect(all(el, ".tlr-optimize-mark")).toEqual([]);
+});
+
+test("why nothing can be refined, and what went wrong, is said", async () => {
+  const { el, model } = await open();
+  model.push("refine_state", refining({ unavailable: "session.error = tnb.sensitivity(model, data)" }));
+  await frame();
+  expect(button(refine(el), "Refine").disabled).toBe(true);
+  expect(refine(el).textContent).toContain("session.error = tnb.sensitivity(model, data)");
+  model.push("refine_state", refining({ ok: false, message: "Net does not run on item 0." }));
+  await frame();
+  expect(get(refine(el), "[role=alert]").textContent).toBe("Net does not run on item 0.");
+  model.push("selected_ops", [4, 7]);
+  await frame();
+  get<HTMLInputElement>(panel(el), "input[type=checkbox]").click();
+  await settled();
+  answer(model, offer(model));
+  await settled();
+  button(refine(el), "Refine").click();
+  expect(asked(model)).toMatchObject({ what: "start", keep: [4, 7] });
+});

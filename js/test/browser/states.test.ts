@@ -277,3 +277,22 @@ test("what goes wrong on a canvas is said in its place, and the edit that showed
   expect(el.querySelector("[role=alert]")).toBeNull();
   expect(get(el, "[data-testid=graph-canvas]").isConnected).toBe(true);
 });
+
+test("a plan that was being refined when the kernel ended is so no more", async () => {
+  const kernel = new FakeKernel();
+  const { el, model, close } = mountWith(kernel);
+  await settled();
+  model.push("refine_state", { running: true, stage: "Round 1", done: 0.5 });
+  button(el, "Optimize…").click();
+  await settled();
+  const refine = get(el, "[aria-label='Refine by measuring']");
+  get(refine, "[role=progressbar]");
+  kernel.become({ status: "restarting" });
+  await settled();
+  expect(all(refine, "[role=progressbar]")).toEqual([]);
+  expect(get(refine, "[role=status]").textContent).toContain("The kernel ended before this was done");
+  button(refine, "Refine").click();
+  await settled();
+  expect(get(refine, "[role=alert]").textContent).toContain("The kernel was restarted");
+  close();
+});
