@@ -29,6 +29,7 @@ export class Prices {
   loaded: Priced;
 
   private calming: ReturnType<typeof setTimeout> | undefined;
+  private calmed = Number.NEGATIVE_INFINITY;
 
   constructor(
     private readonly costs: ReadonlySignal<Costs>,
@@ -60,8 +61,13 @@ export class Prices {
     if (scheme.length !== this.costs.peek().elements.length) return;
     price(this.costs.peek(), scheme, this.live, int8);
     this.totals.value = totalsOf(this.live);
-    if (!moving) this.settle();
-    else this.calming ??= setTimeout(() => this.settle(), CALM_MS);
+    // Within a step, where it shares the step's frame; between two steps it would take one of its own.
+    if (!moving || performance.now() - this.calmed >= CALM_MS) {
+      this.settle();
+      return;
+    }
+    clearTimeout(this.calming);
+    this.calming = setTimeout(() => this.settle(), CALM_MS);
   }
 
   /** null compares with the model as it was loaded. */
@@ -73,7 +79,7 @@ export class Prices {
 
   settle(): void {
     clearTimeout(this.calming);
-    this.calming = undefined;
+    this.calmed = performance.now();
     this.calm.value = this.totals.peek();
   }
 }

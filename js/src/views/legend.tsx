@@ -1,4 +1,4 @@
-import { useComputed, useSignal, useSignalEffect } from "@preact/signals";
+import { useComputed } from "@preact/signals";
 import type { VNode } from "preact";
 import type { GraphController } from "../graph/controller";
 import { certainty, isDiverging, say, valueAt } from "../graph/metrics";
@@ -14,17 +14,15 @@ export function Legend({ graph }: { graph: GraphController }): VNode {
   const dark = graph.palette.value?.dark ?? false;
   const metric = figures.metric.value;
   const most = figures.most.value;
-  const line = useSignal("");
+  // Computed, and not written by an effect: that would be on screen a frame after the picture.
+  const item = useComputed(() => graph.picture.value.scene.items[graph.hovered.value]);
+  const line = useComputed(() => (item.value ? figures.describe(item.value) : ""));
   const said = useComputed(() => line.value || HINT);
-  const mark = useSignal(Number.NaN);
-  useSignalEffect(() => {
-    const id = graph.hovered.value;
-    const item = id >= 0 ? graph.picture.value.scene.items[id] : undefined;
-    line.value = item ? figures.describe(item) : "";
-    mark.value = item ? figures.position(item) : Number.NaN;
-  });
   // Painted elsewhere and not laid out anew: a drag moves it in every frame.
-  const place = useComputed(() => (Number.isNaN(mark.value) ? "-9px 0" : `${mark.value * 100}% 0`));
+  const place = useComputed(() => {
+    const mark = item.value ? figures.position(item.value) : Number.NaN;
+    return Number.isNaN(mark) ? "-9px 0" : `${mark * 100}% 0`;
+  });
   const how = certainty(metric);
   return (
     <div class="tlr-graph-foot">
