@@ -1,6 +1,7 @@
 /**
- * Colours, sizes and fonts: one place. The host's `--jp-*` variables come first; each has a fallback for pages
- * without Jupyter. The canvas cannot read CSS, so `readPalette` resolves the same tokens for it.
+ * Colours, sizes and fonts: one place. Background and text are the host's, where one says whether it is light or dark;
+ * others may have Jupyter's variables too (VS Code has those of a light theme in a dark one). The canvas cannot read
+ * CSS, so `readPalette` resolves the same tokens for it.
  */
 
 import css from "./style.css?inline";
@@ -51,8 +52,10 @@ const TOKENS = `
   --tlr-font: ${FONT};
   --tlr-mono: var(--jp-code-font-family, ui-monospace, 'SF Mono', Menlo, Consolas, 'DejaVu Sans Mono', monospace);
   --tlr-row: ${ROW_HEIGHT}px;
-  --tlr-bg: var(--jp-layout-color1, #fff);
-  --tlr-text: var(--jp-ui-font-color1, #1b1f27);
+  --tlr-own-bg: #fff;
+  --tlr-own-text: #1b1f27;
+  --tlr-bg: var(--tlr-own-bg);
+  --tlr-text: var(--tlr-own-text);
   --tlr-border: #e1e4ea;
   --tlr-hairline: #eceef2;
   --tlr-control: #d5d9e0;
@@ -73,8 +76,8 @@ const TOKENS = `
   color-scheme: light;
 }
 .tlr[data-dark] {
-  --tlr-bg: var(--jp-layout-color1, #16191f);
-  --tlr-text: var(--jp-ui-font-color1, #e8eaee);
+  --tlr-own-bg: #16191f;
+  --tlr-own-text: #e8eaee;
   --tlr-border: rgba(255, 255, 255, 0.13);
   --tlr-hairline: rgba(255, 255, 255, 0.075);
   --tlr-control: rgba(255, 255, 255, 0.2);
@@ -93,6 +96,14 @@ const TOKENS = `
   --tlr-track: rgba(255, 255, 255, 0.16);
   --tlr-shadow: 0 8px 32px rgba(0, 0, 0, 0.55);
   color-scheme: dark;
+}
+[data-vscode-theme-kind] .tlr {
+  --tlr-bg: var(--vscode-editor-background, var(--tlr-own-bg));
+  --tlr-text: var(--vscode-editor-foreground, var(--tlr-own-text));
+}
+[data-jp-theme-light] .tlr {
+  --tlr-bg: var(--jp-layout-color1, var(--tlr-own-bg));
+  --tlr-text: var(--jp-ui-font-color1, var(--tlr-own-text));
 }
 `;
 

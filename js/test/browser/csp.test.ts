@@ -97,6 +97,14 @@ test("drawn from the built bundles, with a slider moved, menus and charts opened
     tab.click();
     await frame();
   }
+  // VS Code's ipywidgets bring the variables of a light JupyterLab into every theme.
+  const root = page.document.documentElement.style;
+  root.setProperty("--jp-layout-color1", "white");
+  const background = (): string => getComputedStyle(get(el, ".tlr")).backgroundColor;
+  page.document.body.dataset.vscodeThemeKind = "vscode-dark";
+  await expect.poll(background).toBe("rgb(22, 25, 31)");
+  root.setProperty("--vscode-editor-background", "#1e1e1e");
+  expect(background()).toBe("rgb(30, 30, 30)");
   const dark = (): boolean => get(el, ".tlr").hasAttribute("data-dark");
   for (const kind of ["vscode-dark", "vscode-light", "vscode-high-contrast", "vscode-high-contrast-light"]) {
     page.document.body.dataset.vscodeThemeKind = kind;
