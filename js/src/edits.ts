@@ -31,14 +31,16 @@ export interface Around {
 
 interface Gesture {
   id: string;
-  scheme: Uint16Array;
+  began: HistoryState;
 }
 
 export class Edits {
   readonly history: Signal<HistoryState>;
   /** which ops read int8 activations: unlike `history`, the same while only weights change */
   readonly int8: ReadonlySignal<Uint8Array>;
-  /** scheme of each weight when the running gesture began; as it is now while none runs */
+  /** the plan when the running gesture began; as it is now while none runs */
+  readonly rested: ReadonlySignal<HistoryState>;
+  /** scheme of each weight in it */
   readonly held: ReadonlySignal<Uint16Array>;
   /** whether a gesture runs: what nobody sees during one waits for its end */
   readonly gesturing: ReadonlySignal<boolean>;
@@ -67,7 +69,8 @@ export class Edits {
     this.history = signal(this.authority);
     this.int8 = computed(() => this.history.value.int8);
     this.gesturing = computed(() => this.gesture.value !== null);
-    this.held = computed(() => this.gesture.value?.scheme ?? this.history.value.scheme);
+    this.rested = computed(() => this.gesture.value?.began ?? this.history.value);
+    this.held = computed(() => this.rested.value.scheme);
     this.canUndo = computed(() => this.history.value.cursor > 0);
     this.canRedo = computed(() => this.history.value.cursor < this.history.value.entries.length);
   }
@@ -80,7 +83,7 @@ export class Edits {
   begin(): string {
     this.end();
     const id = `${this.client}-${++this.gestures}`;
-    this.gesture.value = { id, scheme: this.history.peek().scheme };
+    this.gesture.value = { id, began: this.history.peek() };
     return id;
   }
 

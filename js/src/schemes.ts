@@ -256,13 +256,14 @@ export function kindOf(label: string): [kind: string, grain: string] {
 
 /** The kind that all of these weights are stored as, of those that have a choice; "" where they differ. */
 export function commonKind(costs: Costs, weights: ArrayLike<number>, current: Uint16Array): string {
+  const { editable } = facts(costs);
   let [kind, family] = ["", ""];
   let known = -1;
   for (let i = 0; i < weights.length; i++) {
     const w = weights[i]!;
-    if (current[w] === known) continue;
+    if (current[w] === known || (editable[w] !== 1 && current[w] === FLOAT16)) continue;
     const info = costs.schemes[current[w]!]!;
-    if (info.family === family || !isEditable(costs, w, current)) continue;
+    if (info.family === family) continue;
     known = current[w]!;
     family = info.family;
     const [its] = kindOf(info.familyLabel);

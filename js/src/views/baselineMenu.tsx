@@ -9,7 +9,7 @@ const OTHER = "other";
 export function BaselineMenu({ store }: { store: Store }): VNode {
   const compared = store.compared.value;
   const snapshots = store.snapshots.value;
-  const history = store.edits.history.value;
+  const history = store.edits.rested.value;
   const loaded = store.loadedName.value;
   const at = compared ? snapshots.findIndex((kept) => kept.name === compared.name) : -1;
   const shown = compared === null ? LOADED : at >= 0 ? `snapshot ${at}` : OTHER;

@@ -8,7 +8,7 @@ import { OptimizeMenu } from "./optimizeMenu";
 /** What the model is, and what applies to all of it: device, undo, export. */
 export function Header({ store, uid }: { store: Store; uid: string }): VNode {
   const program = store.program.value;
-  const { cursor, entries } = store.edits.history.value;
+  const { cursor, entries } = store.edits.rested.value;
   const undo = entries[cursor - 1]?.label;
   const redo = entries[cursor]?.label;
   const facts = [

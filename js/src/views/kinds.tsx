@@ -1,15 +1,15 @@
 import type { VNode } from "preact";
 import { useMemo } from "preact/hooks";
 import type { Costs } from "../protocol";
-import { commonKind, familiesFor, familyIsLegal, familySchemes, kindOf, reasonFor } from "../schemes";
+import { familiesFor, familyIsLegal, familySchemes, kindOf, reasonFor } from "../schemes";
 
 interface KindProps {
   costs: Costs;
   weights: ArrayLike<number>;
   /** the plan at the start of the gesture */
   held: Uint16Array;
-  /** how they are stored now */
-  scheme: Uint16Array;
+  /** the kind that they are stored as now, or "" where they differ */
+  kind: string;
   /** key of the family that the weights share, or "" */
   family: string;
   label: string;
@@ -43,9 +43,9 @@ const labelOf = (costs: Costs, family: string): string =>
 
 /** How weights are stored, whatever the groups: palettes, integers, sparse. */
 export function KindSelect(props: KindProps): VNode {
-  const { costs, weights, scheme, family, label, choose } = props;
+  const { costs, family, label, choose } = props;
   const options = useOptions(props);
-  const now = commonKind(costs, weights, scheme) || kindOf(labelOf(costs, family))[0];
+  const now = props.kind || kindOf(labelOf(costs, family))[0];
   const [, grain] = kindOf(labelOf(costs, family));
   return (
     <select
@@ -78,8 +78,7 @@ export function KindSelect(props: KindProps): VNode {
 
 /** Which elements share a table or a scale, where a kind leaves a choice; there without one too, so that nothing moves. */
 export function GrainSelect(props: KindProps): VNode {
-  const { costs, weights, scheme, family, label, choose } = props;
-  const kind = commonKind(costs, weights, scheme);
+  const { kind, family, label, choose } = props;
   const options = useOptions(props).filter((o) => o.kind === kind);
   const choice = options.length > 1;
   return (

@@ -3,6 +3,7 @@ import type { VNode } from "preact";
 import { useMemo } from "preact/hooks";
 import * as format from "../format";
 import { repeatsOf } from "../repeats";
+import { commonKind } from "../schemes";
 import type { Store } from "../store";
 import { Bits } from "./bits";
 import { activationsOf, chooseFamily, chooseStop, resetToFloat16, useControl } from "./control";
@@ -15,13 +16,21 @@ const WIDTH = 108;
 /** The control for the selection, or for the whole model when nothing is selected. */
 export function Sliders({ store }: { store: Store }): VNode {
   const weights = store.targets.value;
-  const state = useControl(store, store.targets);
-  const control = state.value;
+  // Of the control only what a drag leaves as it is: all else is written through signals.
+  const control = useControl(store, store.targets);
+  const editable = useComputed(() => control.value.editable).value;
+  const family = useComputed(() => control.value.family).value;
+  const shared = useComputed(() => control.value.at >= 0).value;
+  const kind = useComputed(() =>
+    commonKind(store.costs.value, store.targets.value, store.edits.scheme),
+  ).value;
+  const short = useComputed(() => (control.value.editable === 0 ? "–" : control.value.short));
+  const unit = useComputed(() => (control.value.short === "1" ? "bit" : "bits"));
+  const note = useComputed(() => message(store, control.value.editable === 0));
   const costs = store.costs.value;
   const selected = store.selection.value.ops.length;
   const places = useComputed(() => placesOf(store));
   const what = selected === 0 ? "all weights" : format.plural(selected, "op");
-  const nothing = control.editable === 0;
   const choose = (family: string): void => {
     if (family !== costs.families[0]?.key) store.preferredFamily.value = family;
     chooseFamily(store, weights, what, family);
@@ -30,8 +39,8 @@ export function Sliders({ store }: { store: Store }): VNode {
     costs,
     weights,
     held: store.edits.held.value,
-    scheme: store.edits.scheme,
-    family: control.family,
+    kind,
+    family,
     choose,
   };
   return (
@@ -39,28 +48,26 @@ export function Sliders({ store }: { store: Store }): VNode {
       <span class="tlr-sliders-what">
         <strong>{selected === 0 ? "All weights" : `${format.grouped(selected)} selected`}</strong>
         <span class="tlr-muted tlr-ellipsis" title={places.value}>
-          {selected === 0 ? format.plural(control.editable, "compressible weight") : places.value}
+          {selected === 0 ? format.plural(editable, "compressible weight") : places.value}
         </span>
       </span>
       <KindSelect {...chosen} label={`Scheme of ${what}`} />
       <span class="tlr-sliders-bits">
         <Bits
-          control={state}
+          control={control}
           label={`Bits of ${what}`}
           width={WIDTH}
           begin={() => store.edits.begin()}
           choose={(stop, gesture) => chooseStop(store, weights, what, stop, gesture)}
           end={() => store.edits.end()}
         />
-        <span class="tlr-bits-value">{nothing ? "–" : control.short}</span>
-        {!nothing && control.at >= 0 && (
-          <span class="tlr-muted">{control.short === "1" ? "bit" : "bits"}</span>
-        )}
+        <span class="tlr-bits-value">{short}</span>
+        {editable > 0 && shared && <span class="tlr-muted">{unit}</span>}
       </span>
       <GrainSelect {...chosen} label={`Groups of ${what}`} />
       <ActivationsToggle store={store} what={selected === 0 ? "all ops" : what} />
       <span class="tlr-note" role="status">
-        {message(store, nothing)}
+        {note}
       </span>
       <RepeatsButton store={store} />
       <button

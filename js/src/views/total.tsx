@@ -1,3 +1,4 @@
+import { computed, type ReadonlySignal } from "@preact/signals";
 import type { VNode } from "preact";
 import { useMemo, useState } from "preact/hooks";
 import type { TableColumn } from "../columns";
@@ -83,22 +84,13 @@ function Figures({
     () => (none ? NOTHING : sum(costs, weights, ops, store.prices.base)),
     [store, costs, weights, ops, none, store.prices.baseline.value],
   );
-  store.prices.totals.value;
-  const now = none ? NOTHING : sum(costs, weights, ops, store.prices.live);
-  const [a, b] = [format.milliseconds(was.ms), format.milliseconds(now.ms)];
-  const text: Record<string, string> = {
-    bits: now.bits > 0 ? `${format.bits(now.bits)} bits` : "",
-    size: format.bytesChange(was.bytes, now.bytes),
-    error: now.bytes > 0 ? format.decibels(now.noise) : "",
-    latency: `${format.ABOUT}${a === b ? b : `${a} ${format.ARROW} ${b}`}`,
-  };
-  const title: Record<string, string> = {
-    bits: "Stored bits over elements, for the weights these ops read",
-    size: `${format.exactBytes(now.bytes)} of weights, each counted once; ${store.baselineName.value}: ${format.exactBytes(was.bytes)}`,
-    error:
-      "Signal to noise of the weights these ops read, each counted once; it grades the weights, not the model's output",
-    latency: "Sum over the ops, without the time to dispatch the whole model; estimated",
-  };
+  const { text, title } = useMemo(() => {
+    const now = computed(() => {
+      store.prices.totals.value;
+      return none ? NOTHING : sum(costs, weights, ops, store.prices.live);
+    });
+    return { text: textOf(was, now), title: titleOf(store, was, now) };
+  }, [store, costs, weights, ops, none, was]);
   return (
     <>
       {columns.map((c) => (
@@ -110,6 +102,32 @@ function Figures({
   );
 }
 
+/** What stands below each column, written by a drag into elements that stay. */
+const textOf = (was: Sums, now: ReadonlySignal<Sums>): Record<string, ReadonlySignal<string>> => ({
+  bits: computed(() => (now.value.bits > 0 ? `${format.bits(now.value.bits)} bits` : "")),
+  size: computed(() => format.bytesChange(was.bytes, now.value.bytes)),
+  error: computed(() => (now.value.bytes > 0 ? format.decibels(now.value.noise) : "")),
+  latency: computed(() => {
+    const [a, b] = [format.milliseconds(was.ms), format.milliseconds(now.value.ms)];
+    return `${format.ABOUT}${a === b ? b : `${a} ${format.ARROW} ${b}`}`;
+  }),
+});
+
+const titleOf = (
+  store: Store,
+  was: Sums,
+  now: ReadonlySignal<Sums>,
+): Record<string, string | ReadonlySignal<string>> => ({
+  bits: "Stored bits over elements, for the weights these ops read",
+  size: computed(
+    () =>
+      `${format.exactBytes(now.value.bytes)} of weights, each counted once; ${store.baselineName.value}: ${format.exactBytes(was.bytes)}`,
+  ),
+  error:
+    "Signal to noise of the weights these ops read, each counted once; it grades the weights, not the model's output",
+  latency: "Sum over the ops, without the time to dispatch the whole model; estimated",
+});
+
 function sum(costs: Costs, weights: ArrayLike<number>, ops: ArrayLike<number> | null, priced: Priced): Sums {
   let [bytes, elements, ms, error, squares] = [0, 0, 0, 0, 0];
   for (let i = 0; i < weights.length; i++) {
@@ -120,7 +138,8 @@ function sum(costs: Costs, weights: ArrayLike<number>, ops: ArrayLike<number> | 
     squares += costs.signal[w]!;
   }
   if (ops) for (let i = 0; i < ops.length; i++) ms += priced.opMs[ops[i]!]!;
-  else for (const value of priced.opMs) ms += value;
+  // By index: an iterator would make an object of every number.
+  else for (let op = 0; op < priced.opMs.length; op++) ms += priced.opMs[op]!;
   const noise = ratioOf(error, squares);
   return { bytes, bits: elements > 0 ? (8 * bytes) / elements : 0, ms, noise };
 }

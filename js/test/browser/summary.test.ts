@@ -2,7 +2,7 @@
 
 import { afterEach, expect, test } from "vitest";
 import { synthetic, view } from "../synthetic";
-import { all, button, byName, closeAll, drag, get, mount, press, settled } from "./page";
+import { all, button, byName, closeAll, drag, get, mount, point, press, settled, stopAt } from "./page";
 
 afterEach(closeAll);
 
@@ -111,4 +111,37 @@ test("the compute unit is chosen in people's words, and what cannot be priced is
   await settled();
   expect(below(el, "Latency")).not.toContain("waiting");
   expect(figure(el, "Latency").title).toContain("CPU only");
+});
+
+test("totals follow every step of a drag; titles, menus and what is only heard wait for its end", async () => {
+  const { el } = mount();
+  await settled();
+  const slider = byName(el, "slider", "Bits of all weights");
+  const shown = (): string[] => [
+    get(el, "[data-testid=total-size]").textContent!,
+    get(el, "[data-testid=total-bits]").textContent!,
+    get(el, ".tlr-total .tlr-cell-size").textContent!,
+    get<HTMLElement>(el, ".tlr-meter").style.backgroundSize,
+  ];
+  const words = (): string => get(figure(el, "Size"), ".tlr-sr").textContent!;
+  const undo = button(el, "Undo");
+  const steps = (): number => all(el, "[aria-label='Compare with'] optgroup[label=Steps] option").length;
+  const seen: string[][] = [shown()];
+  point(slider, "pointerdown", stopAt(slider, 0));
+  for (const stop of [1, 2, 3]) {
+    point(slider, "pointermove", stopAt(slider, stop));
+    await settled();
+    for (const [i, text] of shown().entries()) expect(text).not.toBe(seen.at(-1)![i]);
+    seen.push(shown());
+    expect(undo.disabled).toBe(false);
+    expect(undo.title).toBe("Nothing to undo");
+    expect(steps()).toBe(0);
+  }
+  point(slider, "pointerup", stopAt(slider, 3));
+  await settled();
+  expect(shown()).toEqual(seen.at(-1));
+  expect(undo.title).toContain("Undo all weights");
+  expect(steps()).toBe(2);
+  const after = seen.at(-1)![0]!.split(" ").at(-1)!;
+  expect(words()).toMatch(new RegExp(`^${after}, .* smaller than float16$`));
 });
