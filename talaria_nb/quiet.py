@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
@@ -49,6 +51,25 @@ def _progress_bars(*, shown: bool) -> Iterator[None]:
         tqdm.__init__ = original
 
 
-with quiet(progress=True):
+@contextmanager
+def _hidden(libraries: Iterable[str]) -> Iterator[None]:
+    """Let no library that is not there yet be imported; afterwards they can be as ever."""
+    hidden = [name for name in libraries if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None is how Python says so
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
+def _unused() -> list[str]:
+    """Return libraries that coremltools imports only to see that they are there, which takes two seconds."""
+    major, minor = (int(part) for part in version("scikit-learn").split(".")[:2])
+    # Of scikit-learn it wants none after 1.5, of transformers no more than its own tests do.
+    return ["transformers", *(["sklearn"] if (major, minor) > (1, 5) else [])]
+
+
+with quiet(progress=True), _hidden(_unused()):
     # On Linux coremltools warns at import that it cannot run models, and of every library newer than itself.
     import coremltools  # noqa: F401

@@ -346,9 +346,11 @@ def compressed_values(plan: tnb.Plan) -> dict[str, Any]:
     return dequantized_weights(plan.compress(progress=False))
 
 
-def test_an_interpreter_may_end_while_errors_are_found() -> None:
+def test_an_interpreter_may_end_while_errors_are_found_and_imports_no_more_than_it_has_to() -> None:
     script = """
-        import numpy as np, torch, talaria_nb as tnb
+        import sys, talaria_nb as tnb
+        print([name for name in ("sklearn", "transformers") if name in sys.modules])
+        import numpy as np, torch, sklearn, transformers
         from talaria_nb.sweep import Sweep
         model = tnb.load(torch.nn.Linear(2048, 2048), torch.zeros(1, 2048), progress=False)
         Sweep(model, lambda: None).ask(tnb.Menu.default().schemes)
@@ -358,7 +360,7 @@ def test_an_interpreter_may_end_while_errors_are_found() -> None:
         [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=120, check=False
     )
     assert over.returncode == 0, over.stderr
-    assert over.stdout == "over\n"
+    assert over.stdout == "[]\nover\n"
     assert "Fatal" not in over.stderr
 
 
