@@ -58,28 +58,14 @@ function flipped(int8: Uint8Array, toggled: readonly number[]): Uint8Array {
 }
 
 function set(state: HistoryState, edit: EditStep): HistoryState {
+  const scheme = state.scheme.slice();
+  const ops = ascending(edit.ops ?? [], edit.int8 ?? []);
   const changed: Entry = {
     label: edit.label ?? "",
     gesture: edit.gesture ?? "",
-    weights: [],
-    before: [],
-    after: [],
-    toggled: [],
+    ...take(scheme, ascending(edit.weights ?? [], edit.schemes ?? [])),
+    toggled: ops.rows.filter((op, i) => Boolean(state.int8[op]) !== Boolean(ops.values[i])),
   };
-  const scheme = state.scheme.slice();
-  const { rows: weights, values: schemes } = ascending(edit.weights ?? [], edit.schemes ?? []);
-  for (let i = 0; i < weights.length; i++) {
-    const w = weights[i]!;
-    const before = scheme[w]!;
-    const after = schemes[i] ?? 0;
-    if (before === after) continue;
-    changed.weights.push(w);
-    changed.before.push(before);
-    changed.after.push(after);
-    scheme[w] = after;
-  }
-  const ops = ascending(edit.ops ?? [], edit.int8 ?? []);
-  changed.toggled = ops.rows.filter((op, i) => Boolean(state.int8[op]) !== Boolean(ops.values[i]));
   if (changed.weights.length === 0 && changed.toggled.length === 0) return state;
   const int8 = flipped(state.int8, changed.toggled);
   const entries = state.entries.slice(0, state.cursor);
@@ -93,6 +79,22 @@ function set(state: HistoryState, edit: EditStep): HistoryState {
   }
   if (entries.length > HISTORY_LIMIT) entries.splice(0, entries.length - HISTORY_LIMIT);
   return { scheme, int8, entries, cursor: entries.length };
+}
+
+/** Give weights their schemes; what that changed. Counted first: lists that grow leave much behind in a drag. */
+function take(scheme: Uint16Array, { rows, values }: Targets): Pick<Entry, "weights" | "before" | "after"> {
+  let count = 0;
+  for (let i = 0; i < rows.length; i++) if (scheme[rows[i]!] !== (values[i] ?? 0)) count++;
+  const [weights, before, after] = [new Array(count), new Array(count), new Array(count)];
+  for (let i = 0, at = 0; i < rows.length; i++) {
+    const [w, next] = [rows[i]!, values[i] ?? 0];
+    if (scheme[w] === next) continue;
+    weights[at] = w;
+    before[at] = scheme[w];
+    after[at++] = next;
+    scheme[w] = next;
+  }
+  return { weights, before, after };
 }
 
 interface Targets {
@@ -118,6 +120,14 @@ function inOne(a: readonly number[], b: readonly number[]): number[] {
 
 /** Union of the weights, which each has in order: oldest before, newest after and label. */
 function merge(older: Entry, newer: Entry): Entry {
+  const { label, gesture } = newer;
+  const toggled = inOne(older.toggled, newer.toggled);
+  // As a rule a drag changes the same weights at every step.
+  const same =
+    older.weights.length === newer.weights.length &&
+    older.weights.every((w, i) => w === newer.weights[i] && older.before[i] !== newer.after[i]);
+  if (same)
+    return { label, gesture, weights: newer.weights, before: older.before, after: newer.after, toggled };
   const [weights, before, after]: [number[], number[], number[]] = [[], [], []];
   const add = (weight: number, from: number, to: number): void => {
     if (from === to) return;
@@ -134,6 +144,5 @@ function merge(older: Entry, newer: Entry): Entry {
     if (a <= b) i++;
     if (b <= a) j++;
   }
-  const { label, gesture } = newer;
-  return { label, gesture, weights, before, after, toggled: inOne(older.toggled, newer.toggled) };
+  return { label, gesture, weights, before, after, toggled };
 }

@@ -168,7 +168,8 @@ export function nearestScheme(
 
 /**
  * Put one scheme on all weights that can take it. The others are set back to what they had in `start`, so
- * that the result of a drag depends on where it ends and not on the stops it passed.
+ * that the result of a drag depends on where it ends and not on the stops it passed. Weights without any choice stay
+ * float16 and are left out.
  */
 export function assignScheme(
   costs: Costs,
@@ -177,16 +178,22 @@ export function assignScheme(
   start: Uint16Array,
 ): Assignment {
   const { editable } = facts(costs);
-  const count = weights.length;
+  let count = 0;
+  for (let i = 0; i < weights.length; i++) if (chooses(weights[i]!)) count++;
   const out: Assignment = { weights: new Array(count), schemes: new Array(count), skipped: 0 };
-  for (let i = 0; i < count; i++) {
+  for (let i = 0, at = 0; i < weights.length; i++) {
     const w = weights[i]!;
+    if (!chooses(w)) continue;
     const legal = canTake(costs, w, scheme, start);
-    if (!legal && (editable[w] === 1 || start[w] !== FLOAT16)) out.skipped++;
-    out.weights[i] = w;
-    out.schemes[i] = legal ? scheme : start[w]!;
+    if (!legal) out.skipped++;
+    out.weights[at] = w;
+    out.schemes[at++] = legal ? scheme : start[w]!;
   }
   return out;
+
+  function chooses(w: number): boolean {
+    return editable[w] === 1 || start[w] !== FLOAT16;
+  }
 }
 
 /** Move weights to a family, each keeping its bits as nearly as the family allows. */

@@ -137,10 +137,16 @@ function rampRgb(dark: boolean, value: number, diverging: boolean): Rgb {
   return [mix(a[0], b[0], at - i), mix(a[1], b[1], at - i), mix(a[2], b[2], at - i)];
 }
 
+/** Fills by their red, green and blue: a timeline asks for a thousand at a time, and there are few. */
+const fills = new Map<number, string>();
+
 /** Fill for a value in 0…1; of a change, 0.5 is none. */
 export function rampColor(dark: boolean, value: number, diverging = false): string {
   const [r, g, b] = rampRgb(dark, value, diverging);
-  return `rgb(${r},${g},${b})`;
+  const key = (r << 16) | (g << 8) | b;
+  const fill = fills.get(key) ?? `rgb(${r},${g},${b})`;
+  fills.set(key, fill);
+  return fill;
 }
 
 /** One colour for each of `BOUNDS`, apart in every colour vision and in lightness; a word stands beside each. */

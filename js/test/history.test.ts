@@ -56,6 +56,14 @@ describe("rules", () => {
     expect(state.cursor).toBe(0);
   });
 
+  test("a gesture over the same weights is one step from where it began to where it ended", () => {
+    const state = fold(start([1, 1, 5]), [set([0, 1], [2, 3], "g"), set([0, 1], [4, 6], "g")]);
+    expect(state.entries.map(({ weights, before, after }) => ({ weights, before, after }))).toEqual([
+      { weights: [0, 1], before: [1, 1], after: [4, 6] },
+    ]);
+    expect(Array.from(fold(state, [{ kind: "undo" }]).scheme)).toEqual([1, 1, 5]);
+  });
+
   test("an edit that changes nothing keeps what can be redone", () => {
     const state = fold(start([0]), [set([0], [2]), { kind: "undo" }, set([0], [0])]);
     expect(fold(state, [{ kind: "redo" }]).scheme[0]).toBe(2);

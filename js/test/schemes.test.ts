@@ -50,3 +50,26 @@ test("a family without any scheme on the menu is shown only where it is in use",
   expect(keys(other)).toEqual(["float16", "palettize_g16", "linear"]);
   expect(workingFamily(costs, [other], "palettize", held)).toBe("palettize_g16");
 });
+
+test("weights without any choice are left out of an assignment, those that lost theirs are not", () => {
+  const costs = decodeCosts(made.costs);
+  const bias = weight("encoder_layer_0_attention_self_query_bias");
+  const four = scheme("palettize-4");
+  const fresh = new Uint16Array(costs.elements.length);
+  expect(assignScheme(costs, [holder, bias], four, fresh)).toEqual({
+    weights: [holder],
+    schemes: [four],
+    skipped: 0,
+  });
+  const none = decodeCosts({
+    ...made.costs,
+    offered: view(Uint8Array.from(schemes, (_, s) => (s === 0 ? 1 : 0))),
+  });
+  const before = fresh.slice();
+  before[holder] = four;
+  expect(assignScheme(none, [holder, other], 0, before)).toEqual({
+    weights: [holder],
+    schemes: [0],
+    skipped: 0,
+  });
+});
