@@ -102,7 +102,9 @@ def amount(metric: Metric, value: float) -> str:
     """Write a value of a metric with its unit; bytes in full."""
     if metric == "size":
         return f"{math.ceil(value):,} bytes"
-    return f"{value:.4g} {'bits' if metric == 'bits' else 'ms' if metric == 'latency' else 'mJ'}"
+    number = f"{value:.4g}"
+    units = {"bits": "bit" if number == "1" else "bits", "latency": "ms", "energy": "mJ"}
+    return f"{number} {units[metric]}"
 
 
 def budgets(given: str | Budget | Iterable[str | Budget]) -> tuple[Budget, ...]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from talaria_nb.budgets import amount
 from talaria_nb.errors import PlanError, SchemeError
 from talaria_nb.legality import CAN_BE_COMPRESSED, refused
 from talaria_nb.matching import weight_rows
@@ -155,7 +156,7 @@ def _columns(pin: Pin, column_of: Mapping[Scheme, int], offered: Sequence[Scheme
         if not columns:
             widths = ", ".join(f"{bits:g}" for bits in sorted({scheme.bits for scheme in offered}))
             raise PlanError(
-                f"{named(where)} is pinned to {pin:g} bits, but the schemes that are offered have {widths}."
+                f"{named(where)} is pinned to {amount('bits', pin)}, but the schemes that are offered have {widths}."
             )
         return columns
     columns = [column_of[scheme] for scheme in pin]

@@ -39,7 +39,7 @@ export function budgetText(metric: Metric, most: number): string {
     case "energy":
       return `${Number(most.toPrecision(4))}${format.THIN}mJ`;
     case "bits":
-      return `${Number(most.toPrecision(4))}${format.THIN}bits`;
+      return `${Number(most.toPrecision(4))}${format.THIN}${most === 1 ? "bit" : "bits"}`;
   }
 }
 

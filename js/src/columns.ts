@@ -172,8 +172,14 @@ export function written(key: ColumnKey, value: number): string {
     case "energy":
       return `${format.digits(value, 2)}${format.THIN}µJ`;
     default:
-      return `${format.bits(value)}${format.THIN}bits`;
+      return format.inBits(value, format.THIN);
   }
+}
+
+/** A number, and its unit with what stands before it, or "". */
+function parts(text: string): [string, string] {
+  const at = text.lastIndexOf(format.THIN);
+  return at < 0 ? [text, ""] : [text.slice(0, at), text.slice(at)];
 }
 
 /** A range that the table is filtered by, in short: "≥ 12 KB", "4–8 bits". */
@@ -187,6 +193,6 @@ export function rangeText(key: ColumnKey, bins: Bins, [low, high]: Range): strin
   if (low <= edges[0]!) return `${whole ? "≤" : "<"}${format.THIN}${short(most)}`;
   if (high >= edges[edges.length - 1]!) return `≥${format.THIN}${short(low)}`;
   const [a, b] = [short(low), short(most)];
-  const unit = b.slice(b.lastIndexOf(format.THIN));
-  return `${a.endsWith(unit) ? a.slice(0, -unit.length) : a}–${b}`;
+  const [number, unit] = parts(a);
+  return `${unit.replace("bits", "bit") === parts(b)[1].replace("bits", "bit") ? number : a}–${b}`;
 }

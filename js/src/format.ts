@@ -115,5 +115,11 @@ export function bits(value: number): string {
   return Number.isInteger(rounded) ? String(rounded) : rounded.toFixed(rounded < 10 ? 2 : 1);
 }
 
+/** "3.6 bits", "1 bit", with what is to stand between them */
+export function inBits(value: number, space = " "): string {
+  const number = bits(value);
+  return `${number}${space}${number === "1" ? "bit" : "bits"}`;
+}
+
 export const plural = (count: number, noun: string): string =>
   `${grouped(count)} ${noun}${count === 1 ? "" : "s"}`;

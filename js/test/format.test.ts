@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { rangeText } from "../src/columns";
 import * as format from "../src/format";
 
 const T = format.THIN;
@@ -40,4 +41,28 @@ test("exact numbers are grouped", () => {
 test("bits", () => {
   expect(format.bits(16)).toBe("16");
   expect(format.bits(4.2044)).toBe("4.20");
+});
+
+test("one bit is no bits", () => {
+  expect([16, 3.625, 1.001, 1, 0.5].map((value) => format.inBits(value))).toEqual([
+    "16 bits",
+    "3.63 bits",
+    "1 bit",
+    "1 bit",
+    "0.50 bits",
+  ]);
+});
+
+test("a range names a shared unit once, and takes no digit for a unit", () => {
+  const bins = (whole: boolean) => ({
+    edges: Float64Array.of(0, 1000),
+    log: false,
+    zero: false,
+    whole,
+    bar: Uint8Array.of(0),
+    counts: Uint32Array.of(1),
+  });
+  expect(rangeText("bits", bins(true), [1, 5])).toBe(`1–4${T}bits`);
+  expect(rangeText("bits", bins(true), [1, 2])).toBe(`1${T}bit`);
+  expect(rangeText("elements", bins(false), [200, 800])).toBe("200–800");
 });

@@ -53,7 +53,7 @@ export function say(metric: Metric, value: number): string {
   if (Number.isNaN(value)) return "";
   if (metric === "size") return format.bytes(value);
   if (metric === "latency") return `${format.ABOUT}${format.milliseconds(value)}${format.THIN}ms`;
-  if (metric === "bits") return `${format.bits(value)}${format.THIN}bits`;
+  if (metric === "bits") return format.inBits(value, format.THIN);
   if (metric === "error") return value === 0 ? "no error" : format.decibels(value);
   if (metric === "FLOPs") return format.flops(value);
   return format.percentChange(1, 1 + value) || `0${format.THIN}%`;

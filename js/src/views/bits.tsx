@@ -1,6 +1,7 @@
 import { type ReadonlySignal, useComputed } from "@preact/signals";
 import type { VNode } from "preact";
 import { useRef } from "preact/hooks";
+import * as format from "../format";
 import type { Stop } from "../schemes";
 import type { Control } from "./control";
 import { insetShadow, useStyle } from "./inline";
@@ -87,7 +88,7 @@ export function Bits({ control, away, label, width, tabIndex, begin, choose, end
     const el = e.currentTarget as HTMLElement;
     const { left, width } = el.getBoundingClientRect();
     const stop = stops.peek()[nearest(e.clientX, left + INSET, width - 2 * INSET, false)]!;
-    el.title = stop.takers === 0 ? `${stop.nbits} bits: ${stop.reason}` : `${stop.nbits} bits`;
+    el.title = format.plural(stop.nbits, "bit") + (stop.takers === 0 ? `: ${stop.reason}` : "");
     el.toggleAttribute("data-illegal", stop.takers === 0);
   };
   const leave = (e: PointerEvent): void => {

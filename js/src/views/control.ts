@@ -74,7 +74,7 @@ export function useCommon(
 
 function controlOf(costs: Costs, now: Common, stops: Stop[]): Control {
   const info = costs.schemes[now.scheme];
-  const mean = `mean ${format.bits(now.meanBits)} bits`;
+  const mean = `mean ${format.inBits(now.meanBits)}`;
   return {
     family: now.family,
     stops,

@@ -143,7 +143,7 @@ function BudgetSlider({ store, offer, find }: FindProps & { store: Store }): VNo
   const now = store.prices.totals.value.bitsPerWeight;
   const at = stop ?? (offer ? stopOf(offer, now) : STOPS);
   const bits = offer && stop !== null ? bitsAt(offer, stop) : now;
-  const said = `${format.bits(bits)} bits a weight`;
+  const said = `${format.inBits(bits)} a weight`;
   return (
     <div class="tlr-optimize-slider">
       <span class="tlr-optimize-bits">{said}</span>
@@ -161,7 +161,7 @@ function BudgetSlider({ store, offer, find }: FindProps & { store: Store }): VNo
           if (gesture.current === "") gesture.current = store.edits.begin();
           setStop(next);
           const schemes = Array.from(planFor(offer.steps, bitsAt(offer, next)));
-          const label = `best plan for ${bitsAt(offer, next)} bits`;
+          const label = `best plan for ${format.inBits(bitsAt(offer, next))}`;
           store.edits.assign(
             { weights: schemes.map((_, w) => w), schemes, skipped: 0 },
             label,

@@ -33,7 +33,7 @@ const AMOUNTS: Record<Along, { title: string; of(totals: Totals): number; say(va
   bits: {
     title: "bits a weight",
     of: (t) => t.bitsPerWeight,
-    say: (v) => `${format.bits(v)}${format.THIN}bits`,
+    say: (v) => format.inBits(v, format.THIN),
   },
   size: { title: "bytes of the package", of: (t) => t.sizeBytes, say: format.bytes },
   latency: {

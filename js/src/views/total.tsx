@@ -104,7 +104,7 @@ function Figures({
 
 /** What stands below each column, written by a drag into elements that stay. */
 const textOf = (was: Sums, now: ReadonlySignal<Sums>): Record<string, ReadonlySignal<string>> => ({
-  bits: computed(() => (now.value.bits > 0 ? `${format.bits(now.value.bits)} bits` : "")),
+  bits: computed(() => (now.value.bits > 0 ? format.inBits(now.value.bits) : "")),
   size: computed(() => format.bytesChange(was.bytes, now.value.bytes)),
   error: computed(() => (now.value.bytes > 0 ? format.decibels(now.value.noise) : "")),
   latency: computed(() => {
