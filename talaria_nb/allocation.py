@@ -64,6 +64,11 @@ class Allocation(Plan):
         """How far at most the error is above that of the best plan, relatively."""
         return (self.error - self.bound) / self.bound if self.error > self.bound > 0 else 0.0
 
+    @property
+    def known_loss(self) -> GradedError | None:
+        """What is known of that already: what `tnb.evaluate` measured, or the error that the plan was found by."""
+        return None if self.evaluation is None and self.grade == "weight" else self.loss()
+
     def loss(self, errors: ErrorTable | None = None) -> GradedError:
         """Tell what the plan costs in accuracy: as `Plan.loss`, but where nothing better is given by its own error."""
         known = errors is not None or self.evaluation is not None or self.grade == "weight"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from talaria_nb.costs import CostTable
+    from talaria_nb.graded import GradedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,8 @@ class Comparison:
         80 % interval of `ratio`.
     difference_bytes
         Size of the plan - that of the other.
+    loss, other_loss
+        What each costs in accuracy, with its grade, in one measure; None where that is not known of both.
     """
 
     plan: Estimate
@@ -135,6 +138,8 @@ class Comparison:
     ratio: float
     ratio_interval: tuple[float, float]
     difference_bytes: int
+    loss: GradedError | None = None
+    other_loss: GradedError | None = None
 
 
 def price(table: CostTable, columns: NDArray[np.integer], int8: NDArray[np.bool_] | None = None) -> Estimate:
@@ -185,7 +190,12 @@ def price(table: CostTable, columns: NDArray[np.integer], int8: NDArray[np.bool_
     )
 
 
-def compared(table: CostTable, plan: Estimate, other: Estimate) -> Comparison:
+def compared(
+    table: CostTable,
+    plan: Estimate,
+    other: Estimate,
+    losses: tuple[GradedError, GradedError] | tuple[None, None] = (None, None),
+) -> Comparison:
     """Set two plans of one model side by side, both priced from tables of the device and unit of `table`."""
     ratio = plan.latency_ms / other.latency_ms
     low, high = ratio_interval(table.main_unit, ratio)
@@ -197,6 +207,8 @@ def compared(table: CostTable, plan: Estimate, other: Estimate) -> Comparison:
         ratio=ratio,
         ratio_interval=(ratio * low, ratio * high),
         difference_bytes=plan.size_bytes - other.size_bytes,
+        loss=losses[0],
+        other_loss=losses[1],
     )
 
 

@@ -33,11 +33,14 @@ class Evaluation:
         Group → number; of data without groups, and of functions that return one number, the group is "all".
     standard_error
         Group → standard error of the mean over items, for metrics over data; empty for a user's own `eval_fn`.
+    is_loss
+        Whether it is a loss: 0 for no change, lower for better. What an `eval_fn` returns may be anything.
     """
 
     metric: str
     values: Mapping[str, float]
     standard_error: Mapping[str, float]
+    is_loss: bool = True
 
     @property
     def grade(self) -> str:
@@ -127,4 +130,4 @@ def _by_function(plan: Plan, eval_fn: Callable[[torch.nn.Module], float | Mappin
         raise EvaluationError(f"eval_fn {name} must return a number or a dict of numbers, not {result!r}.") from None
     if not values:
         raise EvaluationError(f"eval_fn {name} returned no numbers.")
-    return Evaluation(name, values, {})
+    return Evaluation(name, values, {}, is_loss=False)

@@ -10,9 +10,11 @@ import numpy as np
 from talaria_nb.error_table import error_table
 from talaria_nb.errors import PlanError
 from talaria_nb.sqnr import weight_noise
+from talaria_nb.subjects import starting_schemes
 
 if TYPE_CHECKING:
     from talaria_nb.error_table import ErrorTable, Grade
+    from talaria_nb.evaluation import Evaluation
     from talaria_nb.plan import Plan
 
 
@@ -61,12 +63,60 @@ def graded_error(plan: Plan, errors: ErrorTable | None = None) -> GradedError:
         If the errors are of another model, or know nothing of a scheme of the plan.
     """
     if plan.evaluation is not None:
-        return GradedError(plan.evaluation.value, "measured", plan.evaluation.metric)
-    if errors is None:
-        noise = weight_noise(plan)
-        total = float(noise.signal.sum())
-        value = float(noise.squared_error.sum()) / total if total else 0.0
-        return GradedError(value, "weight", "squared error of all weights over the sum of their squares")
+        return _measured(plan.evaluation)
+    if errors is not None:
+        return _summed(plan, errors)
+    noise = weight_noise(plan)
+    total = float(noise.signal.sum())
+    value = float(noise.squared_error.sum()) / total if total else 0.0
+    return GradedError(value, "weight", "squared error of all weights over the sum of their squares")
+
+
+def graded_errors(
+    plan: Plan, other: Plan, errors: ErrorTable | None = None
+) -> tuple[GradedError, GradedError] | tuple[None, None]:
+    """Tell what two plans cost in accuracy, if that is known of both in one measure, and without a look at values.
+
+    Parameters
+    ----------
+    plan, other
+        Plans of one model.
+    errors
+        What to add up where not both were measured by one metric.
+
+    Returns
+    -------
+    tuple
+        By what `evaluate` measured of both; else the sums of `errors`; else what the plans were found by. A plan that
+        changes nothing has no loss in any measure that is a loss. (None, None) where there is nothing in common.
+    """
+    both = plan.evaluation, other.evaluation
+    if both[0] is not None and both[1] is not None and both[0].metric == both[1].metric:
+        return _measured(both[0]), _measured(both[1])
+    if errors is not None:
+        return _summed(plan, errors), _summed(other, errors)
+    mine, theirs = plan.known_loss, other.known_loss
+    mine, theirs = mine or _nothing(plan, other), theirs or _nothing(other, plan)
+    if mine is None or theirs is None or (mine.grade, mine.what) != (theirs.grade, theirs.what):
+        return None, None
+    return mine, theirs
+
+
+def _nothing(plan: Plan, other: Plan) -> GradedError | None:
+    """Return no loss at all, in the measure of another plan, if this one changes nothing."""
+    known, evaluation = other.known_loss, other.evaluation
+    is_loss = evaluation is None or evaluation.is_loss
+    if known is None or not is_loss or plan.int8_ops:
+        return None
+    unchanged = plan.scheme_of_weight == starting_schemes(plan.model.program)
+    return GradedError(0.0, known.grade, known.what) if unchanged else None
+
+
+def _measured(evaluation: Evaluation) -> GradedError:
+    return GradedError(evaluation.value, "measured", evaluation.metric)
+
+
+def _summed(plan: Plan, errors: ErrorTable) -> GradedError:
     schemes = tuple(dict.fromkeys(plan.scheme_of_weight))
     of_weights = error_table(plan.model, schemes, errors).of(plan.model, schemes)
     column = {scheme: place for place, scheme in enumerate(schemes)}

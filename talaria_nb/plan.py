@@ -108,6 +108,11 @@ class Plan:
 
         return graded_error(self, errors)
 
+    @property
+    def known_loss(self) -> GradedError | None:
+        """What is known of that already: what `tnb.evaluate` measured, or a plan was found by; None for nothing."""
+        return None if self.evaluation is None else self.loss()
+
     def __repr__(self) -> str:
         counts = Counter(scheme.label for scheme in self._schemes)
         parts = ", ".join(f"{count} × {label}" for label, count in counts.most_common())
@@ -264,6 +269,7 @@ class Plan:
         *,
         batch: int | None = None,
         context: int | None = None,
+        errors: ErrorTable | None = None,
     ) -> Comparison:
         """Compare the plan with another plan of the same model, with the interval of the difference itself.
 
@@ -273,14 +279,18 @@ class Plan:
             What to compare with, such as `tnb.Plan(model)`.
         device, compute_unit, batch, context
             As in `estimate`, for both.
+        errors
+            What to add up where not both were measured, such as a sensitivity; see `talaria_nb.graded.graded_errors`.
 
         Raises
         ------
         PlanError
-            If the other plan is for another model, or as `estimate`.
+            If the other plan is for another model, the errors know nothing of a scheme, or as `estimate`.
         DeviceError
             As `estimate`.
         """
+        from talaria_nb.graded import graded_errors
+
         if other._fingerprint != self._fingerprint:
             message = (
                 f"This plan is for {self._model.program.name}, the other for another model, {other.model.program.name}."
@@ -288,7 +298,8 @@ class Plan:
             raise PlanError(message)
         table = self.cost_table(device, compute_unit, batch=batch, context=context)
         mine = price(table, table.columns_of(self._schemes), self.int8_mask)
-        return compared(table, mine, other.estimate(device, compute_unit, batch=batch, context=context))
+        theirs = other.estimate(device, compute_unit, batch=batch, context=context)
+        return compared(table, mine, theirs, graded_errors(self, other, errors))
 
     def table(
         self,

@@ -244,6 +244,7 @@ def pack_evaluation(evaluation: Evaluation, columns: NDArray[np.integer], int8_o
         "metric": evaluation.metric,
         "value": evaluation.value,
         "values": dict(evaluation.values),
+        "is_loss": evaluation.is_loss,
         "scheme": _pack(columns, "<u2"),
         "int8_ops": _pack(sorted(int8_ops), "<i4"),
     }

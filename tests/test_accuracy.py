@@ -11,12 +11,14 @@ import talaria_nb as tnb
 from talaria_nb.errors import PlanError
 from talaria_nb.graded import GradedError
 
+DEVICE = "iPhone 15 Pro"
+
 
 @pytest.fixture
 def session() -> tnb.Session:
     model = models.classifier()
     model.evaluations.clear()  # tests of other files share the model
-    return tnb.Session(model, "iPhone 15 Pro")
+    return tnb.Session(model, DEVICE)
 
 
 def table(session: tnb.Session) -> tnb.ErrorTable:
@@ -110,4 +112,37 @@ def test_every_plan_has_one_number_and_its_grade(session: tnb.Session) -> None:
         assert f"{value:.4g} (measured: mse)" in repr(measured)
     assert session.loss.value == plan.loss().value
     own = tnb.evaluate(plan, eval_fn=lambda module: {"day": float(module(data[0]).shape[1]), "night": 1})
+    assert plan.compare(tnb.Plan(model), DEVICE).loss is None, "0 may be the worst of such a number"
     assert (session.loss.value, session.loss.grade) == (own.values["day"], "measured")
+
+
+def test_a_comparison_says_what_both_plans_cost_in_one_measure(session: tnb.Session) -> None:
+    model = session.model
+    dense = tnb.Plan(model)
+    plan, other = (dense.set("*", tnb.Palettize(nbits)) for nbits in (2, 4))
+
+    def losses(errors: tnb.ErrorTable | None = None, against: tnb.Plan = other) -> list[str]:
+        found = plan.compare(against, DEVICE, errors=errors)
+        return [] if found.loss is None else [str(found.loss), str(found.other_loss)]
+
+    assert losses() == [], "the errors of weights would take a look at all values"
+    errors = table(session)
+    estimated = [f"{each.loss(errors).value:.4g} (estimated: loss of the outputs)" for each in (plan, other)]
+    assert losses(errors) == estimated
+
+    data = [torch.randn(1, *model.program.values.shape[model.program.inputs[0]][1:]) for _ in range(2)]
+    mine = tnb.evaluate(plan, data).value
+    assert losses() == [], "of one plan alone"
+    assert losses(errors) == estimated
+    assert losses(against=dense) == [f"{mine:.4g} (measured: mse)", "0 (measured: mse)"]
+    theirs = tnb.evaluate(other, data).value
+    assert losses() == losses(errors) == [f"{mine:.4g} (measured: mse)", f"{theirs:.4g} (measured: mse)"]
+    tnb.evaluate(other, data, "cosine")
+    assert losses() == [], "in other measures"
+
+    found = [
+        tnb.allocate(model, bits, error=errors, schemes=errors.schemes, progress=False) for bits in ("8 bits", "9 bits")
+    ]
+    both = found[0].compare(found[1], DEVICE)
+    assert (both.loss, both.other_loss) == (found[0].loss(), found[1].loss())
+    assert found[0].compare(dense, DEVICE).other_loss == GradedError(0.0, "estimated", "loss of the outputs")

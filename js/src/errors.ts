@@ -18,6 +18,8 @@ export interface Errors {
 export interface Evaluated {
   metric: string;
   value: number;
+  /** whether 0 is no change and lower is better; of a user's own number neither may hold */
+  isLoss: boolean;
   /** group → number, for data in groups */
   values: Record<string, number>;
   scheme: Uint16Array;
@@ -34,6 +36,7 @@ export const decodeEvaluations = (value: unknown): Evaluated[] =>
   wires(value).map((raw: Wire) => ({
     metric: text(raw.metric),
     value: number(raw.value),
+    isLoss: raw.is_loss !== false,
     values: wire(raw.values) as Record<string, number>,
     scheme: u16(raw.scheme),
     int8Ops: i32(raw.int8_ops),

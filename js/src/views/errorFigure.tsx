@@ -31,15 +31,26 @@ function errorOf(store: Store): ErrorSaid {
   const now = store.prices.totals.value.weightError;
   const measured = evaluationOf(evaluations, scheme, int8);
   const expected = errors ? planError(errors, scheme) : Number.NaN;
+  const base = store.compared.value;
+  const against = store.baselineName.value;
   if (measured) {
     const groups = Object.entries(measured.values);
+    const was = base && evaluationOf(evaluations, base.scheme, base.int8);
+    const change = changeOf(was?.metric === measured.metric ? was.value : 0, measured.value, against);
     return {
       ...NOTHING,
+      ...(measured.isLoss ? change.signs : NOTHING_CHANGED),
       certainty: "measured",
       raw: measured.value,
-      value: `${format.MEASURED}${nameOf(measured.metric)} ${format.loss(measured.value)}`,
-      words: `${measured.metric} ${format.loss(measured.value)}, measured`,
-      below: Number.isNaN(expected) ? "of this plan" : `estimated ${format.ABOUT}${format.loss(expected)}`,
+      value: `${format.MEASURED}${nameOf(measured.metric)} ${change.before}${format.loss(measured.value)}`,
+      words: `${measured.metric} ${format.loss(measured.value)}, measured${measured.isLoss ? change.words : ""}`,
+      // The title says it too: beside a change there is no room for more.
+      below:
+        change.before !== ""
+          ? ""
+          : Number.isNaN(expected)
+            ? "of this plan"
+            : `estimated ${format.ABOUT}${format.loss(expected)}`,
       title: [
         `${measured.metric}, measured by tnb.evaluate of this very plan, weights dequantized`,
         ...groups.filter(() => groups.length > 1).map(([group, value]) => `${group}: ${format.loss(value)}`),
@@ -54,17 +65,22 @@ function errorOf(store: Store): ErrorSaid {
   if (errors) {
     const name = errors.metric === "" ? "" : `${nameOf(errors.metric)} `;
     const unknown = Number.isNaN(expected);
+    const change = changeOf(base ? planError(errors, base.scheme) : 0, expected, against);
+    const about = expected === 0 && change.before === "" ? "" : format.ABOUT;
     return {
       ...NOTHING,
+      ...change.signs,
       certainty: errors.grade,
       raw: expected,
-      value: unknown ? "not known" : `${name}${expected === 0 ? "" : format.ABOUT}${format.loss(expected)}`,
-      words: unknown ? "error not known for this plan" : `error ${format.loss(expected)}, ${errors.grade}`,
-      below: unknown ? "of some of these schemes" : beside,
+      value: unknown ? "not known" : `${name}${about}${change.before}${format.loss(expected)}`,
+      words: unknown
+        ? "error not known for this plan"
+        : `error ${format.loss(expected)}, ${errors.grade}${change.words}`,
+      below: unknown ? "of some of these schemes" : change.before !== "" ? "" : beside,
       title: [
         `${errors.what}, of each weight as it is stored, added up: 0 for no change, lower is better.`,
         "Errors of single weights add up well while they are small, and fall short when they are large.",
-        "tnb.evaluate(session.plan, data) measures the plan as a whole.",
+        `tnb.evaluate(session.plan, data) measures the plan as a whole; ${beside}.`,
       ].join("\n"),
     };
   }
@@ -80,6 +96,23 @@ function errorOf(store: Store): ErrorSaid {
       "Squares of all weights over the squares of what compression changes in them, in decibels: more is better.\n" +
       "It grades the weights, not the model's output, which is more sensitive to some weights than to others.\n" +
       "session.error = tnb.sensitivity(model, data) shows an estimate of the output's error here.",
+  };
+}
+
+const NOTHING_CHANGED = { change: "", better: true };
+
+/** What is said beside a loss where the baseline has one of the same measure, and not none at all. */
+function changeOf(
+  was: number,
+  now: number,
+  against: string,
+): { before: string; signs: Pick<Said, "change" | "better">; words: string } {
+  if (!(was > 0) || Number.isNaN(now)) return { before: "", signs: NOTHING_CHANGED, words: "" };
+  const before = format.loss(was);
+  return {
+    before: before === format.loss(now) ? "" : `${before} ${format.ARROW} `,
+    signs: { change: format.percentChange(was, now), better: now < was },
+    words: `, ${format.changeInWords(was, now, "less", "more")} than ${against}`,
   };
 }
 

@@ -1,6 +1,6 @@
 /** The totals: budgets that are set and held, the error with its grade, and the compute unit that is priced. */
 
-import { afterEach, expect, test } from "vitest";
+import { afterEach, expect, test, vi } from "vitest";
 import { synthetic, view } from "../synthetic";
 import { all, button, byName, closeAll, drag, get, mount, point, press, settled, stopAt } from "./page";
 
@@ -94,6 +94,55 @@ test("the error is that of the weights, then what is estimated of outputs, then 
   await settled();
   expect(error()).toContain("measured");
   expect(error()).toContain("•\u202fKL 0.000900");
+});
+
+test("the error of the plan stands beside that of the baseline, in one measure and with its grade", async () => {
+  const { el, model } = mount({ errors: true });
+  const { weights } = synthetic();
+  const schemes = (model.get("costs") as { schemes: unknown[] }).schemes.length;
+  const errors = new Float64Array(weights * schemes);
+  for (let w = 0; w < weights; w++) errors.fill(0.001, w * schemes + 1, (w + 1) * schemes);
+  const estimate = { grade: "estimated", what: "kl of the outputs", metric: "kl", error: view(errors) };
+  const kept = new Uint16Array(weights);
+  kept[0] = kept[1] = kept[2] = kept[3] = 1;
+  model.push("error_state", estimate);
+  model.push("baseline_state", { name: "small", scheme: view(kept), int8: view(new Uint8Array(0)) });
+  await settled();
+  const error = (): HTMLElement => figure(el, "Error");
+  expect(error().textContent).toContain("KL ≈0.00400 → 0");
+  drag(byName(el, "slider", "Bits of embeddings_word_embeddings"), 3);
+  await settled();
+  expect(error().textContent).toContain("KL ≈0.00400 → 0.00100");
+  expect(get(error(), ".tlr-change").textContent).toBe("−75\u202f%");
+  expect(get(error(), ".tlr-sr").textContent).toBe("error 0.00100, estimated, 75\u202f% less than small");
+
+  const edit = (await vi.waitUntil(() => model.edits.length > 0 && model.edits)).at(-1);
+  const now = new Uint16Array(weights);
+  edit!.weights.forEach((weight, i) => {
+    now[weight] = edit!.schemes[i]!;
+  });
+  const scheme = view(now);
+  const measured = { values: {}, int8_ops: view(new Int32Array(0)) };
+  const of = (plan: unknown, metric: string, value: number, is_loss = true): object => ({
+    ...measured,
+    scheme: plan,
+    metric,
+    value,
+    is_loss,
+  });
+  model.push("evaluation_state", [of(scheme, "kl", 0.003), of(view(kept), "mse", 0.002)]);
+  await settled();
+  expect(error().textContent, "measures differ").toContain("•\u202fKL 0.00300");
+  expect(get(error(), ".tlr-change").textContent).toBe("");
+  model.push("evaluation_state", [of(scheme, "kl", 0.003), of(view(kept), "kl", 0.002)]);
+  await settled();
+  expect(error().textContent).toContain("•\u202fKL 0.00200 → 0.00300");
+  expect(get(error(), ".tlr-change").className).toContain("is-worse");
+  expect(get(error(), ".tlr-sr").textContent).toBe("kl 0.00300, measured, 50\u202f% more than small");
+  model.push("evaluation_state", [of(scheme, "words", 0.9, false), of(view(kept), "words", 0.6, false)]);
+  await settled();
+  expect(error().textContent, "which is better is not known").toContain("•\u202fwords 0.600 → 0.900");
+  expect(get(error(), ".tlr-change").textContent).toBe("");
 });
 
 test("the compute unit is chosen in people's words, and what cannot be priced is greyed", async () => {
