@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from packaging.version import Version
 from tqdm import tqdm
 
 from talaria_nb import progress as progress_bar
@@ -65,9 +66,9 @@ def _hidden(libraries: Iterable[str]) -> Iterator[None]:
 
 def _unused() -> list[str]:
     """Return libraries that coremltools imports only to see that they are there, which takes two seconds."""
-    major, minor = (int(part) for part in version("scikit-learn").split(".")[:2])
-    # Of scikit-learn it wants none after 1.5, of transformers no more than its own tests do.
-    return ["transformers", *(["sklearn"] if (major, minor) > (1, 5) else [])]
+    refused = Version(version("scikit-learn")) > Version("1.5.1")  # coremltools 9, `_SKLEARN_MAX_VERSION`
+    # It uses transformers in its own tests only.
+    return ["transformers", *(["sklearn"] if refused else [])]
 
 
 with quiet(progress=True), _hidden(_unused()):
