@@ -196,6 +196,11 @@ class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
 
     def close(self) -> None:
         """Close all views in the browser, write what is to be kept, and end the work in the background."""
+        if hasattr(self, "refinement"):  # else its model or device was refused, and Python closes what there is of it
+            self._end()
+        super().close()
+
+    def _end(self) -> None:
         self._sweep.stop()
         self.refinement.cancel()
         if not sys.is_finalizing():  # ipywidgets closes what is left then, and the file is written before
@@ -208,7 +213,6 @@ class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
                 let_go(figure)
             self._fronts.clear()
             self.unobserve_all()
-        super().close()
 
     def allocate(self, budget: Budgets | None = None, **options: Any) -> Allocation:
         """Find the plan of least error within a budget and take it, as one step that undo takes back.

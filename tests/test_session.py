@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import subprocess
 import sys
 import textwrap
@@ -192,6 +193,17 @@ def test_bad_input_leaves_the_session_as_it_was(session: tnb.Session) -> None:
     assert session.plan == kept
     assert session.device == DEVICE
     assert session.selection == ()
+
+
+def test_a_session_that_is_refused_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    besides: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: besides.append(unraisable.exc_value))
+    with pytest.raises(tnb.TalariaError, match="Unknown device 'iPhone 99'"):
+        tnb.explore(models.classifier(), device="iPhone 99")
+    with pytest.raises(tnb.TalariaError, match="not a value of type NoneType"):
+        tnb.explore(None)  # type: ignore[arg-type]
+    gc.collect()
+    assert besides == []
 
 
 def test_weight_errors_are_found_after_the_session_is_shown(session: tnb.Session) -> None:
