@@ -198,15 +198,15 @@ def _misplaced(
     """Count the values, or vectors, that another entry of their own table would be nearer to, by more than rounding.
 
     What pruning sets to zero is known beforehand and in no table. Tables of integers move their entries after each
-    value got its own, by half a step at most; coremltools reckons the entry of a uniform table in float16; palettes of
-    integers are not looked at.
+    value got its own, by half a step at most, which is the same for all tables of a weight and goes by the largest
+    entry of all; coremltools reckons the entry of a uniform table in float16; palettes of integers are not looked at.
     """
     palette, pruned = part(scheme, Palettize), part(scheme, Prune)
     if palette is None or scheme.parts[0] not in (palette, pruned):
         return 0
     kept = np.ones(original.shape, dtype=bool) if pruned is None else prune(original, pruned) != 0
-    slack = 0.0 if scheme.parts[-1] is palette else 1 / _SYMMETRIC_STEPS
-    slack += _UNIFORM_SLACK if palette.mode == "uniform" else 0.0
+    step = 0.0 if scheme.parts[-1] is palette else float(np.abs(stored).max(initial=0.0)) / _SYMMETRIC_STEPS
+    reckoned = _UNIFORM_SLACK if palette.mode == "uniform" else 0.0
     weight = Subject(original.shape, channel_axes, "iOS18")
     axis = grouped_axis(palette, weight)
     tables = table_counts(palette, weight)[axis]
@@ -217,14 +217,14 @@ def _misplaced(
         in_vectors = [np.moveaxis(each, axis, -1).reshape(-1, palette.cluster_dim) for each in (values, entries)]
         chosen_vectors = np.moveaxis(chosen, axis, -1).reshape(-1, palette.cluster_dim).all(axis=1)
         wanted, found = (each[chosen_vectors].astype(np.float64) for each in in_vectors)
-        count += _not_nearest(wanted, found, slack)
+        count += _not_nearest(wanted, found, step + reckoned * float(np.abs(found).max(initial=0.0)))
     return count
 
 
 def _not_nearest(wanted: NDArray[np.float64], found: NDArray[np.float64], slack: float) -> int:
     """Count the vectors that are nearer to what stands for others than to what stands for them; (vectors, size).
 
-    They may be so by rounding and by `slack` times the largest entry.
+    They may be so by rounding and by `slack`, in the unit of the values.
     """
     if not len(wanted):
         return 0
@@ -238,9 +238,8 @@ def _not_nearest(wanted: NDArray[np.float64], found: NDArray[np.float64], slack:
     else:
         _, least = pairwise_distances_argmin_min(wanted, table)
     off = np.linalg.norm(wanted - found, axis=1) - least
-    largest = np.abs(table).max()
     rounding = 2 * np.spacing(np.abs(found).max(axis=1).astype(np.float16)).astype(np.float64) * np.sqrt(table.shape[1])
-    return int(np.count_nonzero(off > rounding + largest * slack))
+    return int(np.count_nonzero(off > rounding + slack))
 
 
 def _sqnr_db(original: NDArray[np.floating], stored: NDArray[np.floating]) -> float:

@@ -13,6 +13,7 @@ import coremltools.optimize.coreml as cto
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from coremltools.optimize.coreml import _quantization_passes
 
 import models
@@ -221,6 +222,22 @@ def test_verify_finds_a_changed_index_of_vectors_and_joints(scheme: tnb.Scheme) 
                 indices[tuple(np.argwhere(indices)[0])] = 0
     finding = plan.verify(mlmodel)["finding"]["p_middle_weight_to_fp16"]
     assert finding == "1 of its values are not stored as the nearest entry of their table."
+
+
+@pytest.mark.parametrize("wide", [1, 8])
+def test_tables_of_integers_that_share_a_scale_are_as_predicted(wide: int) -> None:
+    # The step of all tables is that of the widest, which is far coarser than what the narrow ones need.
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(256, 64)
+    with torch.no_grad():
+        layer.weight[:16] *= wide
+    plan = tnb.Plan(tnb.load(layer, torch.zeros(1, 256), progress=False))
+    plan = plan.set("*", tnb.Palettize(4, "per_grouped_channel", 16) + tnb.LinearQuantize("int8", "per_tensor"))
+    mlmodel = plan.compress()
+    assert "exactly as predicted" in plan.verify(mlmodel).attrs["verdict"]
+    [palette] = [op for op in mil_function(mlmodel).operations if op.op_type.startswith("constexpr_lut")]
+    palette.indices.val[tuple(np.argwhere(palette.indices.val)[0])] = 0
+    assert "not stored as the nearest entry" in plan.verify(mlmodel).attrs["verdict"]
 
 
 def test_the_verdict_judges_the_package() -> None:
