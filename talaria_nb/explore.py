@@ -31,7 +31,8 @@ def explore(
     model_or_plan
         What `tnb.load` returns, or a plan to start from.
     device
-        A name from `tnb.devices()`.
+        A name from `tnb.devices()`, or a chip's. Devices of your own (`tnb.device("my_chip.toml")`) are for
+        `Plan.estimate` and `allocate`: a session knows names alone.
     compute_unit
         One of `talaria_nb.devices.COMPUTE_UNITS`.
     resume
@@ -51,7 +52,7 @@ def explore(
     PlanError
         If the first argument is neither a model nor a plan, or what was kept is of another model or damaged.
     DeviceError
-        If the device or the compute unit is unknown.
+        If the device or the compute unit is unknown, or the device is one of your own.
     """
     session = Session(model_or_plan, device, compute_unit)
     path = kept_at(session.model) if isinstance(resume, bool) else Path(resume)

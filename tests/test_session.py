@@ -9,7 +9,7 @@ import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -21,6 +21,9 @@ from talaria_nb.distortion import signal, squared_errors
 from talaria_nb.menu import Menu
 from talaria_nb.sweep import Sweep
 from talaria_nb.verify import dequantized_weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DEVICE = "iPhone 15 Pro"
 
@@ -204,6 +207,21 @@ def test_a_session_that_is_refused_says_so_once(monkeypatch: pytest.MonkeyPatch)
         tnb.explore(None)  # type: ignore[arg-type]
     gc.collect()
     assert besides == []
+
+
+def test_a_device_of_ones_own_is_refused_rather_than_taken_for_the_one_of_its_name(
+    session: tnb.Session, tmp_path: Path
+) -> None:
+    own = tmp_path / "mine.toml"
+    tnb.device("A15").to_toml(own)
+    message = r"A session prices devices that tnb.devices\(\) lists, not .*mine.toml"
+    with pytest.raises(tnb.TalariaError, match=message):
+        session.device = str(own)
+    assert session.device == DEVICE
+    with pytest.raises(tnb.TalariaError, match=message):
+        tnb.explore(session.model, device=str(own))
+    with pytest.raises(tnb.TalariaError, match="lists, not Device"):
+        tnb.explore(session.model, device=tnb.device(own))  # type: ignore[arg-type]
 
 
 def test_weight_errors_are_found_after_the_session_is_shown(session: tnb.Session) -> None:
