@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +17,7 @@ from talaria_nb.legality import refused
 from talaria_nb.plan import Plan
 from talaria_nb.plan_files import plain_scheme, scheme_of
 from talaria_nb.subjects import subject
+from talaria_nb.whole_file import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -84,14 +83,7 @@ def write(path: Path, model: Model, exploration: Exploration) -> None:
     """Write an exploration; the file that was there is replaced at once, or stays as it is."""
     text = json.dumps(_plain(model, exploration), ensure_ascii=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(part).replace(path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+    write_whole(path, text)
 
 
 def read(path: Path, model: Model) -> Exploration | None:

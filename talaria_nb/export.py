@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from talaria_nb.progress import bar
 from talaria_nb.quiet import quiet
 from talaria_nb.read import mil_function
 from talaria_nb.schemes import Float16, Palettize, Prune, part
+from talaria_nb.whole_file import reason
 
 if TYPE_CHECKING:
     import os
@@ -213,14 +213,6 @@ def _replace(written: Path, target: Path, before: Path) -> None:
         if before.exists():
             before.rename(target)
         raise
-
-
-def reason(error: OSError) -> str:
-    """Say in a few words why something could not be saved."""
-    # shutil gathers the errors of single files as text.
-    if error.errno == errno.ENOSPC or "No space left" in str(error):
-        return "the disk is full."
-    return f"{error.strerror or error}."
 
 
 def _compressed_weights(plan: Plan) -> list[str]:

@@ -18,8 +18,9 @@ from IPython.core.getipython import get_ipython
 from talaria_nb import progress
 from talaria_nb.configs import ACTIVATIONS, Pass
 from talaria_nb.errors import ExportError, TalariaError
-from talaria_nb.export import checked_path, reason, save
+from talaria_nb.export import checked_path, save
 from talaria_nb.torch_compressors import COMPRESSORS
+from talaria_nb.whole_file import reason
 from talaria_nb.wire import EXPORT_ENDINGS
 
 if TYPE_CHECKING:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 import torch
@@ -17,8 +20,6 @@ from models import classifier
 from talaria_nb.errors import DeviceError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from talaria_nb.devices import Device
 
 PHONE = tnb.device("iPhone 15 Pro")
@@ -108,6 +109,29 @@ def test_a_calibrated_device_is_kept_in_a_file(tmp_path: Path) -> None:
     for name in tnb.devices():
         tnb.device(name).to_toml(tmp_path / "other.toml")
         assert tnb.device(tmp_path / "other.toml") == tnb.device(name)
+
+
+def test_a_device_file_that_cannot_be_written_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mine.toml"
+    PHONE.to_toml(path)
+    before = path.read_bytes()
+    with pytest.raises(tnb.TalariaError, match=r"A device is saved as a .toml, not as 'mine'"):
+        PHONE.to_toml(tmp_path / "mine")
+    with pytest.raises(tnb.TalariaError, match=r"nowhere/mine.toml could not be saved: No such file"):
+        PHONE.to_toml(tmp_path / "nowhere" / "mine.toml")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(Path, "write_text", mock.Mock(side_effect=full))
+    with pytest.raises(tnb.TalariaError, match=r"mine.toml could not be saved: the disk is full"):
+        PHONE.to_toml(path)
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["mine.toml"]
+
+
+def test_a_device_file_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(tnb.TalariaError, match=r"^There is no device file '.*nowhere.toml'.$"):
+        tnb.device(tmp_path / "nowhere.toml")
 
 
 def test_a_csv_is_as_good_as_rows(tmp_path: Path) -> None:

@@ -38,6 +38,9 @@ class _File:
         try:
             text = path.read_text(encoding="utf-8")
             return cls(path.name, text, tomllib.loads(text))
+        except FileNotFoundError as error:
+            message = f"There is no device file {str(path)!r}."
+            raise DeviceError(message) from error
         except (OSError, UnicodeDecodeError) as error:
             message = f"{path.name}: cannot be read as text ({error})."
             raise DeviceError(message) from error
@@ -117,7 +120,7 @@ def _like(file: _File) -> Device | None:
     if chip is None:
         return None
     known = {str(_File.read(path).data["chip"]): path for path in chip_files()}
-    if chip not in known:
+    if not isinstance(chip, str) or chip not in known:
         raise file.error("like", f"must name a chip that is known, not {chip!r}.{did_you_mean(str(chip), known)}")
     return read_chip(known[chip])[0]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from talaria_nb.errors import DeviceError
+from talaria_nb.whole_file import reason, write_whole
 
 if TYPE_CHECKING:
     import os
@@ -198,7 +199,22 @@ class Device:
         return _UNIT_OF[compute_unit]
 
     def to_toml(self, path: str | os.PathLike[str]) -> None:
-        """Write the device as a file of its own, for `tnb.device(path)`, with certainty and source of every number."""
+        """Write the device as a file of its own, for `tnb.device(path)`, with certainty and source of every number.
+
+        Parameters
+        ----------
+        path
+            Ends in ".toml", by which `tnb.device` knows it. What is there is replaced, whole or not at all.
+
+        Raises
+        ------
+        DeviceError
+            If it ends in something else, or cannot be written.
+        """
+        target = Path(path)
+        if target.suffix != ".toml":
+            message = f"A device is saved as a .toml, not as {target.name!r}."
+            raise DeviceError(message)
         lines = ["schema = 2", f"chip = {_quoted(self.chip)}", f"products = [{_quoted(self.name)}]"]
         for name, parameter in self.rated.items():
             lines += _entry(f"rated.{name}", parameter.value, parameter)
@@ -207,7 +223,11 @@ class Device:
                 lines += _entry(f"{name}.{key}", getattr(unit, key), parameter)
             formats = Parameter(0.0, "inferred", f"talaria-nb's file of {self.chip}")
             lines += _entry(f"{name}.streams", sorted(unit.streams), formats)
-        Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        try:
+            write_whole(target, "\n".join(lines) + "\n")
+        except OSError as error:
+            message = f"{target} could not be saved: {reason(error)}"
+            raise DeviceError(message) from error
 
 
 def _entry(key: str, value: float | list[str], known: Parameter) -> list[str]:
