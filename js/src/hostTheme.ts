@@ -2,8 +2,9 @@
 
 let pixel: CanvasRenderingContext2D | null = null;
 
-/** Luminance of a CSS colour, 0 to 255, or null where one sees through it. */
+/** Luminance of a CSS colour, 0 to 255, or null where one sees through it, or there is none outside of the page. */
 function luminance(color: string): number | null {
+  if (color === "") return null;
   // Browsers compute colours to many notations; a canvas reads them all.
   if (!pixel) {
     const canvas = document.createElement("canvas");
@@ -37,8 +38,8 @@ export function isDark(el: Element): boolean {
   return matchMedia("(prefers-color-scheme: dark)").matches;
 }
 
-/** Call back now and whenever the host's theme may have changed. */
-export function watchTheme(el: HTMLElement, changed: () => void): () => void {
+/** Call back now, whenever the host's theme may have changed, and when `look` says to look again. */
+export function watchTheme(el: HTMLElement, changed: () => void): { look(): void; stop(): void } {
   const update = (): void => {
     el.toggleAttribute("data-dark", isDark(el));
     changed();
@@ -58,8 +59,9 @@ export function watchTheme(el: HTMLElement, changed: () => void): () => void {
   const media = matchMedia("(prefers-color-scheme: dark)");
   media.addEventListener("change", update);
   update();
-  return () => {
+  const stop = (): void => {
     observer.disconnect();
     media.removeEventListener("change", update);
   };
+  return { look: update, stop };
 }

@@ -61,10 +61,9 @@ export function Root({ store, view, height }: RootProps): VNode {
 
   useLayoutEffect(() => {
     const el = root.current!;
-    const refresh = (): void => {
+    const theme = watchTheme(el, () => {
       palette.value = readPalette(el);
-    };
-    const stop = watchTheme(el, refresh);
+    });
     // A notebook may fill the cell before it is in the page; the first size says that it now is.
     let shown = false;
     // What is hidden has no width; it stays as it was, for it may be shown again without another word of its size.
@@ -77,7 +76,7 @@ export function Root({ store, view, height }: RootProps): VNode {
       if (!shown) {
         shown = true;
         adoptStyles(el);
-        refresh();
+        theme.look();
         requestAnimationFrame(fit);
       }
       // Not now: it may change the height, and what is watched must not change while it is told of.
@@ -85,7 +84,7 @@ export function Root({ store, view, height }: RootProps): VNode {
     });
     observer.observe(el);
     return () => {
-      stop();
+      theme.stop();
       observer.disconnect();
     };
   }, [palette, fit]);

@@ -269,6 +269,20 @@ test("a theme that switches live is followed, canvas included", async () => {
   expect(getComputedStyle(get(el, ".tlr-header")).borderBottomColor).not.toBe(ground);
 });
 
+test.each(["light", "dark"])("a view that is drawn before it is in the page is %s like it", async (theme) => {
+  document.body.dataset.jpThemeLight = String(theme === "light");
+  const abort = new AbortController();
+  const { mount: draw } = session.initialize({ model: new FakeModel(), signal: abort.signal });
+  const cell = document.createElement("div");
+  const dispose = draw("table", cell, { height: 300 });
+  document.body.append(cell);
+  await settled();
+  expect(get(cell, ".tlr").hasAttribute("data-dark")).toBe(theme === "dark");
+  dispose();
+  abort.abort();
+  cell.remove();
+});
+
 test("a view widget draws through the session it names, at its height, and cleans up", async () => {
   const { mount: draw } = session.initialize({ model: new FakeModel() });
   const traits: Record<string, unknown> = { session: "anywidget:abc", view: "table", height: 333 };
