@@ -65,7 +65,7 @@ export const TABLE_COLUMNS: readonly TableColumn[] = [
   text("name", "name", "op", 132, { optional: 0 }),
   text("op_type", "op", "op", 76, { optional: 0.7 }),
   text("output", "output", "op", 92, { optional: 4, meta: ["output", "output_shape"] }),
-  text("module", "module", "op", 150, { optional: 1 }),
+  text("module", "module", "op", 150, { optional: 0.3 }),
   text("module_class", "class", "op", 120, { about: "Class of the module whose code made the op." }),
   text("source", "source", "op", 150, { optional: 5 }),
   text("scheme", "scheme", "weights", 96, { optional: 0 }),
@@ -99,9 +99,16 @@ export const TABLE_COLUMNS: readonly TableColumn[] = [
 
 const NAME_IDEAL = 168;
 
-/** In a narrow table the fixed columns give some of their width to the name. */
-const TIGHT_BELOW = 700;
-const TIGHT: Partial<Record<ColumnKey, number>> = { scheme: 88, bits: 112, size: 116, latency: 128 };
+/** In a narrow table all columns are narrower, so that the module stays: it tells people more than the op's name. */
+const TIGHT: Partial<Record<ColumnKey, number>> = {
+  name: 96,
+  module: 116,
+  scheme: 88,
+  bits: 112,
+  size: 116,
+  error: 124,
+  latency: 128,
+};
 
 /** The columns that were chosen; else those that fit, in their order, that of errors only once there are any. */
 export function columnsFor(
@@ -110,18 +117,28 @@ export function columnsFor(
   chosen: readonly ColumnKey[] | null = null,
 ): TableColumn[] {
   if (chosen) return TABLE_COLUMNS.filter((c) => c.key === "name" || chosen.includes(c.key));
-  const always = TABLE_COLUMNS.filter((c) => c.optional === 0);
-  if (width < TIGHT_BELOW) return always.map((c) => ({ ...c, width: TIGHT[c.key] ?? c.width }));
-  let room = width - NAME_IDEAL + TABLE_COLUMNS[0]!.width;
-  for (const c of always) room -= c.width;
-  const kept = new Set(always);
-  const optional = TABLE_COLUMNS.filter((c) => (c.optional ?? 0) > 0 && (errors || c.key !== "error"));
-  for (const c of optional.sort((a, b) => a.optional! - b.optional!)) {
-    if (room < c.width) break;
-    room -= c.width;
+  const offered = TABLE_COLUMNS.filter((c) => c.optional !== undefined && (errors || c.key !== "error"));
+  const telling = offered.filter((c) => c.key in TIGHT);
+  if (width >= widthOf(telling, NAME_IDEAL)) return fitting(offered, width, NAME_IDEAL);
+  return fitting(
+    telling.map((c) => ({ ...c, width: TIGHT[c.key]! })),
+    width,
+    TIGHT.name!,
+  );
+}
+
+/** What a table needs whose first column has a width. */
+const widthOf = (columns: readonly TableColumn[], name: number): number =>
+  columns.reduce((sum, c) => sum + (c.key === "name" ? name : c.width), 0);
+
+/** Those that must be shown, and as many of the others as there is room for, the least optional first. */
+function fitting(columns: readonly TableColumn[], width: number, name: number): TableColumn[] {
+  const kept = new Set(columns.filter((c) => c.optional === 0));
+  for (const c of columns.filter((c) => c.optional !== 0).sort((a, b) => a.optional! - b.optional!)) {
+    if (widthOf([...kept, c], name) > width) break;
     kept.add(c);
   }
-  return TABLE_COLUMNS.filter((c) => kept.has(c));
+  return columns.filter((c) => kept.has(c));
 }
 
 export const column = (program: Program, ...keys: string[]): Column | undefined => {

@@ -1,6 +1,6 @@
 /** Which parts of a name stay when there is no room for all of it. */
 
-/** Text in pieces, and whether each stays whole; the first of the others gives way first, and wholly. */
+/** Text in pieces, and whether each stays whole; of the others one gives way first, and wholly. */
 export type Parts = readonly (readonly [text: string, stays: boolean])[];
 
 /** The end stays: that is where names differ. */
@@ -9,6 +9,16 @@ export function lastCharacters(text: string, count: number): Parts {
   // Not between the halves of one character.
   if (/[\udc00-\udfff]/.test(text[cut] ?? "")) cut++;
   return pieces([text.slice(0, cut), false], [text.slice(cut), true]);
+}
+
+/** What coremltools appends to the name of an op that reads another dtype than it did in the module, once or more. */
+const CASTS = /(_cast_(fp|u?int)\d+)+$/;
+
+/** Of an op's name the casts give way first, then what stands before the number at the end. */
+export function partsOfName(name: string): Parts {
+  const stem = name.replace(CASTS, "");
+  const number = /_\d+$/.exec(stem)?.[0].length;
+  return pieces(...lastCharacters(stem, number ?? 10), [name.slice(stem.length), false]);
 }
 
 /** Of a last name that is longer the end stays. */

@@ -1,7 +1,7 @@
 /** What stays of names where there is no room: what tells them apart. */
 
 import { expect, test } from "vitest";
-import { lastCharacters, type Parts, partsOfPath } from "../src/shorten";
+import { lastCharacters, type Parts, partsOfName, partsOfPath } from "../src/shorten";
 
 const stays = (parts: Parts): string[] => parts.filter(([, whole]) => whole).map(([text]) => text);
 const gives = (parts: Parts): string[] => parts.filter(([, whole]) => !whole).map(([text]) => text);
@@ -32,4 +32,17 @@ test("characters of two halves are not cut", () => {
     ["abc😀", false],
     ["de", true],
   ]);
+});
+
+test.each([
+  ["linear_11_cast_fp16", ["linear", "_cast_fp16"], ["_11"]],
+  ["scaled_dot_product_attention_cast_fp16", ["scaled_dot_product", "_cast_fp16"], ["_attention"]],
+  ["embedding_cast_fp16_cast_uint16_cast_uint16", ["_cast_fp16_cast_uint16_cast_uint16"], ["embedding"]],
+  ["cast_48", ["cast"], ["_48"]],
+  ["x", [], ["x"]],
+])("of the op's name %s the number stays longest, and the casts go first", (name, first, last) => {
+  const parts = partsOfName(name);
+  expect(parts.map(([text]) => text).join("")).toBe(name);
+  expect(gives(parts)).toEqual(first);
+  expect(stays(parts)).toEqual(last);
 });

@@ -4,7 +4,7 @@ import type { ColumnKey } from "../columns";
 import { BOUNDS } from "../estimate";
 import * as format from "../format";
 import { measuredUnit } from "../measured";
-import { lastCharacters, type Parts, partsOfPath } from "../shorten";
+import { lastCharacters, type Parts, partsOfName, partsOfPath } from "../shorten";
 import type { Store } from "../store";
 
 /** Largest values as loaded: the full width of in-cell bars. */
@@ -60,6 +60,7 @@ function WordCell({ store, op, column }: CellProps): VNode {
 
 /** The most parts that a text is cut into. */
 const PARTS = [0, 1, 2, 3];
+const COUNTS: Partial<Record<ColumnKey, number>> = { name: 3, module: 4 };
 
 /** Text that gives way in the middle where there is no room: its telling parts stay. */
 function Split({ store, op, column }: CellProps): VNode {
@@ -77,10 +78,9 @@ function Split({ store, op, column }: CellProps): VNode {
     return lines.filter(Boolean).join("\n");
   });
   const direction = useComputed(() => (RIGHT_TO_LEFT.test(textOf(parts.value)) ? "rtl" : undefined));
-  const count = column === "module" ? PARTS.length : 2;
   return (
     <div role="gridcell" class={`tlr-cell tlr-cell-${column} is-split`} title={title} dir={direction}>
-      {PARTS.slice(0, count).map((part) => (
+      {PARTS.slice(0, COUNTS[column] ?? 2).map((part) => (
         <Part key={part} parts={parts} part={part} />
       ))}
     </div>
@@ -106,7 +106,7 @@ function partsOf(store: Store, op: number, column: ColumnKey): Parts {
     case "source":
       return lastCharacters(ops.source[op] ?? "", 10);
     default:
-      return lastCharacters(ops.name[op] ?? "", 10);
+      return partsOfName(ops.name[op] ?? "");
   }
 }
 

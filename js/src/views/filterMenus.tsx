@@ -33,11 +33,13 @@ export function FilterMenus({ store, others }: FilterMenusProps): VNode {
         <button
           type="button"
           class="tlr-button is-quiet"
+          aria-label="Clear filters"
+          title="Show all ops again"
           onClick={() => {
             store.tableView.value = unfiltered(view);
           }}
         >
-          Clear filters
+          Clear
         </button>
       )}
     </>

@@ -48,7 +48,9 @@ export function Sliders({ store }: { store: Store }): VNode {
       <span class="tlr-sliders-what">
         <strong>{selected === 0 ? "All weights" : `${format.grouped(selected)} selected`}</strong>
         <span class="tlr-muted tlr-ellipsis" title={places.value}>
-          {selected === 0 ? format.plural(editable, "compressible weight") : places.value}
+          {selected === 0
+            ? format.plural(editable, "compressible weight")
+            : `${editable > 0 ? `${format.plural(editable, "weight")} ` : ""}${places.value}`}
         </span>
       </span>
       <KindSelect {...chosen} label={`Scheme of ${what}`} />

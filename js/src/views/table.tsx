@@ -24,6 +24,7 @@ export function Table({ store, uid }: { store: Store; uid: string }): VNode {
   const columns = useMemo(() => columnsFor(width, errors, view.columns), [width, errors, view.columns]);
   const bins = useBins(store, columns);
   const { order, others } = useShown(store, bins);
+  const filtered = isFiltered(view);
   const edit = (change: Partial<TableView>): void => {
     store.tableView.value = { ...store.tableView.peek(), ...change };
   };
@@ -49,12 +50,12 @@ export function Table({ store, uid }: { store: Store; uid: string }): VNode {
         <button
           type="button"
           class="tlr-button"
-          aria-label="Select all shown"
+          aria-label={filtered ? `Select ${format.grouped(order.length)} shown` : "Select all shown"}
           disabled={order.length === 0}
           title="Select every op that is shown (Ctrl or ⌘ A)"
           onClick={() => store.select([...order], "table")}
         >
-          Select all
+          {filtered ? `Select ${format.grouped(order.length)}` : "Select all"}
         </button>
         <ColumnMenu store={store} shown={columns} />
       </div>
@@ -67,8 +68,8 @@ function Counts({ store, shown }: { store: Store; shown: number }): VNode {
   const selected = store.selection.value.ops.length;
   return (
     <span class="tlr-muted tlr-counts" role="status">
-      {`${format.grouped(shown)} of ${format.grouped(store.program.value.ops.count)} shown`}
-      {selected > 0 && ` · ${format.grouped(selected)} selected`}
+      <span>{`${format.grouped(shown)} of ${format.grouped(store.program.value.ops.count)}`}</span>
+      <span>{` shown${selected > 0 ? ` · ${format.grouped(selected)} selected` : ""}`}</span>
     </span>
   );
 }
@@ -103,6 +104,14 @@ function Grid({ store, uid, order, columns, bins, setWidth }: GridProps): VNode 
     observer.observe(scroller.current!);
     return () => observer.disconnect();
   }, [setWidth]);
+
+  // What one sorts by is looked for at the top.
+  const { sort } = store.tableView.value;
+  const sorted = useRef(sort);
+  useLayoutEffect(() => {
+    if (sorted.current !== sort) virtual.scrollToIndex(0);
+    sorted.current = sort;
+  }, [virtual, sort]);
 
   const shown = useRef(order);
   shown.current = order;

@@ -96,7 +96,7 @@ describe("selection", () => {
     expect(selectedRows(el)).toEqual([list[1], list[3], list[4], list[7]]);
     search(el, "query");
     await settled();
-    button(el, "Select all shown").click();
+    button(el, "Select 6 shown").click();
     await frame();
     expect((model.get("selected_ops") as number[]).length).toBe(6);
     press(get(el, "[role=grid]"), "Escape");

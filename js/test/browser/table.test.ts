@@ -127,7 +127,7 @@ describe("menus", () => {
     button(el, "Clear filters").click();
     await settled();
     expect(shown(el)).toBe(144);
-    expect([...el.querySelectorAll("button")].some((b) => b.textContent === "Clear filters")).toBe(false);
+    expect([...el.querySelectorAll("button")].some((b) => b.ariaLabel === "Clear filters")).toBe(false);
   });
 
   test("a module stands for all inside it, and its list can be searched", async () => {
@@ -195,6 +195,44 @@ describe("columns", () => {
     brush(histogram(el, "flops"), 0.95, 1);
     await settled();
     expect(new Set(values(el, "op_type"))).toEqual(new Set(["linear"]));
+  });
+});
+
+describe("what was asked for is in view", () => {
+  test("a sort shows the top, wherever the table was scrolled to", async () => {
+    const el = await open({ ops: 2000 });
+    const grid = get(el, "[role=grid]");
+    grid.scrollTop = 9000;
+    await settled();
+    get(header(el, "latency"), "button").click();
+    await settled();
+    expect(grid.scrollTop).toBe(0);
+    const [first] = rows(el);
+    expect(first!.ariaRowIndex).toBe("2");
+  });
+
+  test("where no op matches, it says so above the totals, which stay where they were", async () => {
+    const el = await open({ ops: 2000 });
+    const bottom = (): number => get(el, ".tlr-total").getBoundingClientRect().bottom;
+    const before = bottom();
+    const search = get<HTMLInputElement>(el, ".tlr-search");
+    search.value = "nothing is called that";
+    search.dispatchEvent(new Event("input", { bubbles: true }));
+    await settled();
+    expect(bottom()).toBe(before);
+    const empty = get(el, ".tlr-empty").getBoundingClientRect();
+    const at = document.elementFromPoint(empty.left + 20, (empty.top + empty.bottom) / 2);
+    expect(at?.textContent).toContain("No op matches");
+  });
+
+  test("in a narrow table the counts are whole, and say how many a selection would take", async () => {
+    const el = await open({}, 668);
+    check(await menu(el, "Filter by type"), "softmax").click();
+    await settled();
+    const [numbers] = all(el, ".tlr-counts > span");
+    expect(numbers!.textContent).toBe("6 of 144");
+    expect(numbers!.scrollWidth).toBe(numbers!.clientWidth);
+    expect(button(el, "Select 6 shown").textContent).toBe("Select 6");
   });
 });
 
