@@ -162,7 +162,7 @@ def _checked(mlmodel: ct.models.MLModel, sample_data: object) -> Iterator[dict[s
             raise ExportError(f"{where} must be a dict of inputs by name, not a value of type {type(sample).__name__}.")
         for name in sample:
             if name not in expected:
-                hint = did_you_mean(str(name), expected) or f" The model takes {', '.join(map(repr, expected))}."
+                hint = did_you_mean(name, expected) or f" The model takes {', '.join(map(repr, expected))}."
                 raise ExportError(f"{where} names {name!r}, which is no input of the model.{hint}")
         for name, kind in expected.items():
             if name not in sample:

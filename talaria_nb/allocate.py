@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from talaria_nb.allocator import Allocator
+from talaria_nb.choices import pinned_schemes
 from talaria_nb.errors import BudgetError
 from talaria_nb.plan import Plan
 from talaria_nb.recipes import preset as find_preset
@@ -66,6 +67,7 @@ def allocate(
     model = model_or_plan.model if isinstance(model_or_plan, Plan) else model_or_plan
     if preset is not None:
         recipe = find_preset(preset).recipe(model)
+        pinned_schemes(pins or {})  # says what is wrong with them
         pins = {**recipe.pins, **(pins or {})}
         budget = recipe.budget if budget is None else budget
         schemes = recipe.schemes if schemes is None else schemes

@@ -21,6 +21,7 @@ from talaria_nb.error_table import error_table
 from talaria_nb.errors import BudgetError, SchemeError
 from talaria_nb.estimate import price
 from talaria_nb.infeasible import choices_that_bind, infeasible, least_cost
+from talaria_nb.matching import listed
 from talaria_nb.menu import DEFAULT_MENU
 from talaria_nb.plan import Plan
 from talaria_nb.schemes import Scheme
@@ -98,9 +99,9 @@ class Allocator:
         self._device = device if isinstance(device, Device) else find_device(device or _ANY_DEVICE)
         self._compute_unit = compute_unit
         self._offered = _offered(schemes)
-        self._pins = dict(pins or {})
-        self._alike = [alike] if isinstance(alike, str) else list(alike)
         wanted = tuple(dict.fromkeys((*self._offered, *pinned_schemes(pins or {}))))
+        self._pins = dict(pins or {})
+        self._alike = listed(alike, "Weights that are to be alike are chosen by globs")
         if table is None or not set(wanted) <= set(table.schemes):
             table = cost_table(
                 self._plan.model.program,

@@ -35,7 +35,7 @@ class Baselines(Priced):
 
     def snapshot(self, name: str) -> Plan:
         """Keep the current plan under a name in `session.snapshots`, and return it."""
-        if not name:
+        if not isinstance(name, str) or not name:
             raise PlanError("A snapshot needs a name: session.snapshot('before the head').")
         self._snapshots[name] = self.plan
         self._publish_snapshots()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -20,7 +21,7 @@ from talaria_nb.load import Model, load
 from talaria_nb.plan import Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -148,6 +149,9 @@ def _scaled(unit: Unit, factors: Mapping[str, float]) -> Unit:
 
 def _checked(measurements: Iterable[Measured]) -> list[_Row]:
     """Check rows given in Python."""
+    if not isinstance(measurements, Iterable):
+        message = f"Measurements are rows (model or plan, latency in ms, compute unit), not {measurements!r:.80}."
+        raise DeviceError(message)
     rows = []
     for number, entry in enumerate(measurements, start=1):
         where = f"Measurement {number}"
@@ -173,6 +177,9 @@ def _read_csv(path: Path) -> list[_Row]:
             reader = csv.DictReader(file)
             lines = [(reader.line_num, line) for line in reader]
             columns = reader.fieldnames or []
+    except FileNotFoundError as error:
+        message = f"There is no file {str(path)!r}."
+        raise DeviceError(message) from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         message = f"{path.name}: cannot be read as a CSV ({error})."
         raise DeviceError(message) from error

@@ -56,13 +56,13 @@ class EvaluationError(TalariaError):
     """A plan's accuracy cannot be measured: nothing to run, data that does not fit, outputs that say nothing."""
 
 
-def nearest(name: str, names: Iterable[str]) -> str | None:
+def nearest(name: object, names: Iterable[str]) -> str | None:
     """Return the name that a mistyped one is most like, or None if none is like it."""
-    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), list(names), n=1, cutoff=0.5)
     return near[0] if near else None
 
 
-def did_you_mean(name: str, names: Iterable[str], *, prefix: str = "") -> str:
+def did_you_mean(name: object, names: Iterable[str], *, prefix: str = "") -> str:
     """Write the end of a message about an unknown name: " Did you mean …?", or "" if no known one is like it."""
     near = nearest(name, names)
     return "" if near is None else f" Did you mean {prefix + near!r}?"

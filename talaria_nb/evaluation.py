@@ -11,6 +11,7 @@ import torch
 
 from talaria_nb.errors import EvaluationError
 from talaria_nb.metrics import name_of
+from talaria_nb.plan import checked_plan
 from talaria_nb.torch_weights import planned_module
 from talaria_nb.trials import bench
 
@@ -84,8 +85,11 @@ def evaluate(
     ------
     EvaluationError
         If the model did not come from torch, the data do not fit it, the plan makes its outputs infinite or NaN, or
-        `eval_fn` returned no numbers.
+        `eval_fn` is no function or returned no finite numbers.
+    PlanError
+        If it is no plan.
     """
+    checked_plan(plan, "evaluate()")
     if (data is None) == (eval_fn is None):
         raise EvaluationError("evaluate() needs either data, with a metric, or eval_fn.")
     if eval_fn is not None:
@@ -120,6 +124,8 @@ def _on_data(plan: Plan, data: Iterable[Any] | Mapping[str, Iterable[Any]], metr
 
 
 def _by_function(plan: Plan, eval_fn: Callable[[torch.nn.Module], float | Mapping[str, float]]) -> Evaluation:
+    if not callable(eval_fn):
+        raise EvaluationError(f"eval_fn is a function of the compressed module, not {eval_fn!r:.80}.")
     with torch.no_grad():
         result = eval_fn(planned_module(plan))
     name = getattr(eval_fn, "__qualname__", type(eval_fn).__name__)
@@ -130,4 +136,7 @@ def _by_function(plan: Plan, eval_fn: Callable[[torch.nn.Module], float | Mappin
         raise EvaluationError(f"eval_fn {name} must return a number or a dict of numbers, not {result!r}.") from None
     if not values:
         raise EvaluationError(f"eval_fn {name} returned no numbers.")
+    odd = next((group for group, number in values.items() if not np.isfinite(number)), None)
+    if odd is not None:
+        raise EvaluationError(f"eval_fn {name} returned {values[odd]} for {odd!r}: it must return finite numbers.")
     return Evaluation(name, values, {}, is_loss=False)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from IPython.display import display
 
+from talaria_nb.errors import PlanError
 from talaria_nb.exploration import kept_at, read
 from talaria_nb.session import Session
 
@@ -50,10 +51,13 @@ def explore(
     Raises
     ------
     PlanError
-        If the first argument is neither a model nor a plan, or what was kept is of another model or damaged.
+        If the first argument is neither a model nor a plan, `resume` is none of these, or what was kept is of another
+        model or damaged.
     DeviceError
         If the device or the compute unit is unknown, or the device is one of your own.
     """
+    if not isinstance(resume, (bool, str, os.PathLike)):  # notebooks are untyped
+        raise PlanError(f"resume= is True, False or the path of a file, not {resume!r:.80}.")
     session = Session(model_or_plan, device, compute_unit)
     path = kept_at(session.model) if isinstance(resume, bool) else Path(resume)
     kept = None if resume is False else read(path, session.model)

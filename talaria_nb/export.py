@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,6 @@ from talaria_nb.schemes import Float16, Palettize, Prune, part
 from talaria_nb.whole_file import reason
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping
 
     import coremltools as ct
@@ -140,8 +140,10 @@ def checked_path(path: str | os.PathLike[str], ending: str, what: str) -> Path:
     Raises
     ------
     ExportError
-        If there is no name, the ending is another, or the folder does not exist.
+        If it is no path, there is no name, the ending is another, or the folder does not exist.
     """
+    if not isinstance(path, (str, os.PathLike)):  # notebooks are untyped
+        raise ExportError(f"{what} is saved under a path, not under {path!r:.80}.")
     target = Path(path).expanduser()
     if not target.name:
         raise ExportError(f"{what} needs a name to be saved under.")

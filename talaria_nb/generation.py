@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from talaria_nb.errors import PlanError
+from talaria_nb.plan import checked_plan
 from talaria_nb.resize import caches, context_of, tokens_of
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def estimate_generation(
     Raises
     ------
     PlanError
-        If `decode` has no cache or takes several tokens, or the tokens do not fit.
+        If one of them is no plan, `decode` has no cache or takes several tokens, or the tokens do not fit.
 
     Notes
     -----
@@ -109,7 +110,8 @@ def estimate_generation(
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             message = f"A {what} has a whole number of tokens, at least 1, not {count!r}."
             raise PlanError(message)
-    writer, reader = decode.model.program, prefill.model.program
+    writer = checked_plan(decode, "estimate_generation()").model.program
+    reader = checked_plan(prefill, "estimate_generation()").model.program
     held = context_of(writer) if context is None else context
     step, chunk = tokens_of(writer), tokens_of(reader)
     if step != 1:

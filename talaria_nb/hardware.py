@@ -103,10 +103,16 @@ def measure(
     Raises
     ------
     DeviceError
-        On anything but macOS, for an unknown compute unit, or if Core ML cannot run the model.
+        On anything but macOS, for what is no MLModel or an unknown compute unit, or if Core ML cannot run the model.
     """
     if compute_unit not in _COREML_UNITS:
         message = f"Unknown compute unit {compute_unit!r}: use one of {', '.join(_COREML_UNITS)}."
+        raise DeviceError(message)
+    if not isinstance(mlmodel, ct.models.MLModel):  # notebooks are untyped
+        message = (
+            "measure() takes a coremltools MLModel, such as model.mlmodel or what plan.compress() returns, not a value "
+            f"of type {type(mlmodel).__name__}."
+        )
         raise DeviceError(message)
     if not is_mac():
         message = "Core ML runs on macOS only, so nothing can be measured here; use plan.estimate(...) instead."

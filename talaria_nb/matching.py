@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import fnmatch
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from talaria_nb.errors import PlanError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from talaria_nb.load import Model
+
+
+def listed(where: object, chosen_by: str) -> list[Any]:
+    """List what may be one text or several; else a PlanError says what is chosen by what instead."""
+    if isinstance(where, str):
+        return [where]
+    if not isinstance(where, Iterable):
+        message = f"{chosen_by}, not by {where!r:.80}."
+        raise PlanError(message)
+    return list(where)
 
 
 def weight_rows(model: Model, where: str | Iterable[str] | Iterable[bool]) -> tuple[list[int], bool]:
@@ -38,7 +49,7 @@ def weight_rows(model: Model, where: str | Iterable[str] | Iterable[bool]) -> tu
         If a glob or a name matches no weight, or a mask has another length.
     """
     program = model.program
-    chosen = [where] if isinstance(where, str) else list(where)
+    chosen = listed(where, _BY)
     if chosen and all(isinstance(item, (bool, np.bool_)) for item in chosen):
         if len(chosen) != len(program.weights):
             message = f"The mask has {len(chosen)} entries; the model has {len(program.weights)} weights."
@@ -48,7 +59,8 @@ def weight_rows(model: Model, where: str | Iterable[str] | Iterable[bool]) -> tu
     outright = True
     for pattern in chosen:
         if not isinstance(pattern, str):
-            message = f"Weights are chosen by name, glob or mask, not by {pattern!r}."
+            odd = next((item for item in chosen if not isinstance(item, (str, bool, np.bool_))), pattern)
+            message = f"{_BY}, not by {odd!r:.80}."
             raise PlanError(message)
         matched = _matching_weights(model, pattern)
         if not matched:
@@ -56,6 +68,9 @@ def weight_rows(model: Model, where: str | Iterable[str] | Iterable[bool]) -> tu
         outright = outright and pattern in program.weight_row
         rows.update(dict.fromkeys(matched))
     return list(rows), outright
+
+
+_BY = "Weights are chosen by name, glob or mask"
 
 
 def op_rows(model: Model, pattern: str) -> list[int]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from talaria_nb.errors import DeviceError, PlanError
 from talaria_nb.estimate import sum_by_op
+from talaria_nb.hardware import Measurement
 from talaria_nb.plan_tables import op_table
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from talaria_nb.costs import CostTable
-    from talaria_nb.hardware import Measurement
     from talaria_nb.plan import Plan
     from talaria_nb.sqnr import Noise
 
@@ -53,7 +53,10 @@ class Measured:
 
 
 def check_unit(measurement: Measurement, table: CostTable) -> None:
-    """Refuse a measurement on other compute units than those that a table prices, with a `DeviceError`."""
+    """Refuse a measurement on other compute units than those that a table prices, or none, with a `DeviceError`."""
+    if not isinstance(measurement, Measurement):  # notebooks are untyped
+        message = f"session.measured takes what tnb.measure() returns, not {measurement!r:.80}."
+        raise DeviceError(message)
     if measurement.compute_unit != table.compute_unit:
         message = (
             f"This was measured with compute_unit={measurement.compute_unit!r}, but the session prices "

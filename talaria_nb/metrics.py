@@ -115,6 +115,8 @@ def loss(metric: Metric, outputs: Any, reference: Any, inputs: Mapping[str, Any]
         between = named(metric).between
         pairs = zip(counted(outputs, inputs), counted(reference, inputs), strict=True)
         return float(torch.stack([between(one.double(), other.double()) for one, other in pairs]).mean())
+    if not callable(metric):  # notebooks are untyped
+        raise EvaluationError(f"A metric is one of {', '.join(METRICS)} or your own function, not {metric!r:.80}.")
     value = metric(outputs, reference)
     try:
         return float(value)

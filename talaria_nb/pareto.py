@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,6 +37,8 @@ AXES: Mapping[Metric, tuple[str, str]] = {
 """Metric → its column and what to write below the axis."""
 
 _POINTS = 40
+_SPENT: Mapping[Metric, str] = {"size": "bytes", "bits": "bits", "latency": "ms", "energy": "mJ"}
+"""Metric → what `low` and `high` count."""
 BEST, UNIFORM, CURRENT = "best plans", "one scheme everywhere", "current plan"
 
 
@@ -129,7 +132,12 @@ def front(
         raise BudgetError(f"There is no budget of {along!r}: along= is one of {', '.join(METRICS)}.")
     least, most = allocator.range_of(along)
     low, high = least if low is None else low, most if high is None else high
-    if not 0 < low <= high or points < 1:
+    for end in (low, high):
+        if not isinstance(end, Real):
+            raise BudgetError(f"low= and high= are numbers of {_SPENT[along]}, not {end!r}.")
+    if not isinstance(points, Integral) or points < 1:
+        raise BudgetError(f"points= is a whole number of at least 1, not {points!r}.")
+    if not 0 < low <= high:
         raise BudgetError(f"A front goes from a budget above 0 to a larger one, not from {low!r} to {high!r}.")
     kept = () if budget is None else budgets(budget)
     steps = np.geomspace(low, high, points)
@@ -201,7 +209,7 @@ def pareto(
     Raises
     ------
     BudgetError
-        If there is no such range, or no plan in it keeps the further budgets.
+        If there is no such range or number of points, or no plan in it keeps the further budgets.
     """
     allocator = Allocator(
         model_or_plan,

@@ -15,7 +15,7 @@ from talaria_nb.errors import PlanError, SchemeError
 from talaria_nb.estimate import Comparison, Estimate, compared, price
 from talaria_nb.legality import CAN_BE_COMPRESSED, refused
 from talaria_nb.load import Model
-from talaria_nb.matching import op_rows, unknown_weight, weight_rows
+from talaria_nb.matching import listed, op_rows, unknown_weight, weight_rows
 from talaria_nb.schemes import Scheme
 from talaria_nb.subjects import starting_schemes, subject
 
@@ -216,7 +216,7 @@ class Plan:
             message = f'Activations can be "int8" or None (float), not {dtype!r}.'
             raise SchemeError(message)
         program = self._model.program
-        patterns = [where] if isinstance(where, str) else list(where)
+        patterns = listed(where, "Ops are chosen by name or glob")
         rows = {op: pattern for pattern in patterns for op in op_rows(self._model, pattern)}
         if dtype is None:
             return self._with(self._schemes, self._activations - rows.keys())
@@ -291,7 +291,7 @@ class Plan:
         """
         from talaria_nb.graded import graded_errors
 
-        if other._fingerprint != self._fingerprint:
+        if checked_plan(other, "compare()")._fingerprint != self._fingerprint:
             message = (
                 f"This plan is for {self._model.program.name}, the other for another model, {other.model.program.name}."
             )
@@ -451,3 +451,17 @@ class Plan:
 
     def _refusal(self, row: int, scheme: Scheme) -> str | None:
         return refused(scheme, subject(self._model.program, row))
+
+
+def checked_plan(given: object, caller: str) -> Plan:
+    """Return what a caller was given if it is a plan, for notebooks are untyped.
+
+    Raises
+    ------
+    PlanError
+        If it is none.
+    """
+    if not isinstance(given, Plan):
+        message = f"{caller} takes a plan, such as tnb.Plan(model), not a value of type {type(given).__name__}."
+        raise PlanError(message)
+    return given

@@ -13,6 +13,7 @@ import yaml
 
 from talaria_nb.errors import PlanError, SchemeError, did_you_mean
 from talaria_nb.legality import refused
+from talaria_nb.package import first_line
 from talaria_nb.plan import Plan
 from talaria_nb.schemes import AsStored, Float16, Joint, LinearQuantize, Palettize, Prune, Scheme
 from talaria_nb.subjects import subject
@@ -90,9 +91,9 @@ def from_yaml(model: Model, text: str) -> Plan:
     SchemeError
         If a scheme is unknown, or not legal for a weight.
     """
+    plan = Plan(model)
     document = _document(text)
     _check_model(model, document["model"])
-    plan = Plan(model)
     schemes = list(plan.scheme_of_weight)
     chosen: set[str] = set()
     for entry in _list(document["plan"], "plan"):
@@ -111,7 +112,7 @@ def from_yaml(model: Model, text: str) -> Plan:
     activations = document.get("activations", {})
     _check_keys(activations, ("int8",), "activations", optional=("int8",))
     for op in _list(activations.get("int8", []), "activations"):
-        if op not in model.program.op_row:
+        if not isinstance(op, str) or op not in model.program.op_row:
             raise PlanError(f"{model.program.name} has no op named {op!r}.{did_you_mean(op, model.program.op_row)}")
         plan = plan.set_activations(op, "int8")
     return plan
@@ -162,13 +163,13 @@ def scheme_of(plain: object) -> Scheme:
         raise PlanError(f"A scheme is written as {{palettize: {{nbits: 4}}}}, not as {plain!r}.")
     [(kind, given)] = plain.items()
     if kind not in _KINDS:
-        raise SchemeError(f"There is no scheme {kind!r}.{did_you_mean(str(kind), _KINDS)}")
+        raise SchemeError(f"There is no scheme {kind!r}.{did_you_mean(kind, _KINDS)}")
     if not isinstance(given, dict):
         raise PlanError(f"The parameters of {kind} are a mapping, not {given!r}.")
     names = [field.name for field in dataclasses.fields(_KINDS[kind])]  # type: ignore[arg-type]
     for name in given:
         if name not in names:
-            raise SchemeError(f"{kind} has no parameter {name!r}.{did_you_mean(str(name), names)}")
+            raise SchemeError(f"{kind} has no parameter {name!r}.{did_you_mean(name, names)}")
     try:
         return _KINDS[kind](
             **{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
@@ -178,12 +179,16 @@ def scheme_of(plain: object) -> Scheme:
 
 
 def _document(text: str) -> dict[str, Any]:
+    if not isinstance(text, str):
+        raise PlanError(f"from_yaml reads the text of a plan, such as path.read_text(), not {text!r:.80}.")
     try:
         document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise PlanError(f"This is not YAML: {error}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        line = f" in line {mark.line + 1}" if mark is not None else ""
+        raise PlanError(f"This is not YAML: {problem or first_line(error)}{line}.") from error
     if not isinstance(document, dict) or "talaria_nb_plan" not in document:
-        raise PlanError("This is not a plan of talaria-nb: it does not begin with talaria_nb_plan.")
+        raise PlanError("This is not a plan of talaria-nb: its text does not begin with talaria_nb_plan.")
     if document["talaria_nb_plan"] != VERSION:
         raise PlanError(
             f"This plan has version {document['talaria_nb_plan']!r}; this talaria-nb reads version {VERSION}."
@@ -223,7 +228,7 @@ def _shape(value: object) -> object:
 def _row(model: Model, name: object) -> int:
     rows = model.program.weight_row
     if not isinstance(name, str) or name not in rows:
-        raise PlanError(f"{model.program.name} has no weight named {name!r}.{did_you_mean(str(name), rows)}")
+        raise PlanError(f"{model.program.name} has no weight named {name!r}.{did_you_mean(name, rows)}")
     return rows[name]
 
 
@@ -232,7 +237,7 @@ def _check_keys(value: object, known: Sequence[str], what: str, *, optional: Seq
         raise PlanError(f"{what} must be a mapping with {', '.join(known)}, not {value!r}.")
     for key in value:
         if key not in known:
-            raise PlanError(f"{key!r} is not a key of {what}.{did_you_mean(str(key), known)}")
+            raise PlanError(f"{key!r} is not a key of {what}.{did_you_mean(key, known)}")
     for key in known:
         if key not in value and key not in optional:
             raise PlanError(f"{what} needs the key {key!r}.")

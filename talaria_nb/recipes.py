@@ -76,7 +76,7 @@ def preset(name: str | Preset) -> Preset:
         return name
     found = {known.lower(): each for known, each in PRESETS.items()}.get(str(name).lower())
     if found is None:
-        hint = did_you_mean(str(name), PRESETS) or f" There are: {', '.join(PRESETS)}."
+        hint = did_you_mean(name, PRESETS) or f" There are: {', '.join(PRESETS)}."
         raise PlanError(f"There is no preset named {name!r}.{hint}")
     return found
 

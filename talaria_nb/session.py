@@ -25,6 +25,7 @@ from talaria_nb.exploration import Exploration
 from talaria_nb.goals import Goals
 from talaria_nb.history import History, history_frame
 from talaria_nb.lasting import Lasting
+from talaria_nb.matching import listed
 from talaria_nb.measured import Measured, check_unit, measured_ops
 from talaria_nb.pareto import pareto
 from talaria_nb.plan import Plan
@@ -362,8 +363,7 @@ class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
 
     @t.validate("selection")
     def _known_ops(self, proposal: t.Bunch) -> tuple[str, ...]:
-        given = proposal["value"]
-        names = (given,) if isinstance(given, str) else tuple(given)
+        names = tuple(listed(proposal["value"], "Ops are selected by name"))
         unknown = [name for name in names if name not in self._model.program.op_row]
         if unknown:
             message = f"{self._model.program.name} has no op named {unknown[0]!r}. model.ops lists them all."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -183,7 +184,11 @@ def check_states(
             raise LoadError(message)
     if states is None:
         return
-    named = [_checked(state, buffers, changed, name) for state in ([states] if isinstance(states, str) else states)]
+    if not isinstance(states, (Iterable, ct.StateType)):
+        message = f"states= takes names of buffers or ct.StateType values with a name, not {states!r:.80}."
+        raise LoadError(message)
+    several = [states] if isinstance(states, (str, ct.StateType)) else states
+    named = [_checked(state, buffers, changed, name) for state in several]
     left_out = [buffer for buffer in changed if buffer not in named]
     if left_out:
         message = (
@@ -200,7 +205,7 @@ def _checked(state: object, buffers: Mapping[str, torch.Tensor], changed: Collec
         message = f"states= takes names of buffers or ct.StateType values with a name, not {state!r:.80}."
         raise LoadError(message)
     if buffer not in buffers:
-        hint = did_you_mean(buffer, buffers) or f" It has {', '.join(map(repr, buffers)) or 'none'}."
+        hint = did_you_mean(buffer, buffers) or f" It changes {', '.join(map(repr, changed)) or 'none'} as it runs."
         message = f"{name} has no buffer {buffer!r}.{hint}"
         raise LoadError(message)
     if buffer not in changed:

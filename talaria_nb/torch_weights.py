@@ -19,6 +19,7 @@ import torch
 from talaria_nb.convert import eval_twin
 from talaria_nb.distortion import dequantized
 from talaria_nb.errors import EvaluationError
+from talaria_nb.load import Model
 from talaria_nb.schemes import Float16
 from talaria_nb.trace import own_buffers
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from talaria_nb.load import Model
     from talaria_nb.plan import Plan
     from talaria_nb.schemes import Scheme
 
@@ -105,8 +105,11 @@ def find_links(model: Model) -> Links:
     Raises
     ------
     EvaluationError
-        If the model did not come from a torch module.
+        If it is no model, or did not come from a torch module.
     """
+    if not isinstance(model, Model):  # notebooks are untyped
+        message = f"Only what tnb.load() returns can be measured, not a value of type {type(model).__name__}."
+        raise EvaluationError(message)
     module = model.module
     if module is None:
         message = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from talaria_nb.contents import prune
 from talaria_nb.coreml import walk
 from talaria_nb.devices import devices
 from talaria_nb.distortion import dequantized, squared_errors
+from talaria_nb.errors import LoadError
 from talaria_nb.export import compress, constexprs
 from talaria_nb.package import check, open_package, parse
 from talaria_nb.read import mil_function
@@ -24,8 +26,6 @@ from talaria_nb.subjects import Subject, grouped_axis, table_counts
 from talaria_nb.weight_bytes import stored_weight, weight_file_bytes
 
 if TYPE_CHECKING:
-    import os
-
     from numpy.typing import NDArray
 
     from talaria_nb.plan import Plan
@@ -136,9 +136,16 @@ def dequantized_weights(mlmodel: ct.models.MLModel) -> dict[str, np.ndarray]:
 
 def _opened(compressed: ct.models.MLModel | str | os.PathLike[str]) -> ct.models.MLModel:
     """Return a model whose program is in memory, which it is not where coremltools read the package."""
-    mlmodel = (
-        compressed if isinstance(compressed, ct.models.MLModel) else open_package(Path(compressed), progress=False)
-    )
+    if isinstance(compressed, (str, os.PathLike)):
+        mlmodel = open_package(Path(compressed), progress=False)
+    elif isinstance(compressed, ct.models.MLModel):
+        mlmodel = compressed
+    else:
+        kind = type(compressed).__name__
+        message = (
+            f"verify() takes what plan.compress() returns or the path of an .mlpackage, not a value of type {kind}."
+        )
+        raise LoadError(message)
     if mlmodel._mil_program is None:  # noqa: SLF001 - filled as coremltools itself does after a conversion
         name = Path(mlmodel.package_path or "The model").name
         check(mlmodel, name)

@@ -209,5 +209,11 @@ def test_a_chip_without_any_unit_is_refused(tmp_path: Path) -> None:
     path.write_text('schema = 2\nchip = "A20"\nproducts = ["iPhone 18"]\n', encoding="utf-8")
     with pytest.raises(DeviceError, match="at least one of"):
         read_chip(path)
-    with pytest.raises(DeviceError, match="cannot be read"):
+
+
+def test_a_device_file_that_is_absent_or_cannot_be_read_says_so(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match=r"^There is no device file '.*absent.toml'.$"):
         device(tmp_path / "absent.toml")
+    (tmp_path / "folder.toml").mkdir()
+    with pytest.raises(DeviceError, match="cannot be read"):
+        device(tmp_path / "folder.toml")

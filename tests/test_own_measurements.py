@@ -129,11 +129,6 @@ def test_a_device_file_that_cannot_be_written_leaves_the_old_one(
     assert [each.name for each in tmp_path.iterdir()] == ["mine.toml"]
 
 
-def test_a_device_file_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
-    with pytest.raises(tnb.TalariaError, match=r"^There is no device file '.*nowhere.toml'.$"):
-        tnb.device(tmp_path / "nowhere.toml")
-
-
 def test_a_csv_is_as_good_as_rows(tmp_path: Path) -> None:
     classifier().mlmodel.save(str(tmp_path / "small.mlpackage"))
     (tmp_path / "measured.csv").write_text(

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
 import pytest
 
 import models
@@ -19,6 +22,13 @@ def test_schemes_are_values() -> None:
     assert len({scheme.key for scheme in DEFAULT_MENU}) == len(DEFAULT_MENU)
 
 
+def test_numbers_and_texts_of_numpy_become_pythons_own() -> None:
+    assert Palettize(np.int64(4), "per_grouped_channel", np.int32(8)) == Palettize(4, "per_grouped_channel", 8)
+    given = Palettize(np.int64(4)), LinearQuantize(np.str_("int4"), "per_block", np.int64(32)), Prune(np.float32(0.5))
+    kinds = [type(value) for scheme in given for value in dataclasses.astuple(scheme) if value is not None]
+    assert set(kinds) == {int, str, float}
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
@@ -29,6 +39,8 @@ def test_schemes_are_values() -> None:
         (lambda: LinearQuantize("int2"), "dtype 'int2'"),
         (lambda: LinearQuantize("int8", "per_channel", 32), "block_size only with"),
         (lambda: LinearQuantize("int8", "per_block", 1.5), "positive whole block_size"),
+        (lambda: Palettize(4.0), "cannot use 4.0 bits"),
+        (lambda: Prune(n_m_ratio=(1, 2), dim=1.0), "dim 0 or 1"),
         (lambda: Palettize(4, mode="unique"), "no nbits with mode"),
         (lambda: Palettize(4, mode="uniform", cluster_dim=2), "no vectors"),
         (lambda: Palettize(4, "per_grouped_channel", 6, cluster_dim=4), "groups of 6 into vectors of 4"),

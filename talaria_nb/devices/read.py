@@ -121,7 +121,7 @@ def _like(file: _File) -> Device | None:
         return None
     known = {str(_File.read(path).data["chip"]): path for path in chip_files()}
     if not isinstance(chip, str) or chip not in known:
-        raise file.error("like", f"must name a chip that is known, not {chip!r}.{did_you_mean(str(chip), known)}")
+        raise file.error("like", f"must name a chip that is known, not {chip!r}.{did_you_mean(chip, known)}")
     return read_chip(known[chip])[0]
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import total_ordering
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from talaria_nb.errors import SchemeError
 
@@ -140,6 +142,14 @@ class AsStored(Scheme):
     @property
     def family_label(self) -> str:
         return f"{self.how}, as stored"
+
+
+def take_plain(scheme: Scheme) -> None:
+    """Make Python's own of numbers and texts of numpy's, which neither YAML nor coremltools' configs can hold."""
+    for field in fields(scheme):  # type: ignore[arg-type] # a dataclass
+        value = getattr(scheme, field.name)
+        if isinstance(value, np.generic):
+            object.__setattr__(scheme, field.name, value.item())
 
 
 def check_choice(scheme: Scheme, name: str, allowed: tuple[str, ...]) -> None:

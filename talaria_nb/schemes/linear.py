@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from talaria_nb.errors import SchemeError
-from talaria_nb.schemes.base import Scheme, check_choice, check_positive, is_whole
+from talaria_nb.schemes.base import Scheme, check_choice, check_positive, is_whole, take_plain
 
 LinearGranularity: TypeAlias = Literal["per_tensor", "per_channel", "per_block"]
 LinearDtype: TypeAlias = Literal["int8", "uint8", "int4", "uint4"]
@@ -41,6 +41,7 @@ class LinearQuantize(Scheme):
     mode: LinearMode = "linear_symmetric"
 
     def __post_init__(self) -> None:
+        take_plain(self)
         check_choice(self, "dtype", ("int8", "uint8", "int4", "uint4"))
         check_choice(self, "granularity", ("per_tensor", "per_channel", "per_block"))
         check_choice(self, "mode", ("linear_symmetric", "linear"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from talaria_nb.errors import SchemeError
-from talaria_nb.schemes.base import Scheme, check_choice, check_positive, is_whole
+from talaria_nb.schemes.base import Scheme, check_choice, check_positive, is_whole, take_plain
 
 PaletteGranularity: TypeAlias = Literal["per_tensor", "per_grouped_channel"]
 PaletteMode: TypeAlias = Literal["kmeans", "uniform", "unique"]
@@ -47,6 +47,7 @@ class Palettize(Scheme):
     mode: PaletteMode = "kmeans"
 
     def __post_init__(self) -> None:
+        take_plain(self)
         check_choice(self, "mode", ("kmeans", "uniform", "unique"))
         check_choice(self, "granularity", ("per_tensor", "per_grouped_channel"))
         self._check_nbits()
@@ -64,7 +65,7 @@ class Palettize(Scheme):
             if self.nbits is not None:
                 message = 'Palettize takes no nbits with mode="unique": it takes as many as there are distinct values.'
                 raise SchemeError(message)
-        elif self.nbits not in _PALETTE_NBITS or isinstance(self.nbits, bool):
+        elif not is_whole(self.nbits) or self.nbits not in _PALETTE_NBITS:
             allowed = ", ".join(map(str, _PALETTE_NBITS))
             message = f"Palettize cannot use {self.nbits!r} bits: coremltools stores {allowed}."
             raise SchemeError(message)

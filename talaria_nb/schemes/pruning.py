@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from talaria_nb.errors import SchemeError
-from talaria_nb.schemes.base import DENSE_BITS, Scheme, check_range, is_whole
+from talaria_nb.schemes.base import DENSE_BITS, Scheme, check_range, is_whole, take_plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ class Prune(Scheme):
     dim: int | None = None
 
     def __post_init__(self) -> None:
+        take_plain(self)
         given = [name for name in ("target_sparsity", "n_m_ratio", "threshold") if getattr(self, name) is not None]
         if len(given) != 1:
             message = "Prune needs exactly one of target_sparsity, n_m_ratio and threshold."
@@ -55,7 +56,7 @@ class Prune(Scheme):
                 raise SchemeError(message)
         if self.is_structured and self.dim is None:
             object.__setattr__(self, "dim", 0 if self.n_m_ratio is None else 1)
-        if self.dim is not None and (not self.is_structured or self.dim not in (0, 1)):
+        if self.dim is not None and not (self.is_structured and is_whole(self.dim) and self.dim in (0, 1)):
             message = f"Prune takes dim 0 or 1, and only with n_m_ratio or block_size, not {self.dim!r}."
             raise SchemeError(message)
 

@@ -1,0 +1,98 @@
+"""What is called with something else than it takes says in one sentence what it takes, and does nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+import models
+import talaria_nb as tnb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+A15 = "A15"
+
+
+@pytest.fixture(scope="module")
+def plan() -> Any:  # what is misused here is misused against its types
+    return tnb.Plan(models.classifier())
+
+
+@pytest.mark.parametrize(
+    ("misuse", "says"),
+    [
+        (lambda plan: plan.set(None, tnb.Palettize(4)), "Weights are chosen by name, glob or mask, not by None."),
+        (
+            lambda plan: plan.set([True, None], tnb.Palettize(4)),
+            "Weights are chosen by name, glob or mask, not by None.",
+        ),
+        (lambda plan: plan.set_activations(3, "int8"), "Ops are chosen by name or glob, not by 3."),
+        (lambda plan: plan[0], r"No weight or module of Classifier matches 0."),
+        (lambda plan: plan.compare(plan.model, A15), r"compare\(\) takes a plan, .*, not a value of type Model."),
+        (lambda plan: plan.compress(3), "A compressed model is saved under a path, not under 3."),
+        (
+            lambda plan: plan.verify(plan),
+            r"verify\(\) takes what plan.compress\(\) returns .*, not a value of type Plan.",
+        ),
+        (
+            lambda plan: tnb.Plan.from_yaml(plan.model, Path("plan.yaml")),
+            "from_yaml reads the text of a plan, .*, not ",
+        ),
+        (
+            lambda plan: tnb.Plan.from_yaml(plan, plan.to_yaml()),
+            r"Plan\(\) takes what tnb.load\(\) returns, not .* Plan.",
+        ),
+        (
+            lambda plan: tnb.Plan.from_yaml(plan.model, "\na: ["),
+            "This is not YAML: expected the node content, .* line 2.",
+        ),
+        (lambda plan: tnb.evaluate(plan.model, [0]), r"evaluate\(\) takes a plan, .*, not a value of type Model."),
+        (
+            lambda plan: tnb.evaluate(plan, eval_fn="accuracy"),
+            "eval_fn is a function of the compressed module, not 'acc",
+        ),
+        (
+            lambda plan: tnb.evaluate(plan, eval_fn=lambda _: {"a": 1.0, "b": float("nan")}),
+            "eval_fn .* returned nan for 'b'",
+        ),
+        (lambda plan: tnb.sensitivity(plan, [0]), r"Only what tnb.load\(\) returns can be measured, not .* Plan."),
+        (lambda plan: tnb.estimate_generation(plan, None, A15), r"estimate_generation\(\) takes a plan, .* NoneType."),
+        (lambda plan: tnb.calibrate(A15, plan), "Measurements are rows .*, not <talaria_nb.Plan"),
+        (lambda _plan: tnb.calibrate(A15, "nowhere.csv"), "There is no file 'nowhere.csv'."),
+        (tnb.measure, r"measure\(\) takes a coremltools MLModel, .*, not a value of type Plan."),
+        (
+            lambda plan: tnb.allocate(plan, "6 bits", pins=["head"]),
+            "pins maps globs to schemes, .*; it is not .'head'.",
+        ),
+        (
+            lambda plan: tnb.allocate(plan, preset="AFM", pins="head"),
+            "pins maps globs to schemes, .*; it is not 'head'.",
+        ),
+        (
+            lambda plan: tnb.allocate(plan, "6 bits", alike=3),
+            "Weights that are to be alike are chosen by globs, not by 3.",
+        ),
+        (lambda plan: tnb.pareto(plan, points=0), "points= is a whole number of at least 1, not 0."),
+        (lambda plan: tnb.pareto(plan, low="4 bits"), "low= and high= are numbers of bits, not '4 bits'."),
+        (lambda plan: tnb.explore(plan, resume=3), "resume= is True, False or the path of a file, not 3."),
+        (lambda plan: setattr(tnb.Session(plan, A15), "selection", None), "Ops are selected by name, not by None."),
+        (
+            lambda plan: setattr(tnb.Session(plan, A15), "measured", 3),
+            r"session.measured takes what tnb.measure\(\) .* 3.",
+        ),
+        (lambda plan: tnb.Session(plan, A15).snapshot(3), "A snapshot needs a name"),
+    ],
+)
+def test_it_says_what_it_takes(plan: Any, misuse: Callable[[Any], object], says: str) -> None:
+    with pytest.raises(tnb.TalariaError, match=f"^{says}") as raised:
+        misuse(plan)
+    assert "\n" not in str(raised.value)
+
+
+def test_states_are_names_of_buffers() -> None:
+    with pytest.raises(tnb.TalariaError, match=r"states= takes names of buffers or ct.StateType values .*, not 3."):
+        tnb.load(models.Classifier().eval(), torch.zeros(1, 3, 32, 32), states=3, progress=False)  # type: ignore[arg-type]
