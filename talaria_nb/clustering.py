@@ -21,8 +21,6 @@ from talaria_nb.histograms import CODES, NEGATIVE_ZERO, Histogram, codes_of, his
 from talaria_nb.loops import compiled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from numpy.typing import NDArray
 
 _PENALTIES = 100
@@ -30,26 +28,6 @@ _PENALTIES = 100
 
 _NEGLIGIBLE = 1e-9
 """How much greater than the optimum a squared error may be, as a part of it."""
-
-
-def cluster_errors(groups: NDArray[np.floating], counts: Sequence[int]) -> NDArray[np.float64]:
-    """Find how well tables of some sizes can stand for the values of each group.
-
-    Parameters
-    ----------
-    groups
-        Finite float16 or float32, shape (groups, elements).
-    counts
-        Sizes of the tables, each 1 to 256.
-
-    Returns
-    -------
-    array
-        Squared errors against the nearest entry of the best table, entries rounded to the values' dtype. float64,
-        shape (groups, counts). The histogram of a group is made once for all sizes.
-    """
-    found: Iterable[Histogram] = map(histogram, groups)
-    return np.array([[squared_error(each, best_table(each, count)) for count in counts] for each in found])
 
 
 def cluster(groups: NDArray[np.floating], count: int) -> tuple[NDArray[np.floating], NDArray[np.uint8]]:

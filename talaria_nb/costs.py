@@ -41,9 +41,6 @@ if TYPE_CHECKING:
     from talaria_nb.weight_bytes import WeightBytes
     from talaria_nb.work import Work
 
-FLOAT16_COLUMN = 0
-"""Column of `Float16()`; illegal for a weight that was loaded compressed."""
-
 
 @dataclass(frozen=True, eq=False)
 class CostTable:
@@ -54,7 +51,7 @@ class CostTable:
     device, compute_unit
         What it was priced for.
     schemes
-        The columns; `schemes[0]` is always `Float16()`.
+        The columns; `schemes[0]` is always `Float16()`, illegal for a weight that was loaded compressed.
     refusals
         Sentences that say why a scheme is illegal.
     start

@@ -10,7 +10,6 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
-from math import log10
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -34,32 +33,6 @@ if TYPE_CHECKING:
     from talaria_nb.program import Program
 
 ChannelAxes = tuple[int, int] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Distortion:
-    """How far stored values are from the original ones.
-
-    Attributes
-    ----------
-    squared_error
-        Sum of squared differences, in the squared unit of the weights.
-    signal
-        Sum of squared original values.
-    """
-
-    squared_error: float
-    signal: float
-
-    @property
-    def noise_to_signal(self) -> float:
-        """Squared error over signal; 0 where there is no error."""
-        return self.squared_error / self.signal if self.squared_error else 0.0
-
-    @property
-    def sqnr_db(self) -> float:
-        """Signal to quantization noise in dB, 10·log₁₀(signal / squared error); infinite where there is no error."""
-        return -10 * log10(self.noise_to_signal) if self.noise_to_signal else float("inf")
 
 
 def dequantized(values: NDArray[np.floating], scheme: Scheme, *, channel_axes: ChannelAxes) -> NDArray[np.floating]:

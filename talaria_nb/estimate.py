@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isnan, log10
+from math import inf, isnan, log10
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -74,7 +74,7 @@ class Estimate:
         """Signal to quantization noise of all weights, -10·log₁₀(weight_error) in dB; infinite without any error."""
         if self.weight_error is None:
             return None
-        return -10 * log10(self.weight_error) if self.weight_error else float("inf")
+        return decibels(self.weight_error)
 
     @property
     def throughput_per_s(self) -> float:
@@ -210,6 +210,11 @@ def compared(
         loss=losses[0],
         other_loss=losses[1],
     )
+
+
+def decibels(noise_to_signal: float) -> float:
+    """Return a signal to noise in dB, -10·log₁₀ of noise to signal; infinite without any noise."""
+    return -10 * log10(noise_to_signal) if noise_to_signal else inf
 
 
 def offset_bytes(table: CostTable, columns: NDArray[np.integer]) -> int:

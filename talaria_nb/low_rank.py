@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from math import log10
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from talaria_nb.costs import cost_table
 from talaria_nb.devices import Device
 from talaria_nb.devices import device as find_device
 from talaria_nb.errors import PlanError
-from talaria_nb.estimate import compared, price, price_ops
+from talaria_nb.estimate import compared, decibels, price, price_ops
 from talaria_nb.factored import factor, refusal, rewritten
 from talaria_nb.legality import refused
 from talaria_nb.matching import weight_rows
@@ -144,7 +143,7 @@ class LowRank:
             / sum(each.signal for each in factors.values()),
         }
         frame = pd.DataFrame.from_dict(rows, orient="index", columns=_COLUMNS)
-        return frame.assign(sqnr_db=[-10 * log10(noise) if noise else np.inf for noise in frame["noise_to_signal"]])
+        return frame.assign(sqnr_db=frame["noise_to_signal"].map(decibels))
 
     def rewrite(self, model: Model, where: str | Iterable[str]) -> torch.nn.Module:
         """Copy the model's torch module with two layers in place of each of some.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from talaria_nb.distortion import signal, squared_errors
 from talaria_nb.estimate import sum_by_op
 from talaria_nb.subjects import starting_schemes
 
@@ -25,8 +26,6 @@ class Noise(NamedTuple):
 
 def weight_noise(plan: Plan) -> Noise:
     """Find what the plan does to the values of every weight; takes about as long as compressing them."""
-    from talaria_nb.distortion import signal, squared_errors  # imports numba, which takes a second
-
     weights, start = plan.model.program.weights, starting_schemes(plan.model.program)
     squared_error = np.zeros(len(weights))
     signals = np.zeros(len(weights))

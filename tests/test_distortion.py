@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 import models
 import talaria_nb as tnb
-from talaria_nb.clustering import cluster, cluster_errors
+from talaria_nb.clustering import best_table, cluster, squared_error
 from talaria_nb.contents import prune
-from talaria_nb.distortion import Distortion, dequantized, distortions, palette, signal, squared_errors
+from talaria_nb.distortion import dequantized, distortions, palette, signal, squared_errors
 from talaria_nb.histograms import histogram
 from talaria_nb.legality import refused
 from talaria_nb.menu import DEFAULT_MENU
@@ -70,7 +70,8 @@ def test_clusters_of_few_values_are_the_best_there_are(numbers: list[int], count
     values = np.array([numbers], dtype=np.float32) ** 2
     points, occurrences = np.unique(values, return_counts=True)
     best = exhaustive_error(points.astype(np.float64), occurrences.astype(np.float64), count)
-    assert cluster_errors(values, [count])[0, 0] == pytest.approx(best, rel=1e-5, abs=1e-9)
+    found = histogram(values)
+    assert squared_error(found, best_table(found, count)) == pytest.approx(best, rel=1e-5, abs=1e-9)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -80,8 +81,8 @@ def test_clusters_are_as_good_as_those_of_coremltools(shape: str, size: int) -> 
     values = SHAPES[shape](np.random.default_rng(size), size).astype(np.float16)
     found = histogram(values)
     points, occurrences = found.points, found.weights
-    errors = cluster_errors(values[None], [2**nbits for nbits in BITS])[0]
-    for nbits, error in zip(BITS, errors, strict=True):
+    for nbits in BITS:
+        error = squared_error(found, best_table(found, 2**nbits))
         count = min(2**nbits, len(points))
         theirs = kmeans1d.cluster(points, count, weights=occurrences)
         table = np.array(theirs.centroids).astype(np.float16).astype(np.float64)
@@ -241,12 +242,6 @@ def test_the_whole_menu_has_the_errors_of_what_comes_out(shape: str, dtype: type
             assert error == pytest.approx(exact, rel=1e-4, abs=1e-11 * signal(values)), scheme
         else:
             assert np.isnan(error), scheme
-
-
-def test_noise_is_told_in_decibels() -> None:
-    assert Distortion(1.0, 100.0).sqnr_db == pytest.approx(20)
-    assert Distortion(0.0, 0.0).sqnr_db == np.inf
-    assert Distortion(0.0, 0.0).noise_to_signal == 0
 
 
 @pytest.mark.parametrize(
