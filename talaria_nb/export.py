@@ -144,7 +144,7 @@ def checked_path(path: str | os.PathLike[str], ending: str, what: str) -> Path:
     """
     if not isinstance(path, (str, os.PathLike)):  # notebooks are untyped
         raise ExportError(f"{what} is saved under a path, not under {path!r:.80}.")
-    target = Path(path).expanduser()
+    target = Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises for ~ and a name of no user
     if not target.name:
         raise ExportError(f"{what} needs a name to be saved under.")
     target = target.with_name(target.name + ending) if not target.suffix else target

@@ -60,21 +60,23 @@ def places(figure: go.FigureWidget) -> dict[int, tuple[int, int]]:
     }
 
 
-def test_it_follows_plan_and_device(session: tnb.Session) -> None:
+def test_it_follows_plan_device_and_compute_unit(session: tnb.Session) -> None:
     figure = session.charts.roofline
     assert session.charts.roofline is figure
     for change in (
         lambda: setattr(session, "plan", session.plan.set("*", tnb.Palettize(2))),
         lambda: setattr(session, "device", "iPhone 12"),
         session.undo,
+        lambda: setattr(session, "compute_unit", "cpuAndGPU"),
     ):
         change()
-        wanted = session.plan.roofline(session.device)
+        wanted = session.plan.roofline(session.device, session.compute_unit)
         assert [trace.name for trace in figure.data] == [trace.name for trace in wanted.data]
         for mine, other in zip(figure.data, wanted.data, strict=True):
             assert np.array_equal(mine.x, other.x)
             assert np.array_equal(mine.y, other.y)
         assert figure.layout.title.text == wanted.layout.title.text
+    assert {trace.name.split(":")[0] for trace in figure.data} == {"GPU"}
 
 
 def test_the_sessions_selection_is_marked_and_stays_marked(session: tnb.Session) -> None:

@@ -262,6 +262,17 @@ def test_a_package_is_saved_whole(mixed: tnb.Plan, tmp_path: Path) -> None:
     assert second.program.weights.packed[4].scheme == tnb.Palettize(8)
 
 
+def test_a_tilde_is_the_home_folder_in_saving_and_in_loading(
+    mixed: tnb.Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save(mixed.model.mlmodel, "~/model")
+    assert [each.name for each in tmp_path.iterdir()] == ["model.mlpackage"]
+    assert tnb.load("~/model.mlpackage", progress=False).program.name == "model"
+    with pytest.raises(LoadError, match=r"There is no file '~nobody\.mlpackage'"):
+        tnb.load("~nobody.mlpackage")
+
+
 @pytest.mark.parametrize("fails", ["copytree", "rename"])
 def test_a_full_disk_leaves_what_was_there(
     mixed: tnb.Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str

@@ -42,7 +42,10 @@ class Charts:
         A click on a point selects its op, with ctrl, cmd or shift beside what is selected; a box or lasso selects
         several; a double click selects none.
         """
-        return self._linked(lambda: self._session.plan.roofline(self._session.device), "plan", "device")
+        session = self._session
+        return self._linked(
+            lambda: session.plan.roofline(session.device, session.compute_unit), "plan", "device", "compute_unit"
+        )
 
     @cached_property
     def timeline(self) -> go.FigureWidget:
