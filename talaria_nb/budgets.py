@@ -107,6 +107,14 @@ def amount(metric: Metric, value: float) -> str:
     return f"{number} {units[metric]}"
 
 
+def at_least(metric: Metric, value: float) -> str:
+    """Write as `amount` does, rounded up: what is written is a budget that can be kept."""
+    if metric == "size" or value <= 0:
+        return amount(metric, value)
+    step = 10.0 ** (math.floor(math.log10(value)) - 3)
+    return amount(metric, math.ceil(value / step) * step)
+
+
 def budgets(given: str | Budget | Iterable[str | Budget]) -> tuple[Budget, ...]:
     """Read one budget or several; of two for the same thing the smaller one counts.
 

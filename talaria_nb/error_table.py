@@ -142,7 +142,9 @@ def error_table(
         if error == "squared_error":
             return ErrorTable(tuple(schemes), found.squared_error, "weight", "squared error of the weights")
         signal = np.where(found.signal > 0, found.signal, 1.0)[:, None]
-        return ErrorTable(tuple(schemes), found.squared_error / signal, "weight", "noise to signal, over all weights")
+        return ErrorTable(
+            tuple(schemes), found.squared_error / signal, "weight", "noise to signal of each weight, added up"
+        )
     raise PlanError(
         f"error={error!r} says nothing about errors: use one of {', '.join(_WEIGHT_ERRORS)}, a sensitivity for each "
         "weight, or a table of weights × schemes."

@@ -15,6 +15,7 @@ import pandas as pd
 from talaria_nb.legality import WEIGHT_THRESHOLD
 from talaria_nb.lint import Finding
 from talaria_nb.memory import STATE_PARAMETERS
+from talaria_nb.source import cell_name
 from talaria_nb.work import count_work
 
 if TYPE_CHECKING:
@@ -386,11 +387,11 @@ def loaded_bytes(program: Program) -> list[int]:
 
 
 def source_text(source_map: SourceMap, op_name: str) -> str:
-    """Write where an op came from as "modeling_bert.py:412", or "" where unknown."""
+    """Write where an op came from as "modeling_bert.py:412", or "In[3]:12" for a notebook's cell; "" where unknown."""
     frame = source_map.user_frame(op_name)
     if frame is None:
         return ""
-    return f"{frame.file.replace(chr(92), '/').rsplit('/', 1)[-1]}:{frame.line}"
+    return f"{cell_name(frame.file) or frame.file.replace(chr(92), '/').rsplit('/', 1)[-1]}:{frame.line}"
 
 
 def parent_modules(source_map: SourceMap, op_name: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from talaria_nb.additive import additive, cost
-from talaria_nb.budgets import amount
+from talaria_nb.budgets import at_least
 from talaria_nb.choices import named
 from talaria_nb.descent import descend
 from talaria_nb.errors import BudgetError
@@ -51,11 +51,11 @@ def infeasible(
                 name: least_cost(table, budget, freely(), wanted[budget], int8) for name, freely in without.items()
             }
             return BudgetError(
-                f"No plan keeps {budget.text}: the least that can be reached is {amount(budget.metric, reached)}."
+                f"No plan keeps {budget.text}: the least that can be reached is {at_least(budget.metric, reached)}."
                 f"{_blame(budget, {name: value for name, value in freed.items() if value < reached})}"
             )
     together = " and ".join(budget.text for budget in wanted)
-    reachable = ", ".join(amount(budget.metric, reached) for budget, reached in least.items())
+    reachable = ", ".join(at_least(budget.metric, reached) for budget, reached in least.items())
     return BudgetError(
         f"No plan was found that keeps {together} at once. Each can be kept alone: the least are {reachable}. "
         "Raise one of them."
@@ -66,7 +66,7 @@ def _blame(budget: Budget, freed: Mapping[str, float]) -> str:
     if not freed:
         return " Raise the budget, or offer smaller schemes (schemes=…)."
     ordered = sorted(freed.items(), key=lambda item: item[1])
-    causes = "; ".join(f"without {name} it is {amount(budget.metric, value)}" for name, value in ordered)
+    causes = "; ".join(f"without {name} it is {at_least(budget.metric, value)}" for name, value in ordered)
     return f" The pins are to blame: {causes}."
 
 

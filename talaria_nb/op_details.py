@@ -18,6 +18,7 @@ from talaria_nb.histograms import histogram
 from talaria_nb.legality import refused
 from talaria_nb.levels import levels
 from talaria_nb.schemes import Float16, Palettize, part
+from talaria_nb.source import cell_name
 from talaria_nb.storage import stored
 from talaria_nb.stored_tensors import Stored
 from talaria_nb.subjects import subject
@@ -121,7 +122,8 @@ def _frame(frame: Frame) -> Answer:
     else:
         start = max(0, at - CONTEXT_LINES)
         context, first = [line.rstrip("\n") for line in lines[start : at + CONTEXT_LINES + 1]], start + 1
-    return {"file": frame.file, "line": frame.line, "function": frame.function, "lines": context, "first": first}
+    file = cell_name(frame.file) or frame.file
+    return {"file": file, "line": frame.line, "function": frame.function, "lines": context, "first": first}
 
 
 def _lines(file: str) -> list[str]:

@@ -105,7 +105,7 @@ def said(session: Session, found: Allocation) -> str:
     timed = [amount(each.metric, value) for each, value in found.spent.items() if each.metric in {"latency", "energy"}]
     takes = ", ".join([f"{estimate.bits_per_weight:.2f} bits a weight", f"{estimate.size_bytes / 1e6:.3g} MB", *timed])
     best = "no plan has less" if found.optimal or found.gap == 0 else f"at most {found.gap:.1%} above the best plan"
-    return f"{takes}. Error ({found.grade}) {found.error:.3g}, {best}."
+    return f"{takes}. Error ({found.grade}: {found.what}) {found.error:.3g}, {best}."
 
 
 def kept_as_they_are(session: Session, ops: list[int]) -> dict[Where, Pin]:

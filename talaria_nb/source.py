@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from IPython import get_ipython
 from torch.fx.experimental import proxy_tensor
 
 if TYPE_CHECKING:
@@ -133,6 +134,13 @@ class SourceMap:
         forward = [frame for frame in outside if frame.function == "forward"]
         own = [frame for frame in outside if forward and _package(frame) == _package(forward[-1])] or outside
         return own[-1] if own else frames[-1] if frames else None
+
+
+def cell_name(file: str) -> str | None:
+    """Name the notebook's cell whose code a file name stands for, as tracebacks do ("In[3]"); None for real files."""
+    shell = get_ipython()
+    found = None if shell is None else shell.compile.format_code_name(file)
+    return None if found is None else str(found[1])
 
 
 @contextmanager

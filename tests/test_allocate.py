@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING
@@ -140,6 +141,16 @@ def test_the_least_that_is_reported_is_the_least_that_is_kept() -> None:
     assert tnb.allocate(model, tnb.Budget("size", least), progress=False).estimate(DEVICE).size_bytes == least
     with pytest.raises(tnb.BudgetError, match=f"least that can be reached is {int(least):,} bytes"):
         tnb.allocate(model, tnb.Budget("size", least - 1), progress=False)
+
+
+@pytest.mark.parametrize("unit", ["bits", "ms", "mJ"])
+def test_the_least_that_an_error_names_can_be_kept(unit: str) -> None:
+    model = models.classifier()
+    with pytest.raises(tnb.BudgetError) as refused:
+        tnb.allocate(model, f"0.01 {unit}", device=DEVICE, progress=False)
+    named = re.search(rf"reached is (\S+ {unit})\.", str(refused.value))
+    assert named is not None
+    tnb.allocate(model, named[1], device=DEVICE, progress=False)
 
 
 def test_pins_are_kept_and_the_last_one_holds() -> None:

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import linecache
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
+from ipykernel.compiler import XCachingCompiler
 from torch import nn
 
 import models
@@ -164,6 +166,18 @@ def test_a_file_that_changed_or_is_gone_leaves_the_line_that_was_recorded(
     assert shown()["lines"] == ["return torch.relu(x) * 2"]
     file.unlink()
     assert (shown()["lines"], shown()["line"]) == (["return torch.relu(x) * 2"], 3)
+
+
+def test_code_of_a_notebook_is_known_by_its_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = XCachingCompiler()
+    monkeypatch.setattr("talaria_nb.source.get_ipython", lambda: SimpleNamespace(compile=compiler))
+    code = "class Net(torch.nn.Module):\n    def forward(self, x):\n        return torch.relu(x) * 2\n"
+    scope: dict[str, Any] = {"torch": torch}
+    exec(compile(code, compiler.cache(code, 7), "exec"), scope)  # noqa: S102 - the code above
+    model = tnb.load(scope["Net"](), torch.zeros(1, 4), progress=False)
+    assert {*model.ops["source"]} == {"In[7]:3"}
+    [first] = ask(model, "op", op=0)["frames"]
+    assert (first["file"], first["line"], first["lines"]) == ("In[7]", 3, code.splitlines())
 
 
 def test_rows_that_are_not_there_are_refused_in_a_sentence(model: tnb.Model) -> None:
