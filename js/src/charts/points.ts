@@ -125,6 +125,10 @@ export function drawAxes(
   ctx.textAlign = "left";
   // Where the front of best plans and large weights with small errors never are.
   ctx.textBaseline = "bottom";
+  ctx.lineWidth = 4;
+  ctx.lineJoin = "round";
+  ctx.strokeStyle = colours.background;
+  ctx.strokeText(up.title, area.x + 5, area.y + area.height - 2);
   ctx.fillText(up.title, area.x + 5, area.y + area.height - 2);
 }
 

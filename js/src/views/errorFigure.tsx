@@ -91,13 +91,16 @@ function errorOf(store: Store): ErrorSaid {
     raw: now,
     value: (planIsExact(store.costs.value, scheme) ? "" : format.ABOUT) + format.decibels(now),
     words: inWords(now),
-    below: Number.isNaN(now) ? "not known for this plan" : last ? beside : "signal to noise",
+    below: Number.isNaN(now) ? "not known for this plan" : last ? beside : measureOf(now),
     title:
       "Squares of all weights over the squares of what compression changes in them, in decibels: more is better.\n" +
       "It grades the weights, not the model's output, which is more sensitive to some weights than to others.\n" +
       "session.error = tnb.sensitivity(model, data) shows an estimate of the output's error here.",
   };
 }
+
+const measureOf = (noiseToSignal: number): string =>
+  noiseToSignal === 0 ? "no weight is changed" : "signal to noise";
 
 const NOTHING_CHANGED = { change: "", better: true };
 

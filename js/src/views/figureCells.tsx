@@ -9,7 +9,7 @@ import { type Noise, opNoise } from "../sqnr";
 import { Bits } from "./bits";
 import type { CellProps } from "./cells";
 import { chooseStop, useControl } from "./control";
-import { insetShadow, useStyle } from "./inline";
+import { insetShadow, useGiven, useStyle } from "./inline";
 
 interface FigureProps {
   column: string;
@@ -59,6 +59,7 @@ const lengthOf = (value: number, most: number, width: number): number =>
 
 export function SizeCell({ store, op, priced, most, column, width }: CellProps): VNode {
   const { prices } = store;
+  const wide = useGiven(width);
   const now = useComputed(() => {
     priced.value;
     return prices.live.opBytes[op.value]!;
@@ -69,8 +70,8 @@ export function SizeCell({ store, op, priced, most, column, width }: CellProps):
   });
   const text = useComputed(() => (was.value === 0 ? "" : format.bytesChange(was.value, now.value)));
   const bar = [
-    useComputed(() => lengthOf(now.value, most.bytes, width)),
-    useComputed(() => lengthOf(was.value, most.bytes, width)),
+    useComputed(() => lengthOf(now.value, most.bytes, wide.value)),
+    useComputed(() => lengthOf(was.value, most.bytes, wide.value)),
   ] as const;
   const title = (): string => {
     const [a, b] = [was.peek(), now.peek()];
@@ -101,6 +102,7 @@ export function ErrorCell({ store, op, scheme, column }: CellProps): VNode {
 
 export function LatencyCell({ store, op, priced, most, column, width }: CellProps): VNode {
   const { prices } = store;
+  const wide = useGiven(width);
   const measured = useComputed(() => measuredOp(store, op.value));
   const now = useComputed(() => {
     priced.value;
@@ -116,8 +118,8 @@ export function LatencyCell({ store, op, priced, most, column, width }: CellProp
     return `${format.ABOUT}${a === b ? b : `${a} ${format.ARROW} ${b}`}`;
   });
   const bar = [
-    useComputed(() => lengthOf(measured.value?.ms ?? now.value, most.ms, width)),
-    useComputed(() => (measured.value ? 0 : lengthOf(was.value, most.ms, width))),
+    useComputed(() => lengthOf(measured.value?.ms ?? now.value, most.ms, wide.value)),
+    useComputed(() => (measured.value ? 0 : lengthOf(was.value, most.ms, wide.value))),
   ] as const;
   const title = (): string => {
     const [low, high] = store.costs.peek().interval;
@@ -168,7 +170,8 @@ export function BitsCell({ store, op, scheme, tabIndex, column, width }: CellPro
   const title = useComputed(() =>
     fixed.value ? (control.value.stops.find((s) => s.reason !== "")?.reason ?? "stays float16") : undefined,
   );
-  const slider = useComputed(() => width - 2 * PADDING - (seen.value.at < 0 ? MIXED : VALUE));
+  const wide = useGiven(width);
+  const slider = useComputed(() => wide.value - 2 * PADDING - (seen.value.at < 0 ? MIXED : VALUE));
   const look = useComputed(() => {
     if (!editable.value) return "tlr-bits-value is-fixed";
     return `tlr-bits-value${control.value.at < 0 ? " is-mixed" : ""}`;

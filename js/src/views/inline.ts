@@ -1,6 +1,6 @@
-import { type ReadonlySignal, useSignalEffect } from "@preact/signals";
+import { type ReadonlySignal, useSignal, useSignalEffect } from "@preact/signals";
 import type { RefObject } from "preact";
-import { useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 
 /** A property of an element's inline style that follows a signal; all else of its style is left as it is. */
 export function useStyle(
@@ -13,6 +13,15 @@ export function useStyle(
     if (element.current) element.current.style[property] = next;
   });
   return element;
+}
+
+/** What a component is given, as a signal: a computed value that reads it follows when it is given something else. */
+export function useGiven<T>(value: T): ReadonlySignal<T> {
+  const given = useSignal(value);
+  useLayoutEffect(() => {
+    given.value = value;
+  }, [given, value]);
+  return given;
 }
 
 /** Fills an element from the left by so many pixels, in its own colour. */

@@ -124,8 +124,11 @@ function Plot({
           amount.title,
           amount.say,
         ),
-        axisFor([...points.map((p) => p.error), now[1]], true, `error, ${front.grade}: less is better`, (v) =>
-          v.toExponential(0),
+        axisFor(
+          [...points.map((p) => p.error), now[1]],
+          true,
+          front.grade === "weight" ? "error of the weights" : `error, ${front.grade}`,
+          (v) => v.toExponential(0),
         ),
       ] as const;
       drawAxes(ctx, colours, area, axes);

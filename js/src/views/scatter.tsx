@@ -100,7 +100,7 @@ export function Scatter({ store, palette, note }: ScatterProps): VNode {
           : axisFor(
               values.map(([, error]) => error),
               false,
-              "dB, error of the weight: more is better",
+              "signal to noise of the weight, dB",
               (v) => format.digits(v, 2),
             ),
       ] as const;

@@ -1,6 +1,5 @@
 import { useComputed } from "@preact/signals";
 import type { VNode } from "preact";
-import { column } from "../columns";
 import * as format from "../format";
 import { measuredPlan } from "../measured";
 import type { Store } from "../store";
@@ -77,8 +76,7 @@ function sizeOf(store: Store): Said {
     words: `${format.bytes(now.sizeBytes)}, ${format.changeInWords(was.sizeBytes, now.sizeBytes, "smaller", "larger")} than ${against}`,
     below: `weight.bin ${format.bytes(now.weightFileBytes)}, exact`,
     title: [
-      column(store.program.value, "size_bytes", "weight_bytes", "size")?.description ??
-        "Size of the whole package on disk.",
+      "Bytes of the whole package: weights with their tables and scales as stored, and the program.",
       `weight.bin: exactly ${format.exactBytes(now.weightFileBytes)}`,
       `package: ${format.exactBytes(now.sizeBytes)}, within 0.01${format.THIN}% without int8 activations; ${against}: ${format.exactBytes(was.sizeBytes)}`,
     ].join("\n"),
@@ -117,7 +115,7 @@ function latencyOf(store: Store): Said {
     below: pricing
       ? `on ${priced.device}${elsewhere ? `, ${unit}` : ""} · ${store.presence.absence.value === "" ? "waiting for the kernel" : "not priced without the kernel"}`
       : `${interval} (80${format.THIN}%)`,
-    title: `${column(program, "latency_ms", "latency")?.description ?? "Time of one prediction."}\nEstimated on ${priced.device}, ${unit}. 80 % interval: ${interval}.`,
+    title: `Time of one prediction: that of the ops, which the table adds up, and ${format.ABOUT}${format.milliseconds(priced.dispatchMs)} ms to dispatch the model.\nEstimated on ${priced.device}, ${unit}. 80 % interval: ${interval}.`,
   };
 }
 

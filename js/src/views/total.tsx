@@ -125,7 +125,7 @@ const titleOf = (
   ),
   error:
     "Signal to noise of the weights these ops read, each counted once; it grades the weights, not the model's output",
-  latency: "Sum over the ops, without the time to dispatch the whole model; estimated",
+  latency: `Sum over the ops, without ${format.ABOUT}${format.milliseconds(store.costs.peek().dispatchMs)} ms to dispatch the whole model; estimated`,
 });
 
 function sum(costs: Costs, weights: ArrayLike<number>, ops: ArrayLike<number> | null, priced: Priced): Sums {

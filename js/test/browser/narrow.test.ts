@@ -33,6 +33,32 @@ test.each([
   expect(get(el, ".tlr-grid-body, [role=grid]").getBoundingClientRect().height).toBeGreaterThan(100);
 });
 
+test("at a laptop's width the header says all of what the model is, and an edit moves nothing in it", async () => {
+  const { el } = mount({ errors: true }, "explorer", 1007);
+  await settled();
+  const facts = get(el, ".tlr-facts");
+  expect(facts.scrollWidth).toBeLessThanOrEqual(facts.clientWidth);
+  const places = (): number[] =>
+    all(el, ".tlr-header > *").map((each) => Math.round(each.getBoundingClientRect().left));
+  const before = places();
+  press(byName(el, "slider", "Bits of all weights"), "End");
+  await settled();
+  expect(places()).toEqual(before);
+});
+
+test("what fills a column is as wide as it is after the table was made narrower", async () => {
+  const { el } = mount({}, "table", 1500);
+  await settled();
+  el.style.width = "685px";
+  await settled();
+  const [first] = rows(el);
+  const shadow = get(first!, ".tlr-cell-size .tlr-bar .tlr-bar").style.boxShadow;
+  const bar = Number(/(-?[\d.]+)px/.exec(shadow)?.[1]);
+  expect(bar).toBeLessThanOrEqual(get(first!, ".tlr-cell-size").clientWidth - 16);
+  const width = (part: string): number => get(first!, part).offsetWidth;
+  expect(width(".tlr-bits") + width(".tlr-bits-value")).toBeLessThanOrEqual(width(".tlr-cell-bits") - 16);
+});
+
 test("below 900 px the parts take turns, and below 480 a sentence says what to do", async () => {
   const { el } = mount({}, "explorer", 700);
   await settled();

@@ -145,6 +145,14 @@ test("the error of the plan stands beside that of the baseline, in one measure a
   expect(get(error(), ".tlr-change").textContent).toBe("");
 });
 
+test("the time of the model and that of its ops, which is less, say what the other leaves out", async () => {
+  const { el } = mount();
+  await settled();
+  const dispatch = /[\d.]+ ms to dispatch/.exec(figure(el, "Latency").title)?.[0];
+  expect(dispatch).toBeDefined();
+  expect(get(el, ".tlr-total .tlr-cell-latency").title).toContain(dispatch!);
+});
+
 test("the compute unit is chosen in people's words, and what cannot be priced is greyed", async () => {
   const { el, model } = mount();
   await settled();
