@@ -66,8 +66,7 @@ export class Prices {
       this.settle();
       return;
     }
-    clearTimeout(this.calming);
-    this.calming = setTimeout(() => this.settle(), CALM_MS);
+    this.calming ??= setTimeout(() => this.settle(), CALM_MS);
   }
 
   /** null compares with the model as it was loaded. */
@@ -79,6 +78,7 @@ export class Prices {
 
   settle(): void {
     clearTimeout(this.calming);
+    this.calming = undefined;
     this.calmed = performance.now();
     this.calm.value = this.totals.peek();
   }

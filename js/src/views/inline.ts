@@ -1,17 +1,23 @@
-import { type ReadonlySignal, useSignal, useSignalEffect } from "@preact/signals";
+import { effect, type ReadonlySignal, useSignal } from "@preact/signals";
 import type { RefObject } from "preact";
 import { useLayoutEffect, useRef } from "preact/hooks";
 
-/** A property of an element's inline style that follows a signal; all else of its style is left as it is. */
+/**
+ * A property of an element's inline style that follows a signal: less to find again than a whole style. Written within
+ * the change itself, where `useSignalEffect` would ask for a frame and two timers at every step of a drag.
+ */
 export function useStyle(
   property: "width" | "backgroundPosition" | "boxShadow" | "transform",
   value: ReadonlySignal<string>,
 ): RefObject<HTMLDivElement | null> {
   const element = useRef<HTMLDivElement | null>(null);
-  useSignalEffect(() => {
-    const next = value.value;
-    if (element.current) element.current.style[property] = next;
-  });
+  useLayoutEffect(
+    () =>
+      effect(() => {
+        element.current!.style[property] = value.value;
+      }),
+    [property, value],
+  );
   return element;
 }
 

@@ -12,22 +12,17 @@ const SETTLE_MS = 150;
 /** Histograms of the columns that are shown or filtered by, as of the last edit. */
 export function useBins(store: Store, columns: readonly TableColumn[]): ReadonlyMap<ColumnKey, Bins> {
   const [edit, setEdit] = useState(0);
-  const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
   const first = useRef(true);
   useSignalEffect(() => {
-    store.prices.totals.value;
+    const moving = store.edits.gesturing.value;
+    // The steps of a drag do not even come here.
+    if (!moving) store.prices.totals.value;
     store.measured.value;
-    if (first.current) {
-      first.current = false;
-      return;
-    }
-    const settle = (): void => {
-      if (store.edits.gesturing.peek()) timer.current = setTimeout(settle, SETTLE_MS);
-      else setEdit((n) => n + 1);
-    };
-    clearTimeout(timer.current);
-    timer.current = setTimeout(settle, SETTLE_MS);
-    return () => clearTimeout(timer.current);
+    const opening = first.current;
+    first.current = false;
+    if (opening || moving) return undefined;
+    const timer = setTimeout(() => setEdit((n) => n + 1), SETTLE_MS);
+    return () => clearTimeout(timer);
   });
   const costs = store.costs.value;
   const wanted = new Set(columns.filter((c) => c.numeric).map((c) => c.key));
