@@ -47,8 +47,16 @@ function close(): void {
   closing = null;
 }
 
+const long: number[] = [];
+new PerformanceObserver((list) => {
+  for (const { duration } of list.getEntries()) long.push(duration);
+}).observe({ type: "longtask" });
+
+/** Lengths of the tasks over 50 ms since this was last asked. */
+const longTasks = (): number[] => long.splice(0);
+
 /** Resolves once what was asked for is on screen: behind the next frame. */
 const painted = (): Promise<void> =>
   new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 0)));
 
-Object.assign(globalThis, { bench: { prepare, flatten, open, close, painted } });
+Object.assign(globalThis, { bench: { prepare, flatten, open, close, painted, longTasks } });

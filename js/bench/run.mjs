@@ -3,7 +3,8 @@
  *
  * Synthetic transformers; the kernel never answers, as when a cell is running. Each figure is the main thread's own
  * processor time for one input event (script, style, layout, painting; without waiting for other programs), which is what
- * has to fit into a frame, and beside it the time on the wall from the event until behind the next frame.
+ * has to fit into a frame, and beside it the time on the wall from the event until behind the next frame. Long tasks are
+ * those that Chromium reports: over 50 ms by the clock, so other programs count.
  */
 
 import { accessSync, constants } from "node:fs";
@@ -82,6 +83,13 @@ class Bench {
     return Object.fromEntries(metrics.map((m) => [m.name, m.value]));
   }
 
+  /** Lengths of the long tasks since this was last asked, in ms. */
+  async longTasks() {
+    // They are told a moment later.
+    await this.painted();
+    return this.page.evaluate(() => bench.longTasks());
+  }
+
   painted() {
     return this.page.evaluate(() => bench.painted());
   }
@@ -123,7 +131,9 @@ class Bench {
   }
 }
 
-function report(what, found) {
+/** Say what the steps took, and every long task since the last report: the press and the release among them. */
+async function report(bench, what, found) {
+  const long = await bench.longTasks();
   const cpu = found.map((f) => f.cpu);
   const over = cpu.filter((ms) => ms > FRAME_MS).length / cpu.length;
   const mean = (key) => found.reduce((sum, f) => sum + f[key], 0) / found.length;
@@ -133,7 +143,8 @@ function report(what, found) {
       `  over a frame ${(100 * over).toFixed(0)} %  wall p50 ${at(
         found.map((f) => f.wall),
         0.5,
-      ).toFixed(0)} ms`,
+      ).toFixed(0)} ms` +
+      `  long tasks ${long.length === 0 ? "none" : long.map((ms) => `${ms} ms`).join(", ")}`,
   );
 }
 
@@ -164,21 +175,25 @@ async function size(browser, code, ops) {
   const first = await bench.cost(() => page.evaluate(() => bench.open()));
   console.log(`${ops.toLocaleString("en")} ops`);
   console.log(`  first paint ${first.cpu.toFixed(0)} ms, wall ${first.wall.toFixed(0)} ms`);
-  report(
+  await bench.longTasks();
+  await report(
+    bench,
     "drag bits of all weights",
     await dragSlider(bench, "[role=slider][aria-label='Bits of all weights']"),
   );
-  report("drag bits of one row", await dragSlider(bench, "[data-testid=op-row] [role=slider]"));
+  await report(bench, "drag bits of one row", await dragSlider(bench, "[data-testid=op-row] [role=slider]"));
   const grid = await page.locator("[role=grid]").boundingBox();
   await page.mouse.move(grid.x + 60, grid.y + 120);
   // Down and up again, so that a short table does not come to its end.
   const turn = (i) => page.mouse.wheel(0, i % 30 < 15 ? 90 : -90);
-  report("scroll the table", await bench.costs(STEPS, turn));
+  await report(bench, "scroll the table", await bench.costs(STEPS, turn));
   const canvas = await page.locator("[data-testid=graph-canvas]").boundingBox();
   await page.locator("[role=treeitem][aria-label^='encoder.layer,']").press("ArrowRight");
   await page.mouse.move(canvas.x + 12, canvas.y + canvas.height - 12);
+  await bench.longTasks();
   await page.mouse.down();
-  report(
+  await report(
+    bench,
     "pan the graph, layers open",
     await bench.costs(STEPS, (i) =>
       page.mouse.move(canvas.x + 12 + i * 2, canvas.y + canvas.height - 12 - i * 3),
