@@ -307,7 +307,10 @@ def weights_frame(program: Program, source_map: SourceMap) -> pd.DataFrame:
             "modules": [", ".join(paths) for paths in program.weight_module_paths],
             "readers": [", ".join(program.ops.name[op] for op in readers) for readers in weights.readers],
             "compressible": (elements > WEIGHT_THRESHOLD)
-            & [axes is not None and row not in weights.packed for row, axes in enumerate(weights.channel_axes)],
+            & np.array(
+                [axes is not None and row not in weights.packed for row, axes in enumerate(weights.channel_axes)],
+                dtype=np.bool_,
+            ),
         }
     )
 

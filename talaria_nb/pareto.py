@@ -19,6 +19,8 @@ from talaria_nb.plot_theme import ACCENT, COOL, WARM, neutral
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from talaria_nb.allocation import Allocation
     from talaria_nb.allocator import Budgets, Errors
     from talaria_nb.budgets import Metric
@@ -128,23 +130,10 @@ def front(
     budget: Budgets | None = None,
 ) -> Front:
     """Find the best plans over a range of budgets; parameters as in `pareto`."""
-    if along not in METRICS:
-        raise BudgetError(f"There is no budget of {along!r}: along= is one of {', '.join(METRICS)}.")
-    least, most = allocator.range_of(along)
-    low, high = least if low is None else low, most if high is None else high
-    for end in (low, high):
-        if not isinstance(end, Real):
-            raise BudgetError(f"low= and high= are numbers of {_SPENT[along]}, not {end!r}.")
-    if not isinstance(points, Integral) or points < 1:
-        raise BudgetError(f"points= is a whole number of at least 1, not {points!r}.")
-    if not 0 < low <= high:
-        raise BudgetError(f"A front goes from a budget above 0 to a larger one, not from {low!r} to {high!r}.")
     kept = () if budget is None else budgets(budget)
-    steps = np.geomspace(low, high, points)
-    steps[0], steps[-1] = low, high  # not rounded: the least is exactly what can be reached
     found: dict[Plan, Allocation] = {}
     refused: BudgetError | None = None
-    for step in steps.tolist():
+    for step in _steps(allocator, along, low, high, points).tolist():
         try:
             plan = allocator.allocate((*kept, Budget(along, step)), polished=False)
         except BudgetError as error:
@@ -167,6 +156,29 @@ def front(
         }
     )
     return Front(along, frame, plans, allocator)
+
+
+def _steps(
+    allocator: Allocator, along: Metric, low: float | None, high: float | None, points: int
+) -> NDArray[np.float64]:
+    """Space budgets evenly on a logarithmic scale, or say what is wrong with their range."""
+    if along not in METRICS:
+        raise BudgetError(f"There is no budget of {along!r}: along= is one of {', '.join(METRICS)}.")
+    program = allocator.plan.model.program
+    if not len(program.weights):
+        raise BudgetError(f"{program.name} has no weights, so all that it has is one plan.")
+    least, most = allocator.range_of(along)
+    low, high = least if low is None else low, most if high is None else high
+    for end in (low, high):
+        if not isinstance(end, Real):
+            raise BudgetError(f"low= and high= are numbers of {_SPENT[along]}, not {end!r}.")
+    if not isinstance(points, Integral) or points < 1:
+        raise BudgetError(f"points= is a whole number of at least 1, not {points!r}.")
+    if not 0 < low <= high:
+        raise BudgetError(f"A front goes from a budget above 0 to a larger one, not from {low!r} to {high!r}.")
+    steps = np.geomspace(low, high, points)
+    steps[0], steps[-1] = low, high  # not rounded: the least is exactly what can be reached
+    return steps
 
 
 def pareto(
@@ -209,7 +221,8 @@ def pareto(
     Raises
     ------
     BudgetError
-        If there is no such range or number of points, or no plan in it keeps the further budgets.
+        If the model has no weights, there is no such range or number of points, or no plan in it keeps the further
+        budgets.
     """
     allocator = Allocator(
         model_or_plan,

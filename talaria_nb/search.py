@@ -73,7 +73,7 @@ class Search:
     Attributes
     ----------
     columns
-        Of the options, in the cost table.
+        Of the options, in the cost table; one at least, if nobody's where there are no weights.
     member
         The group of each weight; -1 without a choice. int64, shape (weights,).
     fixed_error
@@ -96,7 +96,8 @@ class Search:
         start = table.start.astype(np.int64)
         rows = np.arange(len(start))
         self._first = np.where(allowed[rows, start], start, allowed.argmax(axis=1))
-        self.columns = np.flatnonzero(allowed.any(axis=0))  # the others are nobody's
+        offered = allowed.any(axis=0)  # the others are nobody's
+        self.columns = np.flatnonzero(offered) if len(start) else np.zeros(1, dtype=np.int64)
         self._groups = np.flatnonzero(np.bincount(choices.group, weights=allowed.sum(axis=1) > 1) > 0)
         place = np.full(len(start), -1)
         place[self._groups] = np.arange(len(self._groups))

@@ -117,8 +117,7 @@ def verify(
     table.insert(3, "match", table["predicted_bytes"] == table["actual_bytes"])
     # Its size does not depend on the device.
     table.attrs["predicted_package_bytes"] = plan.estimate(devices()[0]).size_bytes
-    package = Path(mlmodel.package_path)
-    table.attrs["package_bytes"] = sum(file.stat().st_size for file in package.rglob("*") if file.is_file())
+    table.attrs["package_bytes"] = _package_bytes(mlmodel)
     table.attrs["verdict"] = _verdict(table)
     return table
 
@@ -262,6 +261,12 @@ def _ratio_db(power: float, noise: float) -> float:
     if noise == 0:
         return np.inf
     return float(10 * np.log10(power / noise)) if power else -np.inf
+
+
+def _package_bytes(mlmodel: ct.models.MLModel) -> int:
+    """Count the bytes of the package as it is saved: a model that was just converted has no metadata on disk yet."""
+    files = [file for file in Path(mlmodel.package_path).rglob("*") if file.is_file() and file.suffix != ".mlmodel"]
+    return int(mlmodel.get_spec().ByteSize()) + sum(file.stat().st_size for file in files)
 
 
 def _actual_file_bytes(mlmodel: ct.models.MLModel) -> int:

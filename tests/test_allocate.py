@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -49,6 +50,23 @@ def made_up(seed: int, weights: int, ops: int = 6) -> tuple[Model, CostTable, Er
     error = rng.lognormal(0, 2, (weights, 1)) * rng.lognormal(0, 1, table.reason.shape)
     error *= np.arange(table.reason.shape[1]) > 0
     return model, table, ErrorTable(table.schemes, np.where(table.reason < 0, error, np.nan), "measured", "made up")
+
+
+class Bare(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(x)
+
+
+def test_a_model_without_weights_has_one_plan() -> None:
+    model = tnb.load(Bare().eval(), torch.zeros(1, 8), progress=False)
+    plan = tnb.Plan(model)
+    assert model.weights["compressible"].tolist() == []
+    for found in (tnb.allocate(model, "1 bit"), tnb.allocate(model, "1 MB"), tnb.allocate(model, preset="AFM")):
+        assert (found.scheme_of_weight, found.error, found.optimal) == ((), 0.0, True)
+    with pytest.raises(tnb.BudgetError, match="No plan keeps 100 bytes: the least that can be reached is 1,"):
+        tnb.allocate(plan, "100 B")
+    with pytest.raises(tnb.BudgetError, match="Bare has no weights, so all that it has is one plan"):
+        tnb.pareto(model)
 
 
 def random_columns(rng: np.random.Generator, allowed: np.ndarray) -> np.ndarray:

@@ -251,6 +251,14 @@ def test_the_verdict_judges_the_package() -> None:
     )
 
 
+def test_a_plan_that_changes_nothing_is_as_predicted_before_it_is_saved_and_after(tmp_path: Path) -> None:
+    model = tnb.load(torch.nn.Linear(64, 64).eval(), torch.zeros(1, 64), progress=False)
+    plan = tnb.Plan(model)
+    plan.compress(tmp_path / "same.mlpackage")
+    for found in (plan.verify(), plan.verify(tmp_path / "same.mlpackage")):
+        assert "as predicted within 0.01 %" in found.attrs["verdict"]
+
+
 def test_a_package_is_saved_whole(mixed: tnb.Plan, tmp_path: Path) -> None:
     target = tmp_path / "small.mlpackage"
     mixed.compress(target)
