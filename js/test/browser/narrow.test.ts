@@ -15,6 +15,7 @@ test.each([
   [1007, [3, 3]],
   [900, [3, 3]],
   [720, [3, 3]],
+  [667, [3, 3]],
   [480, [2, 2, 2]],
 ])("at %i px the totals stand in even rows, nothing is cut and nothing scrolls", async (width, expected) => {
   const { el } = mount({ errors: true }, "explorer", width);
@@ -28,6 +29,10 @@ test.each([
   expect([...new Set(tops)].map((top) => tops.filter((each) => each === top).length)).toEqual(expected);
   for (const figure of figures) expect(figure.scrollWidth).toBeLessThanOrEqual(figure.clientWidth + 1);
   const { right } = totals.getBoundingClientRect();
+  for (const change of all(totals, ".tlr-change"))
+    expect(change.getBoundingClientRect().right, "figures are whole").toBeLessThanOrEqual(
+      change.closest(".tlr-figure")!.getBoundingClientRect().right + 1,
+    );
   for (const part of all(el, ".tlr-header > *, .tlr-toolbar > *, .tlr-sliders > *, .tlr-dock-bar > *"))
     expect(part.getBoundingClientRect().right, part.className).toBeLessThanOrEqual(right);
   expect(get(el, ".tlr-grid-body, [role=grid]").getBoundingClientRect().height).toBeGreaterThan(100);

@@ -232,6 +232,8 @@ describe("what was asked for is in view", () => {
     const [numbers] = all(el, ".tlr-counts > span");
     expect(numbers!.textContent).toBe("6 of 144");
     expect(numbers!.scrollWidth).toBe(numbers!.clientWidth);
+    const { right } = get(el, ".tlr-toolbar").getBoundingClientRect();
+    expect(button(el, "Columns").getBoundingClientRect().right).toBeLessThanOrEqual(right - 8);
     expect(button(el, "Select 6 shown").textContent).toBe("Select 6");
   });
 });
