@@ -11,9 +11,12 @@ import numpy as np
 import platformdirs
 
 from talaria_nb.activation_legality import activation_ops
+from talaria_nb.budgets import Budget
+from talaria_nb.devices import device as find_device
 from talaria_nb.errors import PlanError, TalariaError
 from talaria_nb.history import MAX_ENTRIES, Entry, History
 from talaria_nb.legality import refused
+from talaria_nb.package import first_line
 from talaria_nb.plan import Plan
 from talaria_nb.plan_files import plain_scheme, scheme_of
 from talaria_nb.subjects import subject
@@ -98,8 +101,8 @@ def read(path: Path, model: Model) -> Exploration | None:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise PlanError(f"The exploration {path} cannot be read: {error} {_REMEDY}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise PlanError(f"The exploration {path} cannot be read: {first_line(error)}. {_REMEDY}") from error
     try:
         return _exploration(document, model)
     except TalariaError as error:
@@ -154,6 +157,9 @@ def _exploration(document: dict[str, Any], model: Model) -> Exploration:
     program = model.program
     if document["model"]["fingerprint"] != program.fingerprint:
         raise PlanError(f"It is of another model, {document['model']['name']}, than {program.name}.")
+    device, compute_unit = str(document["device"]), str(document["compute_unit"])
+    find_device(device).unit(compute_unit)  # says what is wrong with them
+    budgets = [Budget(metric, float(most)) for metric, most in document["budgets"].items()]
     reader = _Reader(model, tuple(scheme_of(plain) for plain in document["schemes"]))
     columns = reader.columns(document["columns"])
     entries = tuple(reader.entry(plain) for plain in document["history"][-MAX_ENTRIES:])
@@ -163,9 +169,9 @@ def _exploration(document: dict[str, Any], model: Model) -> Exploration:
     history = History(columns, reader.int8(document["int8"]), entries, cursor)
     reader.check_walk(history)
     return Exploration(
-        device=str(document["device"]),
-        compute_unit=str(document["compute_unit"]),
-        budgets={str(metric): float(most) for metric, most in document["budgets"].items()},
+        device=device,
+        compute_unit=compute_unit,
+        budgets={budget.metric: budget.most for budget in budgets},
         schemes=reader.schemes,
         history=history,
         selection=tuple(name for name in document["selection"] if name in program.op_row),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from IPython.display import display
 
 from talaria_nb.errors import PlanError
 from talaria_nb.exploration import kept_at, read
+from talaria_nb.paths import expanded
 from talaria_nb.session import Session
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def explore(
     if not isinstance(resume, (bool, str, os.PathLike)):  # notebooks are untyped
         raise PlanError(f"resume= is True, False or the path of a file, not {resume!r:.80}.")
     session = Session(model_or_plan, device, compute_unit)
-    path = kept_at(session.model) if isinstance(resume, bool) else Path(resume)
+    path = kept_at(session.model) if isinstance(resume, bool) else expanded(resume)
     kept = None if resume is False else read(path, session.model)
     if kept is not None:
         session.take_up(kept)

@@ -17,6 +17,7 @@ from talaria_nb.configs import ACTIVATIONS, STEM, ConfiguredPass, arguments, op_
 from talaria_nb.coreml import walk
 from talaria_nb.distortion import palette
 from talaria_nb.errors import ExportError
+from talaria_nb.paths import expanded
 from talaria_nb.progress import bar
 from talaria_nb.quiet import quiet
 from talaria_nb.read import mil_function
@@ -144,7 +145,7 @@ def checked_path(path: str | os.PathLike[str], ending: str, what: str) -> Path:
     """
     if not isinstance(path, (str, os.PathLike)):  # notebooks are untyped
         raise ExportError(f"{what} is saved under a path, not under {path!r:.80}.")
-    target = Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises for ~ and a name of no user
+    target = expanded(path)
     if not target.name:
         raise ExportError(f"{what} needs a name to be saved under.")
     target = target.with_name(target.name + ending) if not target.suffix else target

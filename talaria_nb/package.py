@@ -21,6 +21,7 @@ from coremltools.converters.mil.mil import Operation, types
 
 from talaria_nb.errors import LoadError
 from talaria_nb.package_layout import BITS, values_of
+from talaria_nb.paths import expanded
 from talaria_nb.progress import stage
 from talaria_nb.quiet import quiet
 
@@ -63,7 +64,7 @@ def open_package(path: Path, *, progress: bool) -> ct.models.MLModel:
     LoadError
         If there is no package at `path`, or it is damaged or unsafe to read.
     """
-    path = Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises for ~ and a name of no user
+    path = expanded(path)
     if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for names that are too long
         message = f"There is no file {str(path)!r}."
         raise LoadError(message)

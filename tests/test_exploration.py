@@ -89,7 +89,9 @@ def test_a_path_keeps_it_there(tmp_path: Path, cache: Path) -> None:
     assert tnb.explore(models.classifier(), DEVICE, resume=str(path)).plan[HEAD] == tnb.Palettize(4)
 
 
-def test_a_session_knows_the_call_that_goes_on_from_it_once_there_is_something_to_go_on_from(tmp_path: Path) -> None:
+def test_a_session_knows_the_call_that_goes_on_from_it_once_there_is_something_to_go_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     session = tnb.explore(models.classifier(), DEVICE)
     assert session.resume_call == ""
     assert "run the cell to go on." in still(session, "tlr-still-x")
@@ -99,9 +101,10 @@ def test_a_session_knows_the_call_that_goes_on_from_it_once_there_is_something_t
     session.close()
     path = tmp_path / "my notes.json"
     edited(resume=path).close()
-    for place in (path, str(path)):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for place in (path, str(path), "~/my notes.json"):
         again = tnb.explore(models.classifier(), DEVICE, resume=place)
-        assert again.resume_call == f'tnb.explore(model, resume="{path}")'
+        assert again.resume_call == f'tnb.explore(model, resume="{place}")'
         again.close()
 
 
@@ -140,7 +143,10 @@ def broken(change: Callable[[dict[str, Any]], object]) -> Callable[[str], str]:
     ("damage", "sentence"),
     [
         (lambda text: text[:100], "cannot be read"),
+        (lambda _text: "[" * 100_000, "cannot be read"),
         (lambda _text: "[]", "is damaged"),
+        (broken(lambda document: document.update(device="iPhone 99")), "does not fit: Unknown device 'iPhone 99'"),
+        (broken(lambda document: document.update(budgets={"size": -1})), "does not fit: A budget of size is"),
         (broken(lambda document: document.pop("history")), "is damaged"),
         (broken(lambda document: document.update(talaria_nb_exploration=2)), "has version 2"),
         (broken(lambda document: document["model"].update(fingerprint="0", name="Other")), "another model, Other"),
