@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from talaria_nb.budgets import BITS, BYTES, MILLISECONDS
-from talaria_nb.devices import COMPUTE_UNITS, device, devices
+from talaria_nb.devices import COMPUTE_UNITS, device, devices, listed_device
 from talaria_nb.errors import LoadError, PlanError, TalariaError
 from talaria_nb.lab import open_lab
 from talaria_nb.load import load
@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     lab = commands.add_parser("lab", help="open JupyterLab on a fresh notebook for a model")
     lab.add_argument("model", metavar="MODEL", nargs="?", help="as for estimate; without it, a small example")
     lab.add_argument("--device", default="iPhone 15 Pro", help="what the notebook explores")
-    lab.set_defaults(run=lambda options: open_lab(options.model, device(options.device).name))
+    lab.set_defaults(run=lambda options: open_lab(options.model, listed_device(options.device).name))
     return parser
 
 

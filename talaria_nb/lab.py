@@ -9,8 +9,13 @@ import re
 import sys
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from talaria_nb.errors import LoadError, TalariaError
+from talaria_nb.whole_file import reason
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 EXAMPLE = """\
 import torch
@@ -36,7 +41,7 @@ def open_lab(source: str | None, device: str) -> int:
     Raises
     ------
     TalariaError
-        If JupyterLab is not installed.
+        If JupyterLab is not installed, or the notebook cannot be written.
     LoadError
         If there is no such package or module.
     """
@@ -73,11 +78,23 @@ def write_notebook(source: str | None, device: str, folder: Path) -> Path:
         path = folder / f"{name}{'' if number == 1 else f'-{number}'}.ipynb"
         try:
             with path.open("x", encoding="utf-8") as file:
-                file.write(text)
+                _fill(file, text)
         except FileExistsError:
             continue
+        except OSError as error:
+            raise TalariaError(f"{path} could not be written: {reason(error)}") from error
         return path
     raise AssertionError
+
+
+def _fill(file: TextIO, text: str) -> None:
+    """Write a new file, or have it be gone."""
+    try:
+        file.write(text)
+        file.flush()
+    except OSError:
+        Path(file.name).unlink()
+        raise
 
 
 def _load_cell(source: str | None) -> tuple[str, str]:

@@ -15,7 +15,8 @@ import traitlets as t
 from talaria_nb import wire
 from talaria_nb.costs import CostTable, cost_table
 from talaria_nb.devices import device as find_device
-from talaria_nb.errors import DeviceError, PlanError, SchemeError
+from talaria_nb.devices import listed_device
+from talaria_nb.errors import PlanError, SchemeError
 from talaria_nb.menu import Menu
 from talaria_nb.plan import Plan
 from talaria_nb.sweep import Sweep
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from talaria_nb.devices import Device
     from talaria_nb.load import Model
     from talaria_nb.schemes import Scheme
 
@@ -127,7 +127,7 @@ class Priced(t.HasTraits):
 
     @t.validate("device")
     def _known_device(self, proposal: t.Bunch) -> str:
-        return _device_of(proposal["value"]).name
+        return listed_device(proposal["value"]).name
 
     @t.validate("compute_unit")
     def _known_unit(self, proposal: t.Bunch) -> str:
@@ -191,22 +191,11 @@ def _call(method: weakref.WeakMethod[Callable[[], None]]) -> None:
         living()
 
 
-def _device_of(name: str) -> Device:
-    """Look up a device by its name, which is all that a session and the browser keep of it."""
-    if not isinstance(name, str) or name.endswith(".toml"):
-        message = (
-            f"A session prices devices that tnb.devices() lists, not {name!r:.80}. "
-            "For a device of your own there are plan.estimate, plan.table and tnb.allocate."
-        )
-        raise DeviceError(message)
-    return find_device(name)
-
-
 def _cost_table(plan: Plan, device: str, compute_unit: str, menu: Iterable[Scheme]) -> CostTable:
     """Price the menu, widened by the plan's own schemes; columns that were there keep their place."""
     return cost_table(
         plan.model.program,
-        _device_of(device),
+        listed_device(device),
         compute_unit=compute_unit,
         schemes=(*menu, *plan.scheme_of_weight),
     )

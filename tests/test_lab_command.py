@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 
-from talaria_nb import cli, lab
+from talaria_nb import cli, device, lab
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,3 +85,25 @@ def test_without_jupyterlab_it_says_how_to_get_it(
     assert cli.main(["lab"]) == cli.BAD_INPUT
     assert "JupyterLab is not installed" in capsys.readouterr().err
     assert not started
+
+
+def test_a_notebook_that_cannot_be_written_is_gone_and_said(
+    started: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, *_: object, **__: object) -> mock.MagicMock:
+        path.touch()
+        file = mock.MagicMock()
+        file.__enter__.return_value.name = path
+        file.__enter__.return_value.write.side_effect = OSError(errno.ENOSPC, "No space left on device")
+        return file
+
+    monkeypatch.setattr(lab.Path, "open", full)
+    assert cli.main(["lab"]) == cli.BAD_INPUT
+    assert "exploration.ipynb could not be written: the disk is full." in capsys.readouterr().err
+    assert ([*tmp_path.iterdir()], started) == ([], [])
+
+
+def test_a_device_of_ones_own_is_refused(started: list[list[str]], tmp_path: Path) -> None:
+    device("A15").to_toml(tmp_path / "mine.toml")
+    assert cli.main(["lab", "--device", "mine.toml"]) == cli.BAD_INPUT
+    assert started == []

@@ -42,6 +42,7 @@ __all__ = [
     "chip_files",
     "device",
     "devices",
+    "listed_device",
     "read_chip",
 ]
 
@@ -75,6 +76,23 @@ def device(name: str | Path) -> Device:
     hint = "" if near is None else f" Did you mean {catalog[near].name!r}?"
     message = f"Unknown device {name!r}.{hint} tnb.devices() lists all."
     raise DeviceError(message)
+
+
+def listed_device(name: str) -> Device:
+    """Look up a device for what keeps its name alone, as sessions and browsers do: not one in a file of your own.
+
+    Raises
+    ------
+    DeviceError
+        If there is none of that name, or it is such a file.
+    """
+    if not isinstance(name, str) or name.endswith(".toml"):
+        message = (
+            f"A session prices devices that tnb.devices() lists, not {name!r:.80}. "
+            "For a device of your own there are plan.estimate, plan.table and tnb.allocate."
+        )
+        raise DeviceError(message)
+    return device(name)
 
 
 @cache
