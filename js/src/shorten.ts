@@ -14,11 +14,15 @@ export function lastCharacters(text: string, count: number): Parts {
 /** What coremltools appends to the name of an op that reads another dtype than it did in the module, once or more. */
 const CASTS = /(_cast_(fp|u?int)\d+)+$/;
 
-/** Of an op's name the casts give way first, then what stands before the number at the end. */
+/** Of an op's name, in three parts, the last one gives way first: the casts; then what is before the number at the end. */
 export function partsOfName(name: string): Parts {
   const stem = name.replace(CASTS, "");
-  const number = /_\d+$/.exec(stem)?.[0].length;
-  return pieces(...lastCharacters(stem, number ?? 10), [name.slice(stem.length), false]);
+  const end = lastCharacters(stem, /_\d+$/.exec(stem)?.[0].length ?? 10).at(-1)?.[0] ?? "";
+  return [
+    [stem.slice(0, stem.length - end.length), false],
+    [end, true],
+    [name.slice(stem.length), false],
+  ];
 }
 
 /** Of a last name that is longer the end stays. */
