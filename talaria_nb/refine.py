@@ -10,6 +10,7 @@ import numpy as np
 from talaria_nb.allocation import Allocation
 from talaria_nb.allocator import Allocator
 from talaria_nb.budgets import budgets
+from talaria_nb.choices import pinned_schemes
 from talaria_nb.errors import BudgetError, EvaluationError
 from talaria_nb.exchanges import Exchanges
 from talaria_nb.menu import DEFAULT_MENU
@@ -142,7 +143,8 @@ def refine(
     Raises
     ------
     EvaluationError
-        As `sensitivity`, or if all plans to begin with make the outputs infinite or NaN.
+        As `sensitivity`, or if `rounds` is no whole number from 0, or all plans to begin with make the outputs infinite
+        or NaN.
     BudgetError, PlanError, SchemeError, DeviceError
         As `allocate`.
     """
@@ -151,6 +153,9 @@ def refine(
         budget = list(given.spent) if isinstance(given, Allocation) else []
     if not budget:
         raise BudgetError('No budget is given: refine(plan, data, budget="3.6 bits"), or "4 MB", "5 ms" or "2 mJ".')
+    if not isinstance(rounds, int) or rounds < 0:  # notebooks are untyped
+        raise EvaluationError(f"rounds= is a whole number of at least 0, not {rounds!r}.")
+    pinned_schemes(pins or {})  # says what is wrong with them
     prepared = bench(given.model, data, metric)
     missing = find_links(given.model).missing
     compressed(given, missing)  # says which weights cannot be measured

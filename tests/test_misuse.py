@@ -78,6 +78,8 @@ def plan() -> Any:  # what is misused here is misused against its types
         ),
         (lambda plan: tnb.pareto(plan, points=0), "points= is a whole number of at least 1, not 0."),
         (lambda plan: tnb.pareto(plan, low="4 bits"), "low= and high= are numbers of bits, not '4 bits'."),
+        (lambda plan: tnb.refine(plan, [], budget="6 bits", rounds="4"), "rounds= is a whole number of at least 0, "),
+        (lambda plan: tnb.refine(plan, [], budget="6 bits", pins=["head"]), "pins maps globs to schemes, "),
         (lambda plan: tnb.explore(plan, resume=3), "resume= is True, False or the path of a file, not 3."),
         (lambda plan: setattr(tnb.Session(plan, A15), "selection", None), "Ops are selected by name, not by None."),
         (
