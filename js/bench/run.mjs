@@ -16,6 +16,8 @@ import { build } from "vite";
 const HERE = dirname(fileURLToPath(import.meta.url));
 const SIZES = [100, 1_000, 10_000, 100_000];
 const STEPS = 60;
+/** After the first paint nothing is to do any more. */
+const REST_MS = 500;
 /** A frame at 60 Hz. */
 const FRAME_MS = 1000 / 60;
 
@@ -71,7 +73,7 @@ class Bench {
 
   static async start(browser, code) {
     const page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
-    await page.setContent("<body style='margin:0'></body>");
+    await page.setContent("<!doctype html><body style='margin:0'></body>");
     await page.addScriptTag({ content: code });
     const session = await page.context().newCDPSession(page);
     await session.send("Performance.enable", { timeDomain: "threadTicks" });
@@ -175,6 +177,8 @@ async function size(browser, code, ops) {
   const first = await bench.cost(() => page.evaluate(() => bench.open()));
   console.log(`${ops.toLocaleString("en")} ops`);
   console.log(`  first paint ${first.cpu.toFixed(0)} ms, wall ${first.wall.toFixed(0)} ms`);
+  // Of the first paint.
+  await page.waitForTimeout(REST_MS);
   await bench.longTasks();
   await report(
     bench,
