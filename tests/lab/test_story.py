@@ -160,6 +160,7 @@ def test_selecting_in_the_graph_selects_and_shows_the_rows(notebook: Notebook, e
     explorer.click_box("embeddings")
     notebook.page.keyboard.press("Escape")
     expect(explorer.selected_rows()).to_have_count(0)
+    notebook.page.wait_for_timeout(500)
     assert python(notebook, "session.selection") == []
 
 
