@@ -178,7 +178,7 @@ def refine(
     def losses(plans: Sequence[Columns], title: str) -> NDArray[np.float64]:
         trials = [exchanges.trial(columns) for columns in plans]
         found = run(prepared, trials, results, executor, progress=progress, title=title)
-        return np.nan_to_num([found[trial] for trial in trials], nan=np.inf, posinf=np.inf)
+        return np.nan_to_num([found[trial].loss for trial in trials], nan=np.inf, posinf=np.inf)
 
     starts = _starts(exchanges, budget)
     at_start = losses(list(starts.values()), "Plans to begin with")

@@ -2,17 +2,14 @@
 
 Four ways, from quick to thorough: second derivatives of the loss ("fisher"), every weight by itself at one width
 ("one_width"), at several widths and sparsities ("widths"), under every scheme ("full"). Losses of weights are added up,
-which holds within some 10 % while they are small, but not when they are large; `evaluate` measures a whole plan.
-
-What weights do together is measured with all of them at one width, and grows in proportion to the loss of the company,
-as if errors multiplied each other's squares: that came closer to the losses of 80 to 135 random plans of torchcrepe,
-MiniLM and EfficientNet-Lite0 than its root, with which it would grow to second order.
+which holds within some 10 % while they are small, but not when they are large. "widths" keeps what the weights do to
+outputs as well, and composes that (`talaria_nb.effects`); `evaluate` measures a whole plan.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -24,14 +21,16 @@ from talaria_nb import loss_curves
 from talaria_nb.calls import named_arguments, to_float32
 from talaria_nb.convert import eval_twin
 from talaria_nb.distortion import dequantized
+from talaria_nb.effects import effects, numbers_kept
 from talaria_nb.error_table import ErrorTable, weight_errors
 from talaria_nb.errors import EvaluationError
 from talaria_nb.legality import refused
 from talaria_nb.menu import Menu
 from talaria_nb.metrics import counted, name_of, named
-from talaria_nb.schemes import Float16, Palettize
+from talaria_nb.plan import checked_plan
+from talaria_nb.schemes import Palettize
 from talaria_nb.subjects import subject
-from talaria_nb.trials import bench, listed, read_results, results_file, run, write_result
+from talaria_nb.trials import Outcome, bench, listed, read_results, results_file, run, write_result
 
 if TYPE_CHECKING:
     import os
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from talaria_nb.effects import Effects
     from talaria_nb.load import Model
     from talaria_nb.metrics import Metric
     from talaria_nb.plan import Plan
@@ -68,11 +68,9 @@ class Sensitivity(ErrorTable):
         How it was found.
     fingerprint
         Of the program that it is for.
-    alone
-        The part of `error` that each weight makes with nothing else compressed. float64, shape (weights, schemes).
-    company
-        The rest of `error` is half of what the weight does together with others, measured with all weights at its
-        width: the loss of the model then, 0 or NaN where nothing was measured. float64, shape (weights, schemes).
+    effects
+        What each weight does to the outputs; None where only losses were measured: by the other methods, and by metrics
+        without a gradient.
     data
         The inputs that it was found on, and
     measured_by
@@ -83,8 +81,7 @@ class Sensitivity(ErrorTable):
     metric: str
     method: Method
     fingerprint: str
-    alone: NDArray[np.float64] = field(repr=False)
-    company: NDArray[np.float64] = field(repr=False)
+    effects: Effects | None = field(default=None, repr=False)
     data: tuple[Any, ...] = field(default=(), repr=False)
     measured_by: Metric = field(default="mse", repr=False)
 
@@ -97,16 +94,15 @@ class Sensitivity(ErrorTable):
     def total(self, plan: Plan) -> float:
         """Estimate the loss of a plan.
 
-        It is a sum over weights, but closer than that of `error`, which `allocate` minimises and views show: what a
-        weight does together with others was measured with all of them at its width, and counts for less here where the
-        plan is milder than that, in proportion to the loss.
+        By what the weights do to outputs one after the other, if that was measured, which is closer than the sum of
+        `error`, that `allocate` minimises and views show; else that sum.
 
         Raises
         ------
         EvaluationError
             If the plan is for another model, or has schemes that were not looked at.
         """
-        if plan.model.program.fingerprint != self.fingerprint:
+        if checked_plan(plan, "total()").model.program.fingerprint != self.fingerprint:
             raise EvaluationError("The sensitivity is of another model than the plan.")
         place = {scheme: index for index, scheme in enumerate(self.schemes)}
         for row, scheme in enumerate(plan.scheme_of_weight):
@@ -116,10 +112,10 @@ class Sensitivity(ErrorTable):
                     "scheme among schemes=, or keep the weight at tnb.Float16()."
                 )
                 raise EvaluationError(message)
-        chosen = np.arange(len(self.weights)), [place[scheme] for scheme in plan.scheme_of_weight]
-        error, alone, company = self.error[chosen], self.alone[chosen], self.company[chosen]
-        milder = np.divide(error.sum(), company, out=np.ones_like(company), where=company > 0)
-        return float((alone + np.clip(milder, 0.0, 1.0) * (error - alone)).sum())
+        columns = [place[scheme] for scheme in plan.scheme_of_weight]
+        if self.effects is not None:
+            return self.effects.loss(columns)
+        return float(self.error[np.arange(len(columns)), columns].sum())
 
 
 def sensitivity(
@@ -186,27 +182,25 @@ def sensitivity(
     inputs = listed(data)
     prepared = bench(model, inputs, metric)
     program = model.program
-    columns = tuple(dict.fromkeys((Float16(), *(Menu.default().schemes if schemes is None else schemes))))
+    columns = (Menu.default() if schemes is None else Menu(tuple(schemes))).schemes
     trials = _trials(prepared, model, columns[1:])
+    known = None
     if method == "widths":
-        error, alone, company = _by_widths(prepared, model, columns, executor, cache, progress=progress)
+        error, known = _by_widths(prepared, model, columns, executor, cache, progress=progress)
+    elif method == "one_width":
+        chosen = reference or _default_reference(model)
+        error = _by_one_width(prepared, model, columns, chosen, executor, cache, progress=progress)
     else:
-        if method == "one_width":
-            chosen = reference or _default_reference(model)
-            error = _by_one_width(prepared, model, columns, chosen, executor, cache, progress=progress)
+        error = np.full((len(program.weights), len(columns)), np.nan)
+        results = results_file(prepared, model, method if method == "fisher" else "trial", cache)
+        if method == "full":
+            found = run(prepared, trials, results, executor, progress=progress)
         else:
-            error = np.full((len(program.weights), len(columns)), np.nan)
-            results = results_file(prepared, model, method if method == "fisher" else "trial", cache)
-            if method == "full":
-                found = run(prepared, trials, results, executor, progress=progress)
-            else:
-                found = _by_fisher(prepared, trials, results, progress=progress)
-            for ((name, scheme),), value in found.items():
-                error[program.weight_row[name], columns.index(scheme)] = value
-        alone, company = error, np.zeros_like(error)
-    for losses in (error, alone):
-        losses[~np.isfinite(losses)] = np.nan
-        losses[:, 0] = 0.0
+            found = _by_fisher(prepared, trials, results, progress=progress)
+        for ((name, scheme),), outcome in found.items():
+            error[program.weight_row[name], columns.index(scheme)] = outcome.loss
+    error[~np.isfinite(error)] = np.nan
+    error[:, 0] = 0.0
     if trials and not np.nansum(np.abs(error)):
         message = (
             f"No weight changes the outputs of {program.name} by this metric: they are constant on these data, or the "
@@ -223,8 +217,7 @@ def sensitivity(
         name,
         method,
         program.fingerprint,
-        alone,
-        company,
+        known,
         inputs,
         metric,
     )
@@ -265,9 +258,9 @@ def _by_one_width(
     squared = weight_errors(model, columns).squared_error
     at_reference = weight_errors(model, [reference]).squared_error[:, 0]
     gain = np.full(len(program.weights), np.nan)
-    for ((name, _),), value in measured.items():
+    for ((name, _),), outcome in measured.items():
         row = program.weight_row[name]
-        gain[row] = value / at_reference[row] if at_reference[row] else 0.0
+        gain[row] = outcome.loss / at_reference[row] if at_reference[row] else 0.0
     return gain[:, None] * squared
 
 
@@ -279,12 +272,15 @@ def _by_widths(
     cache: str | os.PathLike[str] | None,
     *,
     progress: bool,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the arrays error, alone and company of a `Sensitivity`."""
+) -> tuple[NDArray[np.float64], Effects | None]:
+    """Return the arrays error and effects of a `Sensitivity`."""
     program = model.program
     known = loss_curves.anchors(columns)
+    trials = _trials(prepared, model, known)
+    if isinstance(prepared.metric, str) and named(prepared.metric).direction is not None:
+        prepared = replace(prepared, numbers=numbers_kept(len(trials)))
     results = results_file(prepared, model, "trial", cache)
-    found = run(prepared, _trials(prepared, model, known), results, executor, progress=progress)
+    found = run(prepared, trials, results, executor, progress=progress)
     company = {
         scheme: [name for name in prepared.links if ((name, scheme),) in found]
         for scheme in known
@@ -299,27 +295,27 @@ def _by_widths(
     )
     measured: dict[str, dict[Scheme, float]] = {name: {} for name in prepared.links}
     added: dict[str, dict[Scheme, float]] = {name: {} for name in prepared.links}
-    for ((name, scheme),), value in found.items():
-        measured[name][scheme] = value
+    of_row: dict[int, list[Outcome]] = {}
+    for ((name, scheme),), outcome in found.items():
+        measured[name][scheme] = outcome.loss
+        of_row.setdefault(program.weight_row[name], []).append(outcome)
         if scheme in company:
             names = company[scheme]
-            extra = together[_company(names, scheme, _NONE)] - together[_company(names, scheme, name)]
+            extra = together[_company(names, scheme, _NONE)].loss - together[_company(names, scheme, name)].loss
             if np.isfinite(extra):
                 added[name][scheme] = extra
     asked = tuple(dict.fromkeys((*columns, *known)))
     squared = weight_errors(model, asked).squared_error
-    error, alone, around = (np.full((len(program.weights), len(columns)), np.nan) for _ in range(3))
+    error, alone = (np.full((len(program.weights), len(columns)), np.nan) for _ in range(2))
     for name, losses in measured.items():
         row = program.weight_row[name]
         of_weight = dict(zip(asked, squared[row].tolist(), strict=True))
         error[row] = loss_curves.losses(columns, of_weight, loss_curves.shares(losses, added[name], of_weight))
         alone[row] = loss_curves.losses(columns, of_weight, losses)
-        prunings = {scheme: 0.0 for scheme in losses if not isinstance(scheme, Palettize)}
-        levels = {
-            scheme: together[_company(company[scheme], scheme, _NONE)] for scheme in company if scheme in added[name]
-        }
-        around[row] = loss_curves.losses(columns, of_weight, prunings | levels)
-    return error, alone, around
+    if not prepared.numbers:
+        return error, None
+    in_order = sorted(of_row, key=lambda row: min(program.weights.readers[row], default=0))
+    return error, effects(prepared, alone, {row: of_row[row] for row in in_order})
 
 
 def _company(names: Iterable[str], scheme: Scheme, left_out: str) -> Trial:
@@ -330,7 +326,7 @@ _NONE = ""
 """The weight that is left out, where none is."""
 
 
-def _by_fisher(prepared: Bench, trials: Sequence[Trial], results: Path, *, progress: bool) -> dict[Trial, float]:
+def _by_fisher(prepared: Bench, trials: Sequence[Trial], results: Path, *, progress: bool) -> dict[Trial, Outcome]:
     found = read_results(results, trials)
     left = [trial for trial in trials if trial not in found]
     if not left:
@@ -350,8 +346,8 @@ def _by_fisher(prepared: Bench, trials: Sequence[Trial], results: Path, *, progr
             zip(left, pool.map(error, left), strict=True), total=len(left), desc="Weighing", disable=not progress
         )
         for trial, value in steps:
-            found[trial] = value
-            write_result(file, trial, value)
+            found[trial] = Outcome(value)
+            write_result(file, trial, found[trial])
     return found
 
 

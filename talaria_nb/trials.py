@@ -5,9 +5,12 @@ Results are written down one by one, so that what was done is kept however a run
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
-from concurrent.futures import BrokenExecutor, CancelledError, as_completed
+import os
+from collections.abc import Iterable
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, as_completed
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.metadata import version
@@ -26,23 +29,45 @@ from talaria_nb.distortion import dequantized
 from talaria_nb.errors import EvaluationError, LoadError
 from talaria_nb.metrics import Metric, counted, loss, name_of
 from talaria_nb.package import first_line
+from talaria_nb.paths import expanded
 from talaria_nb.progress import counting
+from talaria_nb.samples import sample
 from talaria_nb.torch_weights import find_links, module_with
 from talaria_nb.trace import own_buffers
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from concurrent.futures import Executor, Future
+    from collections.abc import Iterator, Mapping, Sequence
+    from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
     from talaria_nb.load import Model
+    from talaria_nb.samples import Sample
     from talaria_nb.schemes import Scheme
     from talaria_nb.torch_weights import Link
 
 Trial: TypeAlias = "tuple[tuple[str, Scheme], ...]"
 """The weights that are compressed, by name and in file order, and how; all others are as they were."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What a trial found.
+
+    Attributes
+    ----------
+    loss
+        The mean of the metric over all items.
+    change
+        How far the sample of the outputs moved, over its largest change; None if none is kept. float16, shape
+        (numbers,).
+    scale
+        That largest change; infinite or NaN if the outputs are.
+    """
+
+    loss: float
+    change: NDArray[np.float16] | None = None
+    scale: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +90,8 @@ class Bench:
         Weight name → its torch parameter.
     threads
         How many threads torch uses: with another number sums round otherwise.
+    numbers
+        How many numbers of the outputs to keep, about, of every trial of one weight.
     """
 
     module: torch.nn.Module
@@ -74,6 +101,7 @@ class Bench:
     channel_axes: Mapping[str, tuple[int, int] | None]
     links: Mapping[str, Link]
     threads: int
+    numbers: int = 0
 
     @cached_property
     def references(self) -> list[Any]:
@@ -104,12 +132,39 @@ class Bench:
 
     def compared_with(self, planned: torch.nn.Module) -> NDArray[np.float64]:
         """Measure the metric of another module on each item. float64, shape (items,)."""
-        calls = zip(self._outputs(planned), self.references, self._inputs, strict=True)
-        return np.array([loss(self.metric, outputs, reference, inputs) for outputs, reference, inputs in calls])
+        return np.array([of_item for of_item, _ in self._compared(planned)])
 
-    def measure(self, trial: Trial) -> float:
-        """Measure the mean of the metric over all items."""
-        return float(self.error({weight: self._stored(weight, scheme) for weight, scheme in trial}).mean())
+    def measure(self, trial: Trial) -> Outcome:
+        """Measure the mean of the metric over all items, and how far outputs move if that is to be kept."""
+        stored = {weight: self._stored(weight, scheme) for weight, scheme in trial}
+        planned = module_with(self.module, stored, self.links)
+        if not self.keeps(trial):
+            return Outcome(float(self.compared_with(planned).mean()))
+        losses, outputs = zip(
+            *(
+                (of_item, self.sample.of(item, counts))
+                for item, (of_item, counts) in enumerate(self._compared(planned))
+            ),
+            strict=True,
+        )
+        change = np.concatenate(outputs) - self.sampled
+        scale = float(np.abs(change).max(initial=0.0))
+        relative = change / scale if 0 < scale < np.inf else np.zeros_like(change)
+        return Outcome(float(np.mean(losses)), relative.astype(np.float16), scale)
+
+    def keeps(self, trial: Trial) -> bool:
+        """Tell whether outputs of a trial are kept."""
+        return self.numbers > 0 and len(trial) == 1
+
+    @cached_property
+    def sample(self) -> Sample:
+        """Which outputs are kept."""
+        return sample(self._counted_references, self.numbers)
+
+    @cached_property
+    def sampled(self) -> NDArray[np.float64]:
+        """What is kept of the original's outputs. Shape (numbers,)."""
+        return np.concatenate([self.sample.of(item, each) for item, each in enumerate(self._counted_references)])
 
     def _stored(self, weight: str, scheme: Scheme) -> NDArray[np.floating]:
         kept = self._kept.get(weight)
@@ -122,6 +177,15 @@ class Bench:
     def _kept(self) -> dict[str, tuple[Scheme, NDArray[np.floating]]]:
         """What weights were last: trials that follow each other differ in few, and one copy of all is enough."""
         return {}
+
+    def _compared(self, planned: torch.nn.Module) -> Iterator[tuple[float, list[torch.Tensor]]]:
+        """Yield of each item the metric, and the tensors of the outputs that count."""
+        for outputs, reference, inputs in zip(self._outputs(planned), self.references, self._inputs, strict=True):
+            yield loss(self.metric, outputs, reference, inputs), counted(outputs, inputs)
+
+    @property
+    def _counted_references(self) -> list[list[torch.Tensor]]:
+        return [counted(output, inputs) for output, inputs in zip(self.references, self._inputs, strict=True)]
 
     @property
     def _inputs(self) -> Iterator[Mapping[str, Any]]:
@@ -193,9 +257,9 @@ def listed(data: Iterable[Any]) -> tuple[Any, ...]:
     Raises
     ------
     EvaluationError
-        If the data are one input.
+        If the data are one input, or nothing that holds inputs.
     """
-    if isinstance(data, (torch.Tensor, str, dict)):
+    if isinstance(data, (torch.Tensor, str, dict)) or not isinstance(data, Iterable):
         message = f"data must be an iterable of inputs, such as [x, …], not one {type(data).__name__}."
         raise EvaluationError(message)
     return tuple(data)
@@ -215,7 +279,7 @@ def results_file(prepared: Bench, model: Model, purpose: str, cache: str | os.Pa
     cache
         Folder, by default the user's cache folder.
     """
-    folder = Path(cache) if cache is not None else Path(platformdirs.user_cache_dir("talaria-nb"))
+    folder = _folder(cache) if cache is not None else Path(platformdirs.user_cache_dir("talaria-nb"))
     digest = hashlib.sha256()
     metric = prepared.metric
     code = getattr(metric, "__code__", None)
@@ -240,6 +304,15 @@ def results_file(prepared: Bench, model: Model, purpose: str, cache: str | os.Pa
     return folder / "sensitivity" / f"{digest.hexdigest()[:32]}.jsonl"
 
 
+def _folder(cache: str | os.PathLike[str]) -> Path:
+    if not isinstance(cache, (str, os.PathLike)):
+        raise EvaluationError(f"cache= is the path of a folder, not {cache!r}.")
+    folder = expanded(cache)
+    if folder.exists() and not folder.is_dir():
+        raise EvaluationError(f"cache= is the path of a folder, and {str(cache)!r} is a file.")
+    return folder
+
+
 def run(
     prepared: Bench,
     trials: Sequence[Trial],
@@ -248,7 +321,7 @@ def run(
     *,
     progress: bool,
     title: str = "Measuring",
-) -> dict[Trial, float]:
+) -> dict[Trial, Outcome]:
     """Run trials, or read what an earlier run left of them.
 
     Parameters
@@ -269,15 +342,22 @@ def run(
     Returns
     -------
     dict
-        The mean of the metric, of each trial.
+        What each trial found.
 
     Raises
     ------
     EvaluationError
-        If a worker died; what was finished is kept.
+        If a worker died; what was finished is kept. If `executor` is none.
     """
+    if executor is not None and not isinstance(executor, Executor):
+        message = f"executor= is a concurrent.futures executor, not a value of type {type(executor).__name__}."
+        raise EvaluationError(message)
     trials = tuple(dict.fromkeys(trials))
-    found = read_results(results, trials)
+    found = {
+        trial: outcome
+        for trial, outcome in read_results(results, trials).items()
+        if not prepared.keeps(trial) or (outcome.change is not None and len(outcome.change) == len(prepared.sampled))
+    }
     left = [trial for trial in trials if trial not in found]
     if not left:
         return found
@@ -286,9 +366,9 @@ def run(
     with counting(title, len(trials), len(found), shown=progress) as step, results.open("a") as file:
         measured = _here(prepared, left) if executor is None else _elsewhere(prepared, left, results, executor)
         try:
-            for trial, value in measured:
-                found[trial] = value
-                write_result(file, trial, value)
+            for trial, outcome in measured:
+                found[trial] = outcome
+                write_result(file, trial, outcome)
                 step()
         except _WorkerError as failure:
             message = (
@@ -299,44 +379,50 @@ def run(
     return found
 
 
-def read_results(results: Path, trials: Iterable[Trial]) -> dict[Trial, float]:
+def read_results(results: Path, trials: Iterable[Trial]) -> dict[Trial, Outcome]:
     """Read what is known of some trials; a line that was cut off counts as not there."""
     wanted = {_key(trial): trial for trial in trials}
-    found: dict[Trial, float] = {}
+    found: dict[Trial, Outcome] = {}
     for line in results.read_text().splitlines() if results.is_file() else []:
         try:
-            key, value = json.loads(line)
+            key, loss, *change = json.loads(line)
         except ValueError:
             continue
         if key in wanted:
-            found[wanted[key]] = value
+            found[wanted[key]] = Outcome(loss, *(_unpacked(*change) if change else ()))
     return found
 
 
-def write_result(file: Any, trial: Trial, value: float) -> None:
+def write_result(file: Any, trial: Trial, outcome: Outcome) -> None:
     """Write one result down at once; it begins a line of its own even after one that was cut off."""
-    file.write(f"\n{json.dumps([_key(trial), value])}")
+    kept = outcome.change
+    change = [] if kept is None else [outcome.scale, base64.b64encode(kept.astype("<f2").tobytes()).decode()]
+    file.write(f"\n{json.dumps([_key(trial), outcome.loss, *change])}")
     file.flush()
+
+
+def _unpacked(scale: float, text: str) -> tuple[NDArray[np.float16], float]:
+    return np.frombuffer(base64.b64decode(text), dtype="<f2").astype(np.float16), scale
 
 
 def _key(trial: Trial) -> str:
     return hashlib.sha256(repr(trial).encode()).hexdigest()[:32]
 
 
-def _here(prepared: Bench, trials: Sequence[Trial]) -> Iterator[tuple[Trial, float]]:
+def _here(prepared: Bench, trials: Sequence[Trial]) -> Iterator[tuple[Trial, Outcome]]:
     for trial in trials:
         yield trial, prepared.measure(trial)
 
 
 def _elsewhere(
     prepared: Bench, trials: Sequence[Trial], results: Path, executor: Executor
-) -> Iterator[tuple[Trial, float]]:
+) -> Iterator[tuple[Trial, Outcome]]:
     """Yield results as they come; the first worker that fails ends it, after all that had finished by then."""
     payload = results.with_suffix(".bench")
     part = payload.with_suffix(".part")
     part.write_bytes(cloudpickle.dumps(prepared))
     part.replace(payload)
-    futures: dict[Future[float], Trial] = {}
+    futures: dict[Future[Outcome], Trial] = {}
     failure: _WorkerError | None = None
     try:
         try:
@@ -366,7 +452,7 @@ class _WorkerError(Exception):
         self.cause = cause
 
 
-def _cancel(futures: Iterable[Future[float]]) -> None:
+def _cancel(futures: Iterable[Future[Outcome]]) -> None:
     for future in futures:
         future.cancel()
 
@@ -378,7 +464,7 @@ def _loaded(payload: str) -> Bench:
     return prepared
 
 
-def _measure(payload: str, trial: Trial) -> float:
+def _measure(payload: str, trial: Trial) -> Outcome:
     prepared = _loaded(payload)
     torch.set_num_threads(prepared.threads)
     return prepared.measure(trial)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from talaria_nb.trials import Bench, Trial
+from talaria_nb.trials import Bench, Outcome, Trial
 
 if TYPE_CHECKING:
     import pytest
@@ -16,7 +16,7 @@ def trials_that_run(monkeypatch: pytest.MonkeyPatch, most: int | None = None) ->
     """Return a list that every trial from now on is added to; after so many, the next one is interrupted."""
     done: list[Trial] = []
 
-    def measure(bench: Bench, trial: Trial) -> float:
+    def measure(bench: Bench, trial: Trial) -> Outcome:
         if len(done) == most:
             raise KeyboardInterrupt
         done.append(trial)

@@ -15,7 +15,7 @@ import models
 import talaria_nb as tnb
 from recorded import trials_that_run
 from talaria_nb.errors import EvaluationError
-from talaria_nb.trials import Bench
+from talaria_nb.trials import Bench, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -84,7 +84,7 @@ def test_the_menu_refines_the_plan_found_within_its_budget_as_one_step(
     found = session.allocate("4.5 bits")
     seen, threads, measure = [], set(), Bench.measure
 
-    def measured(bench: Bench, trial: Any) -> float:
+    def measured(bench: Bench, trial: Any) -> Outcome:
         threads.add(get_ident())
         return measure(bench, trial)
 
@@ -185,7 +185,7 @@ def when(monkeypatch: pytest.MonkeyPatch, done: list[Any], number: int, act: Cal
     """Act once that many trials have run."""
     measure = Bench.measure
 
-    def measured(bench: Bench, trial: Any) -> float:
+    def measured(bench: Bench, trial: Any) -> Outcome:
         value = measure(bench, trial)
         if len(done) == number:
             act()
@@ -204,7 +204,7 @@ def test_an_interrupt_and_a_failure_leave_the_plan_as_it_was(
     assert session.refine_state["message"].startswith("The kernel was interrupted. What was measured is kept")
     assert not session.refine_state["running"]
 
-    def broken(_bench: Bench, _trial: Any) -> float:
+    def broken(_bench: Bench, _trial: Any) -> Outcome:
         raise EvaluationError("This is why.")
 
     with monkeypatch.context() as patch:

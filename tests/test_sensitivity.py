@@ -94,18 +94,6 @@ def test_shares_add_up_to_the_loss_of_all_weights_together(tmp_path: Path, metri
         assert found.total(plan) == pytest.approx(tnb.evaluate(plan, images(), metric).value, rel=0.1)
 
 
-def test_what_weights_do_together_counts_for_less_in_milder_company(tmp_path: Path) -> None:
-    model = models.classifier()
-    alone, found = find(tmp_path, method="full").error, find(tmp_path)
-    scheme = found.schemes.index(tnb.Palettize(2))
-    rows = np.flatnonzero(model.weights["compressible"]).tolist()
-    single = [tnb.Plan(model).set([found.weights[row]], tnb.Palettize(2)) for row in rows]
-    totals = np.array([found.total(plan) for plan in single])
-    off = np.abs(totals - alone[rows, scheme])
-    assert (off <= np.abs(found.error[rows, scheme] - alone[rows, scheme]) + 1e-12).all()
-    assert off.sum() < 0.5 * np.abs(found.error[rows, scheme] - alone[rows, scheme]).sum()
-
-
 def test_other_schemes_lie_between_the_widths_that_were_measured(tmp_path: Path) -> None:
     pruned, grouped = tnb.Prune(0.5), tnb.Palettize(3, "per_grouped_channel", 16)
     schemes = (*SCHEMES, pruned, pruned + tnb.Palettize(4), grouped)
