@@ -7,7 +7,7 @@ Everything that finds a plan reads errors from here, however they were found: "w
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -15,6 +15,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from talaria_nb.errors import PlanError
+from talaria_nb.package import first_line
 from talaria_nb.schemes import Float16, Scheme
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ class ErrorTable:
                 f"The errors have the shape {self.error.shape}, but {model.program.name} has {len(weights)} weights "
                 f"and the table {len(self.schemes)} schemes. Errors are found anew for every model."
             )
-        wrong = np.argwhere(np.isinf(self.error) | (self.error < -_ROUNDING * np.nanmax(np.abs(self.error), initial=0)))
+        finite = np.abs(self.error[np.isfinite(self.error)])
+        wrong = np.argwhere(np.isinf(self.error) | (self.error < -_ROUNDING * finite.max(initial=0)))
         if wrong.size:
             row, column = wrong[0]
             raise PlanError(
@@ -154,9 +156,9 @@ def error_table(
 def _by_weight(model: Model, sensitivity: pd.Series | NDArray[np.floating]) -> NDArray[np.float64]:
     weights = model.program.weights
     if isinstance(sensitivity, pd.Series):
-        values = sensitivity.reindex(list(weights.name)).to_numpy(dtype=np.float64)
-    else:
-        values = np.asarray(sensitivity, dtype=np.float64)
+        _check_names(model, sensitivity.index)
+        sensitivity = sensitivity.reindex(list(weights.name))
+    values = _numbers(sensitivity)
     if values.shape != (len(weights),):
         raise PlanError(
             f"The sensitivities have the shape {values.shape}, but {model.program.name} has {len(weights)} weights."
@@ -165,20 +167,36 @@ def _by_weight(model: Model, sensitivity: pd.Series | NDArray[np.floating]) -> N
 
 
 def _from_frame(model: Model, frame: pd.DataFrame) -> ErrorTable:
-    names = list(model.program.weights.name)
-    unknown = [name for name in frame.index if name not in model.program.weight_row]
+    _check_names(model, frame.index)
+    columns: list[Any] = list(frame.columns)
+    odd = [column for column in columns if not isinstance(column, Scheme)]
+    if odd or not columns:
+        found = repr(odd[0]) if odd else "nothing"
+        raise PlanError(f"The columns of an error table are schemes such as tnb.Palettize(4), not {found}.")
+    grade = frame.attrs.get("grade", "measured")
+    if grade not in get_args(Grade):
+        raise PlanError(f'attrs["grade"] of an error table is one of {", ".join(get_args(Grade))}, not {grade!r}.')
+    values = _numbers(frame.reindex(list(model.program.weights.name)))
+    return ErrorTable(tuple(columns), values, grade, str(frame.attrs.get("what", f"{grade} error")))
+
+
+def _check_names(model: Model, names: pd.Index) -> None:
+    """Refuse names of weights that the model does not have, and names that stand twice."""
+    unknown = [name for name in names if name not in model.program.weight_row]
     if unknown:
         raise PlanError(
             f"The errors are of {unknown[0]!r}, but {model.program.name} has no weight of that name. model.weights "
             "lists them all."
         )
-    columns: list[Any] = list(frame.columns)
-    odd = [column for column in columns if not isinstance(column, Scheme)]
-    if odd:
-        raise PlanError(f"The columns of an error table are schemes such as tnb.Palettize(4), not {odd[0]!r}.")
-    grade = frame.attrs.get("grade", "measured")
-    values = frame.reindex(names).to_numpy(dtype=np.float64)
-    return ErrorTable(tuple(columns), values, grade, str(frame.attrs.get("what", f"{grade} error")))
+    if not names.is_unique:
+        raise PlanError(f"The errors of {names[names.duplicated()][0]!r} are given twice.")
+
+
+def _numbers(given: pd.DataFrame | pd.Series | NDArray[Any]) -> NDArray[np.float64]:
+    try:
+        return np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise PlanError(f"Errors are numbers: {first_line(error)}.") from None
 
 
 _known: WeakKeyDictionary[Model, tuple[tuple[Scheme, ...], Distortions]] = WeakKeyDictionary()

@@ -118,7 +118,8 @@ def _measured(evaluation: Evaluation) -> GradedError:
 
 def _summed(plan: Plan, errors: ErrorTable) -> GradedError:
     schemes = tuple(dict.fromkeys(plan.scheme_of_weight))
-    of_weights = error_table(plan.model, schemes, errors).of(plan.model, schemes)
+    table = error_table(plan.model, schemes, errors)
+    of_weights = table.of(plan.model, schemes)
     column = {scheme: place for place, scheme in enumerate(schemes)}
     chosen = of_weights[np.arange(len(of_weights)), [column[scheme] for scheme in plan.scheme_of_weight]]
     unknown = np.flatnonzero(np.isnan(chosen))
@@ -129,4 +130,4 @@ def _summed(plan: Plan, errors: ErrorTable) -> GradedError:
             "Find them again with that scheme among schemes=."
         )
         raise PlanError(message)
-    return GradedError(float(chosen.sum()), errors.grade, errors.what)
+    return GradedError(float(chosen.sum()), table.grade, table.what)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -97,6 +98,8 @@ def test_every_plan_has_one_number_and_its_grade(session: tnb.Session) -> None:
     errors = table(session)
     added = sum(errors.error[row, errors.schemes.index(scheme)] for row, scheme in enumerate(plan.scheme_of_weight))
     assert plan.loss(errors) == GradedError(added, "estimated", "loss of the outputs")
+    frame = pd.DataFrame(errors.error, index=model.weights["name"], columns=list(errors.schemes))
+    assert plan.loss(frame) == GradedError(pytest.approx(added), "measured", "measured error")
     assert session.loss.grade == "weight"
     session.error = errors
     assert session.loss == plan.loss(errors)

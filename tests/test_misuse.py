@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import pytest
 import torch
 
@@ -15,6 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 A15 = "A15"
+HEAD = "p_head_weight_to_fp16"
+IMAGES = [torch.zeros(1, 3, 32, 32)]
+
+
+def of_head(error: float = 0.0, attrs: dict[str, str] | None = None) -> pd.DataFrame:
+    found = pd.DataFrame({tnb.Palettize(4): [error]}, index=[HEAD])
+    found.attrs = attrs or {}
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +69,38 @@ def plan() -> Any:  # what is misused here is misused against its types
             "eval_fn .* returned nan for 'b'",
         ),
         (lambda plan: tnb.sensitivity(plan, [0]), r"Only what tnb.load\(\) returns can be measured, not .* Plan."),
+        (lambda plan: tnb.sensitivity(plan.model, 3), "data must be an iterable of inputs, .*, not one int."),
+        (
+            lambda plan: tnb.sensitivity(plan.model, IMAGES, schemes=[4]),
+            r"A menu holds schemes such as tnb.Palettize\(4\), not 4.",
+        ),
+        (
+            lambda plan: tnb.sensitivity(plan.model, IMAGES, executor="dask"),
+            "executor= is a concurrent.futures executor, not a value of type str.",
+        ),
+        (
+            lambda plan: tnb.sensitivity(plan.model, IMAGES, cache=__file__),
+            "cache= is the path of a folder, and '.*' is a file.",
+        ),
+        (lambda plan: tnb.sensitivity(plan.model, IMAGES, cache=3), "cache= is the path of a folder, not 3."),
+        (
+            lambda plan: tnb.allocate(plan, "5 bits", error=pd.Series({"nowhere": 1.0})),
+            "The errors are of 'nowhere', but Classifier has no weight of that name.",
+        ),
+        (
+            lambda plan: tnb.allocate(plan, "5 bits", error=pd.Series([1.0, 2.0], index=[HEAD, HEAD])),
+            f"The errors of '{HEAD}' are given twice.",
+        ),
+        (
+            lambda plan: tnb.allocate(plan, "5 bits", error=pd.Series({HEAD: "much"})),
+            "Errors are numbers: could not convert string to float: 'much'.",
+        ),
+        (lambda plan: plan.loss(pd.DataFrame()), "The columns of an error table are schemes .*, not nothing."),
+        (
+            lambda plan: plan.loss(of_head(attrs={"grade": "good"})),
+            """attrs\\["grade"\\] of an error table is one of weight, estimated, measured, not 'good'.""",
+        ),
+        (lambda plan: plan.loss(of_head(float("inf"))), "The error of .* is inf: errors are finite"),
         (lambda plan: tnb.estimate_generation(plan, None, A15), r"estimate_generation\(\) takes a plan, .* NoneType."),
         (lambda plan: tnb.calibrate(A15, plan), "Measurements are rows .*, not <talaria_nb.Plan"),
         (lambda _plan: tnb.calibrate(A15, "nowhere.csv"), "There is no file 'nowhere.csv'."),
