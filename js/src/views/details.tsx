@@ -5,7 +5,7 @@ import { BOUNDS } from "../estimate";
 import * as format from "../format";
 import type { Store } from "../store";
 import { Distributions } from "./distribution";
-import { Facts } from "./facts";
+import { Facts, KeyFacts } from "./facts";
 import { Several } from "./several";
 import { Source } from "./source";
 
@@ -87,6 +87,7 @@ function OpDetails({ store, op, roomy }: OpDetailsProps): VNode {
   return (
     <div class="tlr-details-op">
       <div>
+        <KeyFacts store={store} op={op} />
         <Distributions store={store} op={op} />
         {!known ? (
           <p class="tlr-muted tlr-details-wait">Source: waiting for the kernel</p>

@@ -4,7 +4,7 @@ import type { Store } from "../store";
 import { Details } from "./details";
 import { HeightHandle } from "./heightHandle";
 
-const HEIGHT = 150;
+const HEIGHT = 188;
 const LEAST = 72;
 
 /** Details below the graph: its upper edge is dragged or moved by keys, and it folds to its title. */

@@ -4,7 +4,7 @@ import { failed, type OpFacts, type Tensor } from "../details";
 import { BOUNDS, partsOf } from "../estimate";
 import * as format from "../format";
 import { measuredOp, measuredUnit } from "../measured";
-import { ratioOf } from "../sqnr";
+import { opNoise, ratioOf } from "../sqnr";
 import type { Store } from "../store";
 
 interface FactProps {
@@ -23,7 +23,70 @@ export function Fact({ name, title, wide, children }: FactProps): VNode {
   );
 }
 
-/** Every number that is known of an op, each with how it is known. */
+/** What is looked for first: it stands above all else, so that no scrolling is needed to see it. */
+export function KeyFacts({ store, op }: { store: Store; op: number }): VNode {
+  store.prices.calm.value;
+  store.prices.baseline.value;
+  const costs = store.costs.value;
+  const { base, live } = store.prices;
+  const weights = Array.from(store.weightsOf([op]));
+  const total = (bytes: ArrayLike<number>): number => weights.reduce((sum, w) => sum + bytes[w]!, 0);
+  const [before, after] = [total(base.weightBytes), total(live.weightBytes)];
+  const noise = opNoise(costs, store.edits.history.peek().scheme, op);
+  const shapes = weights.map((w) => store.program.value.weights.shape[w]).join(", ");
+  const was = `against ${store.baselineName.value}`;
+  return (
+    <section class="tlr-details-part" aria-label="Key numbers">
+      <dl class="tlr-key-facts">
+        {weights.length > 0 && (
+          <>
+            <Fact
+              name="size"
+              title={`Of its weights: ${format.exactBytes(after)}, exact; ${was}: ${format.exactBytes(before)}`}
+            >
+              {format.bytesChange(before, after)}
+            </Fact>
+            <Fact name="error" title="Signal to noise of its weights together. More is better.">
+              {!noise || Number.isNaN(noise.ratio)
+                ? "–"
+                : (noise.exact || noise.ratio === 0 ? "" : format.ABOUT) + format.decibels(noise.ratio)}
+            </Fact>
+          </>
+        )}
+        <Latency store={store} op={op} />
+        <Fact name={weights.length > 0 ? "shape" : "output"} title="Exact.">
+          {weights.length > 0 ? shapes : store.program.value.ops.output[op]}
+        </Fact>
+      </dl>
+    </section>
+  );
+}
+
+function Latency({ store, op }: { store: Store; op: number }): VNode {
+  store.prices.totals.value;
+  store.prices.baseline.value;
+  const costs = store.costs.value;
+  const now = store.prices.live.opMs[op]!;
+  const [was, is] = [format.milliseconds(store.prices.base.opMs[op]!), format.milliseconds(now)];
+  const measured = measuredOp(store, op);
+  const estimate = `${format.ABOUT}${was === is ? "" : `${was} ${format.ARROW} `}${is}${format.THIN}ms`;
+  const span = costs.interval.map((factor) => format.milliseconds(now * factor)).join(" – ");
+  return (
+    <>
+      <Fact
+        name="latency"
+        title={`Estimated on ${costs.device}: ${estimate}, 80 % interval ${span} ms${measured ? `\nmeasured on ${measured.machine}` : ""}`}
+      >
+        {measured ? `${format.MEASURED}${format.milliseconds(measured.ms)}${format.THIN}ms` : estimate}
+      </Fact>
+      <Fact name="bound by" title="What the time is spent on, estimated.">
+        {BOUNDS[store.prices.live.bound[op]!]}
+      </Fact>
+    </>
+  );
+}
+
+/** Every other number that is known of an op, each with how it is known. */
 export function Facts({ store, op }: { store: Store; op: number }): VNode {
   const { ops, modules } = store.program.value;
   const answer = store.details.op(op);
@@ -97,16 +160,6 @@ function Time({ store, op }: { store: Store; op: number }): VNode {
   const costs = store.costs.value;
   const { scheme, int8 } = store.edits.history.value;
   const parts = partsOf(costs, scheme, op, int8);
-  const [was, now] = [
-    format.milliseconds(store.prices.base.opMs[op]!),
-    format.milliseconds(store.prices.live.opMs[op]!),
-  ];
-  const [low, high] = costs.interval;
-  const measured = measuredOp(store, op);
-  const estimate = `${format.ABOUT}${was === now ? "" : `${was} ${format.ARROW} `}${now}${format.THIN}ms`;
-  const span = [low, high]
-    .map((factor) => format.milliseconds(store.prices.live.opMs[op]! * factor))
-    .join(" – ");
   const rows: [string, number, string][] = [
     ["launch", parts.launch, "Overhead of starting the op, and of handing over what another unit computed."],
     ["compute", parts.products, "Arithmetic."],
@@ -120,15 +173,6 @@ function Time({ store, op }: { store: Store; op: number }): VNode {
   const most = Math.max(...rows.map(([, ms]) => ms), Number.MIN_VALUE);
   return (
     <>
-      <Fact
-        name="latency"
-        title={`Estimated on ${costs.device}: ${estimate}, 80 % interval ${span} ms${measured ? `\nmeasured on ${measured.machine}` : ""}`}
-      >
-        {measured ? `${format.MEASURED}${format.milliseconds(measured.ms)}${format.THIN}ms` : estimate}
-      </Fact>
-      <Fact name="bound by" title="What the time is spent on, estimated.">
-        {BOUNDS[store.prices.live.bound[op]!]}
-      </Fact>
       {rows.map(([name, ms, title]) => (
         <Fact key={name} name={name} title={`${title} Estimated.`}>
           <span class="tlr-part-bar">

@@ -23,8 +23,10 @@ export function SensitivityTab(props: SensitivityProps): VNode {
   return (
     <div class="tlr-chart">
       <p class="tlr-chart-note">
-        Which weights matter to the model's output is found on data:{" "}
-        <code>session.error = tnb.sensitivity(model, data)</code>
+        <span>
+          Which weights matter to the model's output is found on data:{" "}
+          <code>session.error = tnb.sensitivity(model, data)</code>
+        </span>
       </p>
     </div>
   );

@@ -18,7 +18,7 @@ export function Source({ frames, open }: SourceProps): VNode {
             <span class="tlr-source-place">
               <bdi>{`${short(frame.file)}:${frame.line}`}</bdi>
             </span>
-            <code class="tlr-ellipsis">{lineOf(frame).trim()}</code>
+            <code>{lineOf(frame).trim()}</code>
           </summary>
           <Lines frame={frame} />
         </details>

@@ -90,6 +90,33 @@ test("nothing selected says what to do; an op shows its numbers at once and the 
   expect(countLines(el)).toBe(4);
 });
 
+test("what is looked for first is seen without scrolling, and no line of code is cut", async () => {
+  const { el, model } = mount({ errors: true });
+  await settled();
+  row(el, LINEAR).click();
+  await settled();
+  answer(model, "op", { ...OP, frames: [{ ...OP.frames[0], lines: [LONG], first: OP.frames[0]!.line }] });
+  answer(model, "weight", WEIGHT);
+  answer(model, "levels", levels(4));
+  await settled();
+  const key = get(panel(el), "[aria-label='Key numbers']");
+  expect(all(key, "dt").map((dt) => dt.textContent)).toEqual([
+    "size",
+    "error",
+    "latency",
+    "bound by",
+    "shape",
+  ]);
+  expect(key.textContent).toContain("296\u202fKB");
+  const bottom = get(panel(el), ".tlr-details-body").getBoundingClientRect().bottom;
+  for (const part of [key, get(panel(el), ".tlr-values")])
+    expect(part.getBoundingClientRect().bottom).toBeLessThanOrEqual(bottom);
+  const code = get(panel(el), "summary code");
+  expect(code.textContent).toBe(LONG);
+  expect(code.scrollWidth).toBeLessThanOrEqual(code.clientWidth + 1);
+  expect(code.getBoundingClientRect().height).toBeGreaterThan(20);
+});
+
 test("a drag moves the numbers at once and stays one step; the lines are greyed until the last stop's come", async () => {
   const { el, model } = mount({ errors: true });
   await settled();
@@ -105,6 +132,8 @@ test("a drag moves the numbers at once and stays one step; the lines are greyed 
   expect(bits).toBeLessThan(16);
   expect(cells(el)[2]).not.toBe("294\u202f912");
   expect(cells(el)[5]).toContain("≈");
+  const key = get(panel(el), "[aria-label='Key numbers']");
+  await expect.poll(() => key.textContent).toMatch(/size296 → .*error≈.*latency≈\S+ → /);
   expect(lines(el).classList).toContain("is-stale");
   expect(panel(el).textContent).toContain(`${bits} bits: waiting for the kernel`);
   // One question at a time, however many stops were passed.

@@ -322,6 +322,8 @@ describe("sensitivity", () => {
     tab(el, "Sensitivity").click();
     await frame();
     expect(get(el, "[role=tabpanel]").textContent).toContain("session.error = tnb.sensitivity");
+    // A sentence that flows: parts of a flexible box would lose the spaces between them.
+    expect(all(el, ".tlr-chart-note > *")).toHaveLength(1);
     const costs = model.get("costs") as { schemes: unknown[]; legal: DataView };
     const weights = (model.get("program") as { weights: { name: string[] } }).weights.name.length;
     const error = Float64Array.from({ length: weights * costs.schemes.length }, (_, i) =>
