@@ -14,7 +14,11 @@ export function useStyle(
   useLayoutEffect(
     () =>
       effect(() => {
-        element.current!.style[property] = value.value;
+        try {
+          element.current!.style[property] = value.value;
+        } catch {
+          // Whatever is drawn from the same numbers fails too and says so; the change itself must go on.
+        }
       }),
     [property, value],
   );
