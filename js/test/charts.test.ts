@@ -5,6 +5,7 @@ import { stepsOf } from "../src/charts/steps";
 import { levelsToShow, moduleRuns, opAt, startTimes, zoomed } from "../src/charts/timeline";
 import { nextSteps, planErrorOf, readersOf, weightErrors } from "../src/charts/weights";
 import { createPriced, price } from "../src/estimate";
+import { fitText } from "../src/fitText";
 import { applyEdit, type HistoryState } from "../src/history";
 import { decodeCosts, decodeProgram } from "../src/protocol";
 import { synthetic } from "./synthetic";
@@ -38,6 +39,15 @@ describe("the timeline", () => {
     expect(outer!.map((run) => program.modules.path[run.module])).toEqual(["embeddings", "encoder", "pool"]);
     expect(inner!.map((run) => program.modules.path[run.module])).toContain("encoder.layer.3");
   });
+});
+
+test("a name on a canvas that has no room keeps its end", () => {
+  // Every letter is 10 pixels wide.
+  const ctx = { font: "", measureText: (text: string) => ({ width: 10 * text.length }) };
+  const fitted = (text: string, room: number): string => fitText(ctx as CanvasRenderingContext2D, text, room);
+  expect(fitted("encoder.layer.0", 150)).toBe("encoder.layer.0");
+  expect(fitted("encoder.layer.0", 90)).toBe("…layer.0");
+  expect(fitted("encoder.layer.0", 20)).toBe("");
 });
 
 describe("points", () => {

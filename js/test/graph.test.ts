@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { buildScene, buildTree, keyOf, openingModules, opsInside } from "../src/graph/collapse";
 import { hitTest, TOGGLE } from "../src/graph/hit";
 import { layoutScene } from "../src/graph/layout";
+import { freeCorner } from "../src/graph/minimap";
 import { decodeProgram, type Program } from "../src/protocol";
 import { synthetic, view } from "./synthetic";
 import { treeWire } from "./tree";
@@ -301,4 +302,18 @@ describe("layout", () => {
     }
     expect(hitTest(scene, layout, -50, -50)).toBeNull();
   });
+});
+
+test("the map stands in the lower corner where it hides less", () => {
+  const scene = buildScene(program, tree, openingModules(tree));
+  const layout = layoutScene(scene);
+  const [x, y, width, height] = layout.boxes as unknown as [number, number, number, number];
+  // A corner of the view on the first box, the other one on nothing.
+  const [wide, tall] = [50 * width, 50 * height];
+  const top = y + height - tall;
+  expect(freeCorner(scene, layout, { x, y: top, width: wide, height: tall }, width, height)).toBe("right");
+  const left = x + width - wide;
+  expect(freeCorner(scene, layout, { x: left, y: top, width: wide, height: tall }, width, height)).toBe(
+    "left",
+  );
 });

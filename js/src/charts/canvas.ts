@@ -31,15 +31,3 @@ export function logTicks(from: number, to: number): number[] {
     }
   return found;
 }
-
-/** Text cut to a width, with an ellipsis; "" where not even two letters fit. */
-export function fitText(ctx: CanvasRenderingContext2D, text: string, width: number): string {
-  if (ctx.measureText(text).width <= width) return text;
-  let [low, high] = [0, Math.min(text.length, Math.ceil(width))];
-  while (low < high) {
-    const middle = (low + high + 1) >> 1;
-    if (ctx.measureText(`${text.slice(0, middle)}…`).width <= width) low = middle;
-    else high = middle - 1;
-  }
-  return low < 2 ? "" : `${text.slice(0, low)}…`;
-}

@@ -34,6 +34,8 @@ export class GraphController {
   readonly picture: ReadonlySignal<Picture>;
   readonly figures: Figures;
   readonly view = new Viewport();
+  /** whether a drag draws a rectangle around boxes instead of moving the picture */
+  readonly selecting: Signal<boolean> = signal(false);
   /** the rectangle that is being drawn around boxes, in the picture */
   readonly band: Signal<Box | null> = signal(null);
   /** the module that was opened last, to offer the same for all that are built alike */

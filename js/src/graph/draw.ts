@@ -1,5 +1,6 @@
 /** The picture on canvas 2D. Reads positions and per-item values; decides nothing. */
 
+import { fitText, measured } from "../fitText";
 import { type Palette, rampColor, rampInk } from "../theme";
 import type { Item, Scene } from "./collapse";
 import { FRAME_TITLE, type Layout } from "./layout";
@@ -188,7 +189,7 @@ export function drawScene(
     ctx.textAlign = "left";
     ctx.fillStyle = ink;
     const start = indented ? 22 : 9;
-    ctx.fillText(fitted(ctx, name, width - start - figureWidth - 8), x + start, y);
+    ctx.fillText(fitText(ctx, name, width - start - figureWidth - 8), x + start, y);
   }
 
   function edges(): void {
@@ -229,29 +230,4 @@ export function drawScene(
     }
     ctx.globalAlpha = 1;
   }
-}
-
-const widths = new Map<string, number>();
-function measured(ctx: CanvasRenderingContext2D, text: string): number {
-  const key = `${ctx.font}|${text}`;
-  let width = widths.get(key);
-  if (width === undefined) {
-    if (widths.size > 20_000) widths.clear();
-    width = ctx.measureText(text).width;
-    widths.set(key, width);
-  }
-  return width;
-}
-
-/** Shorten from the front: the end of a module path is what tells boxes apart. */
-function fitted(ctx: CanvasRenderingContext2D, text: string, room: number): string {
-  const whole = text.length > 200 ? `…${text.slice(-200)}` : text;
-  if (measured(ctx, whole) <= room) return whole;
-  let [low, high] = [0, whole.length];
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (measured(ctx, `…${whole.slice(middle)}`) <= room) high = middle;
-    else low = middle + 1;
-  }
-  return `…${whole.slice(low)}`;
 }

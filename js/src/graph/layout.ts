@@ -27,6 +27,8 @@ export const OP_HEIGHT = 20;
 export const FRAME_TITLE = 24;
 /** Room beside the label of a stack for how many there are. */
 const STACK_FIGURES = 124;
+/** The least of a module; ops are as wide as what they say, for they are many and it is modules that one looks for. */
+const MODULE_WIDTH = 124;
 const FRAME_PAD = 12;
 const NODE_GAP = 14;
 const RANK_GAP = 18;
@@ -54,7 +56,7 @@ export function layoutScene(scene: Scene): Layout {
       boxes[id * 4 + 2] = labelWidth(item.label, item.repeats > 1 ? STACK_FIGURES : 84);
       boxes[id * 4 + 3] = BOX_HEIGHT;
     } else {
-      boxes[id * 4 + 2] = labelWidth(item.label, 46);
+      boxes[id * 4 + 2] = labelWidth(item.label, 46, 0);
       boxes[id * 4 + 3] = OP_HEIGHT;
     }
     const frame = item.parent;
@@ -83,16 +85,14 @@ export function layoutScene(scene: Scene): Layout {
   }
 }
 
-const labelWidth = (label: string, extra: number): number =>
-  Math.min(280, Math.max(124, 7.4 * label.length + extra));
+const labelWidth = (label: string, extra: number, least = MODULE_WIDTH): number =>
+  Math.min(280, Math.max(least, 7.4 * label.length + extra));
 
-/** Boxes of one kind in one frame share a width: a column of modules reads as a column. */
+/** Closed modules in one frame share a width: a column of them reads as a column. */
 function evenWidths(ids: number[], scene: Scene, boxes: Float64Array): void {
-  for (const kind of ["module", "op"] as const) {
-    const same = ids.filter((id) => scene.items[id]!.kind === kind && !scene.items[id]!.expanded);
-    const width = Math.max(0, ...same.slice(0, 2000).map((id) => boxes[id * 4 + 2]!));
-    for (const id of same) boxes[id * 4 + 2] = width;
-  }
+  const same = ids.filter((id) => scene.items[id]!.kind === "module" && !scene.items[id]!.expanded);
+  const width = Math.max(0, ...same.slice(0, 2000).map((id) => boxes[id * 4 + 2]!));
+  for (const id of same) boxes[id * 4 + 2] = width;
 }
 
 function layoutLevel(ids: number[], edges: number[], boxes: Float64Array): Level {

@@ -13,6 +13,8 @@ const MOST_OF_CANVAS = 0.4;
 const MIN_WIDTH = 26;
 const PAD = 4;
 
+export type Corner = "left" | "right";
+
 export interface MapScale {
   width: number;
   height: number;
@@ -43,6 +45,28 @@ export const fromMap = (map: MapScale, x: number, y: number): [number, number] =
   (x - PAD) / map.x,
   (y - PAD) / map.y,
 ];
+
+/** The lower corner in which a map of that size, in the picture's units, hides less of what is on screen. */
+export function freeCorner(scene: Scene, layout: Layout, shown: Box, width: number, height: number): Corner {
+  const top = shown.y + shown.height - height;
+  const hidden = (left: number): number => {
+    let area = 0;
+    for (const { id, expanded } of scene.items) {
+      if (expanded) continue;
+      const [x, y, w, h] = layout.boxes.subarray(id * 4, id * 4 + 4) as unknown as [
+        number,
+        number,
+        number,
+        number,
+      ];
+      const wide = Math.min(x + w, left + width) - Math.max(x, left);
+      const tall = Math.min(y + h, top + height) - Math.max(y, top);
+      if (wide > 0 && tall > 0) area += wide * tall;
+    }
+    return area;
+  };
+  return hidden(shown.x) < hidden(shown.x + shown.width - width) ? "left" : "right";
+}
 
 /** Boxes that share a pixel with the one before are left out: nobody could tell them apart. */
 export function drawMap(

@@ -1,14 +1,14 @@
-import { type Signal, useComputed, useSignal } from "@preact/signals";
+import { type ReadonlySignal, useComputed, useSignal } from "@preact/signals";
 import type { VNode } from "preact";
 import { useLayoutEffect, useRef } from "preact/hooks";
 import type { GraphController } from "../graph/controller";
-import { ZOOM_STEP } from "../graph/viewport";
 import { alikeModules, repeatsOf } from "../repeats";
 import { useGuard } from "./failure";
 import { Minimap } from "./minimap";
 import { GraphTree } from "./tree";
 
 const DRAG_SLACK = 4;
+const HINT = "Double-click a box to open it · drag to move · shift-drag to select";
 
 /** A press on the canvas: where it began, where the pointer was last, and what it does once it moves. */
 interface Drag {
@@ -19,13 +19,13 @@ interface Drag {
   moved: boolean;
 }
 
-/** The picture and what lies on it: the tree for keys, the map, buttons. Pans, zooms and selects. */
+/** The picture and what lies on it: the tree for keys, the map, a line on a box. Pans, zooms and selects. */
 export function Canvas({ graph, uid }: { graph: GraphController; uid: string }): VNode {
   const { store } = graph;
   const box = useRef<HTMLDivElement>(null);
   const canvas = useRef<HTMLCanvasElement>(null);
   const drag = useRef<Drag | null>(null);
-  const selecting = useSignal(false);
+  const inside = useSignal(false);
   const guard = useGuard();
 
   useLayoutEffect(() => {
@@ -68,13 +68,13 @@ export function Canvas({ graph, uid }: { graph: GraphController; uid: string }):
     if (e.button !== 0) return;
     box.current!.setPointerCapture(e.pointerId);
     const from = { x: e.clientX, y: e.clientY };
-    drag.current = { from, ...from, band: e.shiftKey || selecting.peek(), moved: false };
+    drag.current = { from, ...from, band: e.shiftKey || graph.selecting.peek(), moved: false };
   };
   const move = (e: PointerEvent): void => {
     const d = drag.current;
     if (!d) {
       const item = graph.hit(...place(e))?.item;
-      box.current!.style.cursor = item ? "pointer" : selecting.peek() ? "crosshair" : "grab";
+      box.current!.style.cursor = item ? "pointer" : graph.selecting.peek() ? "crosshair" : "grab";
       graph.hover(item);
       return;
     }
@@ -117,7 +117,13 @@ export function Canvas({ graph, uid }: { graph: GraphController; uid: string }):
       onPointerMove={move}
       onPointerUp={up}
       onPointerCancel={cancel}
-      onPointerLeave={() => !drag.current && store.hoverOp(-1)}
+      onPointerEnter={() => {
+        inside.value = true;
+      }}
+      onPointerLeave={() => {
+        inside.value = false;
+        if (!drag.current) store.hoverOp(-1);
+      }}
       onDblClick={(e) => {
         const found = graph.hit(...place(e));
         if (found?.item.expandable && !found.toggle) graph.setExpanded(found.item, !found.item.expanded);
@@ -125,9 +131,26 @@ export function Canvas({ graph, uid }: { graph: GraphController; uid: string }):
     >
       <canvas ref={canvas} data-testid="graph-canvas" />
       <GraphTree graph={graph} uid={uid} />
-      <Minimap graph={graph} />
-      <Alike graph={graph} />
-      <Buttons graph={graph} selecting={selecting} />
+      <div class="tlr-corners">
+        <Minimap graph={graph} />
+        <Alike graph={graph} />
+      </div>
+      <Readout graph={graph} inside={inside} />
+    </div>
+  );
+}
+
+/** A line on the box under the pointer, or on what can be done where there is none. */
+function Readout({ graph, inside }: { graph: GraphController; inside: ReadonlySignal<boolean> }): VNode {
+  // Computed, and not written by an effect: that would be on screen a frame after the picture.
+  const line = useComputed(() => {
+    if (!inside.value) return "";
+    const item = graph.picture.value.scene.items[graph.hovered.value];
+    return item ? graph.figures.describe(item) : HINT;
+  });
+  return (
+    <div class="tlr-readout tlr-ellipsis" aria-hidden hidden={useComputed(() => line.value === "")}>
+      <bdi>{line}</bdi>
     </div>
   );
 }
@@ -175,44 +198,6 @@ function Alike({ graph }: { graph: GraphController }): VNode {
           Select in all {repeats.count} alike
         </button>
       )}
-    </div>
-  );
-}
-
-function Buttons({ graph, selecting }: { graph: GraphController; selecting: Signal<boolean> }): VNode {
-  return (
-    <div class="tlr-zoom" {...keep}>
-      <button
-        type="button"
-        class={`tlr-button is-icon tlr-band${selecting.value ? " is-on" : ""}`}
-        aria-label="Select by dragging"
-        aria-pressed={selecting.value}
-        title="Drag to select boxes; shift does the same"
-        onClick={() => {
-          selecting.value = !selecting.value;
-        }}
-      >
-        <span aria-hidden />
-      </button>
-      <button
-        type="button"
-        class="tlr-button is-icon"
-        aria-label="Zoom out"
-        onClick={() => graph.view.zoom(1 / ZOOM_STEP)}
-      >
-        −
-      </button>
-      <button
-        type="button"
-        class="tlr-button is-icon"
-        aria-label="Zoom in"
-        onClick={() => graph.view.zoom(ZOOM_STEP)}
-      >
-        +
-      </button>
-      <button type="button" class="tlr-button" title="Show the whole graph" onClick={() => graph.fit()}>
-        Fit
-      </button>
     </div>
   );
 }

@@ -8,6 +8,7 @@ import { Distributions } from "./distribution";
 import { Facts, KeyFacts } from "./facts";
 import { Several } from "./several";
 import { Source } from "./source";
+import { WholeModel } from "./wholeModel";
 
 interface DetailsProps {
   store: Store;
@@ -26,7 +27,7 @@ export function Details({ store, closed = false, toggle }: DetailsProps): VNode 
         {only >= 0 ? (
           <OpTitle store={store} op={only} />
         ) : (
-          <strong>{ops.length === 0 ? "Details" : `${format.grouped(ops.length)} ops`}</strong>
+          <strong>{ops.length === 0 ? "Whole model" : `${format.grouped(ops.length)} ops`}</strong>
         )}
         <span class="tlr-spacer" />
         {toggle && (
@@ -50,10 +51,7 @@ export function Details({ store, closed = false, toggle }: DetailsProps): VNode 
           ) : ops.length > 0 ? (
             <Several store={store} />
           ) : (
-            <p class="tlr-muted tlr-details-hint">
-              Select an op in the table or the graph to see its numbers, the values of its weights and the
-              code that made it.
-            </p>
+            <WholeModel store={store} />
           )}
         </div>
       )}

@@ -125,16 +125,15 @@ function Picture({ name, distribution, levels, stale, what }: PictureProps): VNo
           d={values.map((v) => `M${round(((v - min) / span) * counts.length)},0V${TALL}`).join("")}
         />
       </svg>
-      <div class="tlr-values-axis" aria-hidden="true">
+      <figcaption class={`tlr-values-axis${stale ? " is-stale" : ""}`}>
         <span>{format.digits(min)}</span>
-        <span title={moments}>{`σ ${format.digits(std)}`}</span>
+        <span
+          class="tlr-ellipsis"
+          title={`${what}\nBars: how many of the values lie there. Lines: what they can be stored as. Both exact; of k-means palettes, the tables that compress() writes.\n${moments}${notFinite > 0 ? `\n${label.at(-1)}` : ""}`}
+        >
+          {what}
+        </span>
         <span>{format.digits(max)}</span>
-      </div>
-      <figcaption
-        class={`tlr-ellipsis${stale ? " tlr-faint" : " tlr-muted"}`}
-        title={`${what}\nBars: how many of the values lie there. Lines: what they can be stored as. Both exact; of k-means palettes, the tables that compress() writes.\n${moments}${notFinite > 0 ? `\n${label.at(-1)}` : ""}`}
-      >
-        {what}
       </figcaption>
     </figure>
   );

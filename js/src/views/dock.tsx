@@ -29,7 +29,8 @@ const TABS = [
 ] as const;
 type Tab = (typeof TABS)[number][0];
 
-const HEIGHT = 80;
+/** In pixels: those with two axes need more to be read. */
+const HEIGHT = { timeline: 80, scatter: 132, pareto: 132, sensitivity: 132, history: 80 } as const;
 const MIN_HEIGHT = 72;
 const MAX_HEIGHT = 480;
 
@@ -37,7 +38,9 @@ const MAX_HEIGHT = 480;
 export function Dock({ store, palette, uid }: DockProps): VNode {
   const [tab, setTab] = useState<Tab>("timeline");
   const [open, setOpen] = useState(true);
-  const [height, setHeight] = useState(HEIGHT);
+  /** what a person set it to, for all of them; 0 until then */
+  const [wanted, setWanted] = useState(0);
+  const height = wanted || HEIGHT[tab];
   const [colour, setColour] = useState<TimelineColour>("size");
   const [along, setAlong] = useState<Along>("bits");
   const front = useSignal<KeptFront | null>(null);
@@ -69,7 +72,7 @@ export function Dock({ store, palette, uid }: DockProps): VNode {
           least={MIN_HEIGHT}
           most={MAX_HEIGHT}
           edge="top"
-          change={setHeight}
+          change={setWanted}
         />
       )}
       <div class="tlr-dock-bar">

@@ -9,6 +9,7 @@ import type { Palette } from "../theme";
 import { Canvas } from "./canvas";
 import { Choice } from "./choice";
 import { Legend } from "./legend";
+import { Zoom } from "./zoom";
 
 interface GraphProps {
   store: Store;
@@ -36,7 +37,10 @@ export function GraphView({ store, palette, uid }: GraphProps): VNode {
         />
       </div>
       <Canvas graph={graph} uid={uid} />
-      <Legend graph={graph} />
+      <div class="tlr-graph-foot">
+        <Legend graph={graph} />
+        <Zoom graph={graph} />
+      </div>
     </section>
   );
 }

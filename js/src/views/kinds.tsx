@@ -83,7 +83,7 @@ export function GrainSelect(props: KindProps): VNode {
   const choice = options.length > 1;
   return (
     <label class="tlr-sliders-grain">
-      <span class="tlr-muted">group</span>
+      <span class="tlr-muted tlr-sliders-more">group</span>
       <select
         class="tlr-select is-button"
         aria-label={label}
@@ -98,7 +98,7 @@ export function GrainSelect(props: KindProps): VNode {
         )}
         {(choice ? options : []).map((o) => (
           <option key={o.family} value={o.family} disabled={!o.legal} title={o.reason}>
-            {o.grain === "" ? "tensor" : o.grain.replace(/^groups? (of )?/, "")}
+            {o.grain === "" ? "per tensor" : o.grain.replace(/^groups? (of )?/, "")}
           </option>
         ))}
       </select>

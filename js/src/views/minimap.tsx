@@ -3,7 +3,7 @@ import type { VNode } from "preact";
 import { useRef } from "preact/hooks";
 import type { GraphController } from "../graph/controller";
 import { isDiverging } from "../graph/metrics";
-import { drawMap, fromMap, mapScale, onMap } from "../graph/minimap";
+import { drawMap, freeCorner, fromMap, mapScale, onMap } from "../graph/minimap";
 import { useGuard } from "./failure";
 
 /** On a smaller canvas the map would hide more than it shows. */
@@ -64,6 +64,13 @@ function Overview({ graph }: { graph: GraphController }): VNode {
     frame.current.style.width = `${Math.max(3, right - x)}px`;
     frame.current.style.height = `${Math.max(3, bottom - y)}px`;
   });
+  // Where it is found to be in the way of little, it stays while one moves the picture about.
+  const corner = useComputed(() => {
+    const { scene, layout } = graph.picture.value;
+    const { width, height } = scale.value;
+    const zoom = graph.view.camera.scale;
+    return freeCorner(scene, layout, graph.view.shown(), width / zoom, height / zoom);
+  });
   const look = (e: PointerEvent): void => {
     e.stopPropagation();
     if ((e.buttons & 1) === 0) return;
@@ -74,7 +81,7 @@ function Overview({ graph }: { graph: GraphController }): VNode {
   return (
     // Keys reach every box through the tree: the map is a second way for the pointer only.
     <div
-      class="tlr-minimap"
+      class={`tlr-minimap is-${corner.value}`}
       aria-hidden
       data-testid="minimap"
       onPointerDown={(e) => {

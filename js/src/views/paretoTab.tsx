@@ -128,7 +128,7 @@ function Plot({
           [...points.map((p) => p.error), now[1]],
           true,
           front.grade === "weight" ? "error of the weights" : `error, ${front.grade}`,
-          (v) => v.toExponential(0),
+          (v) => String(Number(v.toPrecision(1))).replace("-", format.MINUS),
         ),
       ] as const;
       drawAxes(ctx, colours, area, axes);

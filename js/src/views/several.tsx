@@ -98,7 +98,7 @@ function sums(store: Store) {
 }
 
 /** "12 linear, 4 add and 3 others", the most frequent first. */
-function counted(names: Iterable<string>): string {
+export function counted(names: Iterable<string>): string {
   const counts = new Map<string, number>();
   for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1);
   const all = [...counts].sort((a, b) => b[1] - a[1]);

@@ -45,41 +45,46 @@ export function Sliders({ store }: { store: Store }): VNode {
   };
   return (
     <div class={`tlr-sliders${selected > 0 ? " is-selection" : ""}`} role="group" aria-label="Edit weights">
-      <span class="tlr-sliders-what">
-        <strong>{selected === 0 ? "All weights" : `${format.grouped(selected)} selected`}</strong>
-        <span class="tlr-muted tlr-ellipsis" title={places.value}>
-          {selected === 0
-            ? format.plural(editable, "compressible weight")
-            : `${editable > 0 ? `${format.plural(editable, "weight")} ` : ""}${places.value}`}
+      <div class="tlr-sliders-bar">
+        <span class="tlr-sliders-what" title={places.value}>
+          <strong>{selected === 0 ? "All weights" : `${format.grouped(selected)} selected`}</strong>
+          <span class="tlr-muted tlr-sliders-more">
+            {selected === 0
+              ? `${format.grouped(editable)} compressible`
+              : editable > 0
+                ? format.plural(editable, "weight")
+                : ""}
+          </span>
+          <span class="tlr-muted tlr-ellipsis tlr-sliders-most">{places.value}</span>
         </span>
-      </span>
-      <KindSelect {...chosen} label={`Scheme of ${what}`} />
-      <span class="tlr-sliders-bits">
-        <Bits
-          control={control}
-          label={`Bits of ${what}`}
-          width={WIDTH}
-          begin={() => store.edits.begin()}
-          choose={(stop, gesture) => chooseStop(store, weights, what, stop, gesture)}
-          end={() => store.edits.end()}
-        />
-        <span class="tlr-bits-value">{short}</span>
-        {editable > 0 && shared && <span class="tlr-muted">{unit}</span>}
-      </span>
-      <GrainSelect {...chosen} label={`Groups of ${what}`} />
-      <ActivationsToggle store={store} what={selected === 0 ? "all ops" : what} />
-      <span class="tlr-note" role="status">
-        {note}
-      </span>
-      <RepeatsButton store={store} />
-      <button
-        type="button"
-        class="tlr-button"
-        title={`Set ${what} back to float16`}
-        onClick={() => resetToFloat16(store, weights, what)}
-      >
-        Reset
-      </button>
+        <KindSelect {...chosen} label={`Scheme of ${what}`} />
+        <span class="tlr-sliders-bits">
+          <Bits
+            control={control}
+            label={`Bits of ${what}`}
+            width={WIDTH}
+            begin={() => store.edits.begin()}
+            choose={(stop, gesture) => chooseStop(store, weights, what, stop, gesture)}
+            end={() => store.edits.end()}
+          />
+          <span class="tlr-bits-value">{short}</span>
+          {editable > 0 && shared && <span class="tlr-muted">{unit}</span>}
+        </span>
+        <GrainSelect {...chosen} label={`Groups of ${what}`} />
+        <ActivationsToggle store={store} what={selected === 0 ? "all ops" : what} />
+        <span class="tlr-note" role="status">
+          {note}
+        </span>
+        <RepeatsButton store={store} />
+        <button
+          type="button"
+          class="tlr-button"
+          title={`Set ${what} back to float16`}
+          onClick={() => resetToFloat16(store, weights, what)}
+        >
+          Reset
+        </button>
+      </div>
     </div>
   );
 }
@@ -97,7 +102,8 @@ function RepeatsButton({ store }: { store: Store }): VNode | null {
       title={`Select the same ops in all modules that are built alike: ${format.plural(repeats.ops.length, "op")} in ${format.grouped(repeats.count)} blocks`}
       onClick={() => store.select(repeats.ops, "table")}
     >
-      {`all ${format.grouped(repeats.count)} repeats of this block`}
+      {`all ${format.grouped(repeats.count)} repeats`}
+      <span class="tlr-sliders-most"> of this block</span>
     </button>
   );
 }
@@ -124,7 +130,7 @@ function ActivationsToggle({ store, what }: { store: Store; what: string }): VNo
         store.edits.setActivations(ops, !all, `${what}: ${all ? "float16 activations" : "int8 activations"}`);
       }}
     >
-      A8
+      A8<span class="tlr-sliders-most"> activations</span>
     </button>
   );
 }

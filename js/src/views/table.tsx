@@ -69,7 +69,7 @@ function Counts({ store, shown }: { store: Store; shown: number }): VNode {
   return (
     <span class="tlr-muted tlr-counts" role="status">
       <span>{`${format.grouped(shown)} of ${format.grouped(store.program.value.ops.count)}`}</span>
-      <span>{` shown${selected > 0 ? ` · ${format.grouped(selected)} selected` : ""}`}</span>
+      <span>{` shown${selected > 0 ? ` ·\u00a0${format.grouped(selected)}\u00a0selected` : ""}`}</span>
     </span>
   );
 }

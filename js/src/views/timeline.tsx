@@ -1,7 +1,7 @@
 import { type Signal, useSignal, useSignalEffect } from "@preact/signals";
 import type { VNode } from "preact";
 import { useCallback, useMemo, useRef } from "preact/hooks";
-import { fitText, ticks } from "../charts/canvas";
+import { ticks } from "../charts/canvas";
 import {
   levelsToShow,
   moduleRuns,
@@ -13,6 +13,7 @@ import {
   zoomed,
 } from "../charts/timeline";
 import { BOUNDS } from "../estimate";
+import { fitText } from "../fitText";
 import * as format from "../format";
 import { zoomBy } from "../keys";
 import { measuredOp } from "../measured";
@@ -332,14 +333,11 @@ function drawStrip(
     const prefix = around ? `${path[around.module] ?? ""}.` : "";
     const label = prefix.length > 1 && name.startsWith(prefix) ? name.slice(prefix.length) : name;
     const visible = Math.max(left, EDGE);
-    const text =
-      fitText(ctx, label, left + room - visible - 8) || fitText(ctx, tail(label), left + room - visible - 8);
+    const text = fitText(ctx, label, left + room - visible - 8);
     ctx.fillStyle = colours.muted;
     if (text) ctx.fillText(text, visible + 5, top + STRIP / 2 + 0.5);
   }
 }
-
-const tail = (path: string): string => path.slice(path.lastIndexOf(".") + 1);
 
 function drawAxis(
   ctx: CanvasRenderingContext2D,

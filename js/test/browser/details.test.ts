@@ -48,6 +48,13 @@ test("nothing selected says what to do; an op shows its numbers at once and the 
   const { el, model } = mount();
   await settled();
   expect(panel(el).textContent).toContain("Select an op");
+  for (const fact of [
+    "36 linear, ",
+    "≈144 Neural Engine",
+    "22.6\u202fM values in 100 tensors",
+    "2.87\u202fGFLOPs",
+  ])
+    expect(panel(el).textContent).toContain(fact);
   expect(asked(model)).toEqual([]);
   row(el, LINEAR).click();
   await settled();

@@ -22,6 +22,8 @@ import {
 afterEach(closeAll);
 
 const OPS_A_LAYER = 23;
+const overlap = (a: DOMRect, b: DOMRect): boolean =>
+  a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
 const selected = (model: { get(key: string): unknown }): number[] => model.get("selected_ops") as number[];
 const colourBy = async (el: ParentNode, metric: string): Promise<void> => {
   const select = get<HTMLSelectElement>(el, "select[aria-label='Colour by']");
@@ -128,11 +130,16 @@ test("the legend reads the box under the pointer on every scale", async () => {
     point(canvas, "pointermove", { x: b.left + b.width / 2, y: b.top + b.height / 2 });
     await settled();
   };
+  const line = (): HTMLElement => get(el, ".tlr-readout");
+  expect(line().checkVisibility()).toBe(false);
+  point(get(el, ".tlr-canvas"), "pointerenter", { x: 0, y: 0 });
+  await settled();
+  expect(line().textContent).toContain("Double-click a box");
   await over("embeddings,");
   expect(mark()).toBe(100);
   await over("encoder.layer,");
   expect(mark()).toBeLessThan(100);
-  expect(get(el, ".tlr-readout").textContent).toContain("6 built alike");
+  expect(line().textContent).toContain("6 built alike");
   await colourBy(el, "FLOPs");
   await over("encoder.layer,");
   expect(mark()).toBe(100);
@@ -143,7 +150,22 @@ test("the legend reads the box under the pointer on every scale", async () => {
   drag(byName(el, "slider", "Bits of all weights"), 3);
   await settled();
   expect(mark()).toBeGreaterThan(0);
-  expect(get(el, ".tlr-readout").textContent).toContain("dB");
+  expect(line().textContent).toContain("dB");
+  point(get(el, ".tlr-canvas"), "pointerleave", { x: 0, y: 0 });
+  await settled();
+  expect(line().checkVisibility()).toBe(false);
+});
+
+test("at a laptop's width the opening picture can be read, and no button lies over it", async () => {
+  const { el } = mount({}, "explorer", 1007);
+  await settled();
+  const canvas = get(el, ".tlr-canvas").getBoundingClientRect();
+  expect(canvas.height).toBeGreaterThan(190);
+  for (const each of all(el, ".tlr-graph button"))
+    expect(overlap(each.getBoundingClientRect(), canvas), each.textContent!).toBe(false);
+  const modules = all(el, "[role=treeitem][aria-expanded=false]").map((each) => each.getBoundingClientRect());
+  expect(modules.length).toBeGreaterThan(2);
+  for (const { height } of modules) expect(height).toBeGreaterThan(17);
 });
 
 test("a change is shown on both sides of none", async () => {

@@ -3,7 +3,7 @@
 import { afterEach, expect, test } from "vitest";
 import session from "../../src/session";
 import { FakeModel } from "../fakeModel";
-import { all, button, byName, closeAll, get, mount, press, rows, settled } from "./page";
+import { all, button, byName, closeAll, get, mount, press, row, rows, settled } from "./page";
 
 afterEach(closeAll);
 
@@ -50,6 +50,27 @@ test("at a laptop's width the header says all of what the model is, and an edit 
   await settled();
   expect(places()).toEqual(before);
 });
+
+test.each([1007, 1260, 1328, 1700])(
+  "at %i px the bar for the selection is one row, of whole words",
+  async (width) => {
+    const { el } = mount({ errors: true }, "explorer", width);
+    await settled();
+    const bar = get(el, ".tlr-sliders-bar");
+    const empty = bar.clientHeight;
+    row(el, "encoder_layer_0_attention_self_query").click();
+    await settled();
+    expect(bar.textContent).toContain("repeats");
+    expect(bar.clientHeight).toBe(empty);
+    const tops = all(bar, ":scope > :not(:empty)").map((part) => {
+      const { top, height } = part.getBoundingClientRect();
+      return Math.round(top + height / 2);
+    });
+    expect(Math.max(...tops) - Math.min(...tops)).toBeLessThan(4);
+    const what = get(bar, ".tlr-sliders-what");
+    expect(what.scrollWidth).toBeLessThanOrEqual(what.clientWidth);
+  },
+);
 
 test("what fills a column is as wide as it is after the table was made narrower", async () => {
   const { el } = mount({}, "table", 1500);

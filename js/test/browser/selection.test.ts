@@ -66,7 +66,7 @@ test("groups that the weights cannot have are greyed with the reason", async () 
   await settled();
   await choose(el, "Scheme of 1 op", "palettize");
   const [whole, groups] = [...select(el, "Groups of 1 op").options];
-  expect([whole!.text, whole!.disabled]).toEqual(["tensor", false]);
+  expect([whole!.text, whole!.disabled]).toEqual(["per tensor", false]);
   expect([groups!.text, groups!.disabled]).toEqual(["16", true]);
   expect(groups!.title).toContain("do not divide");
 });
