@@ -317,3 +317,21 @@ test("the map stands in the lower corner where it hides less", () => {
     "left",
   );
 });
+
+test("a stack is as wide as the modules beside it, so that its name has room", () => {
+  const few = tiny(
+    [
+      ["", -1],
+      ["a", 0],
+      ["b", 0],
+      ["c", 0],
+    ],
+    [1, 2, 2, 3, 3],
+    [0, 1, 1, 2, 2, 3, 3, 4],
+  );
+  const scene = buildScene(few, buildTree(few), new Set());
+  const { boxes } = layoutScene(scene);
+  expect(scene.items.map(({ kind }) => kind)).toEqual(["module", "stack"]);
+  expect(boxes[4 + 2]).toBe(boxes[2]);
+  expect(boxes[4 + 3]).toBe(boxes[3]);
+});

@@ -52,12 +52,12 @@ export function layoutScene(scene: Scene): Layout {
       levels.set(id, level);
       boxes[id * 4 + 2] = Math.max(level.width + 2 * FRAME_PAD, labelWidth(item.label, 90));
       boxes[id * 4 + 3] = level.height + FRAME_TITLE + FRAME_PAD;
-    } else if (item.kind === "module") {
-      boxes[id * 4 + 2] = labelWidth(item.label, item.repeats > 1 ? STACK_FIGURES : 84);
-      boxes[id * 4 + 3] = BOX_HEIGHT;
-    } else {
+    } else if (item.kind === "op") {
       boxes[id * 4 + 2] = labelWidth(item.label, 46, 0);
       boxes[id * 4 + 3] = OP_HEIGHT;
+    } else {
+      boxes[id * 4 + 2] = labelWidth(item.label, item.repeats > 1 ? STACK_FIGURES : 84);
+      boxes[id * 4 + 3] = BOX_HEIGHT;
     }
     const frame = item.parent;
     const siblings = frame < 0 ? scene.roots : items[frame]!.children;
@@ -88,9 +88,9 @@ export function layoutScene(scene: Scene): Layout {
 const labelWidth = (label: string, extra: number, least = MODULE_WIDTH): number =>
   Math.min(280, Math.max(least, 7.4 * label.length + extra));
 
-/** Closed modules in one frame share a width: a column of them reads as a column. */
+/** Closed modules and stacks in one frame share a width: a column of them reads as a column. */
 function evenWidths(ids: number[], scene: Scene, boxes: Float64Array): void {
-  const same = ids.filter((id) => scene.items[id]!.kind === "module" && !scene.items[id]!.expanded);
+  const same = ids.filter((id) => scene.items[id]!.expandable && !scene.items[id]!.expanded);
   const width = Math.max(0, ...same.slice(0, 2000).map((id) => boxes[id * 4 + 2]!));
   for (const id of same) boxes[id * 4 + 2] = width;
 }

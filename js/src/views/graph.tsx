@@ -45,27 +45,44 @@ export function GraphView({ store, palette, uid }: GraphProps): VNode {
   );
 }
 
-/** Frames around what was last selected; a press shows that frame whole. */
+/** This many of the innermost frames are named. */
+const NAMED = 2;
+
+/** Frames around what was last selected; a press shows that frame whole. Where they are many, those between are one. */
 function Breadcrumb({ graph }: { graph: GraphController }): VNode {
   const { scene } = graph.picture.value;
   const first = graph.store.selection.value.ops[0];
   const chain: Item[] = [];
   let id = first === undefined ? -1 : (scene.itemOfOp[first] ?? -1);
   for (; id >= 0; id = scene.items[id]!.parent) chain.unshift(scene.items[id]!);
-  const shown = chain.filter((item) => item.kind !== "op");
+  const frames = chain.filter((item) => item.kind !== "op");
+  const between = frames.length > NAMED + 1 ? frames.slice(0, -NAMED) : [];
   return (
     <nav class="tlr-crumbs" aria-label="Where in the model">
       <button type="button" title="Show the whole graph" onClick={() => graph.fit()}>
         model
       </button>
-      {shown.map((item) => (
-        <span key={item.id} class="tlr-ellipsis">
-          <span class="tlr-faint">/</span>
-          <button type="button" title={graph.tree.value.path[item.index]} onClick={() => graph.fit(item)}>
-            <bdi>{item.label}</bdi>
-          </button>
-        </span>
+      {between.length > 0 && <Crumb graph={graph} item={between.at(-1)!} label="…" />}
+      {frames.slice(between.length).map((item) => (
+        <Crumb key={item.id} graph={graph} item={item} label={item.label} />
       ))}
     </nav>
+  );
+}
+
+function Crumb({ graph, item, label }: { graph: GraphController; item: Item; label: string }): VNode {
+  const path = graph.tree.value.path[item.index];
+  return (
+    <span class="tlr-ellipsis">
+      <span class="tlr-faint">/</span>
+      <button
+        type="button"
+        aria-label={label === item.label ? undefined : path}
+        title={path}
+        onClick={() => graph.fit(item)}
+      >
+        <bdi>{label}</bdi>
+      </button>
+    </span>
   );
 }

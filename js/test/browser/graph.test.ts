@@ -15,6 +15,7 @@ import {
   paint,
   point,
   pressBox,
+  row,
   settled,
   toggleBox,
 } from "./page";
@@ -68,6 +69,20 @@ test("what is done to one of the equal modules is offered for all of them", asyn
   await settled();
   expect(selected(model).length).toBe(6 * one);
   expect(item(el, "encoder.layer.5.intermediate,").ariaSelected).toBe("true");
+});
+
+test("of many frames around an op the innermost are named in full, and those between are one", async () => {
+  const { el } = await mountOpen({}, "explorer");
+  const crumbs = get(el, ".tlr-crumbs");
+  for (const box of ["encoder.layer.0,", "encoder.layer.0.attention,", "encoder.layer.0.attention.self,"])
+    await toggleBox(el, item(el, box));
+  row(el, "encoder_layer_0_attention_self_query").click();
+  await settled();
+  const names = all(crumbs, "button");
+  expect(names.map((each) => each.textContent)).toEqual(["model", "…", "self", "query"]);
+  expect(names[1]!.title).toBe("encoder.layer.0.attention");
+  for (const each of all(crumbs, "span, button"))
+    expect(each.scrollWidth).toBeLessThanOrEqual(each.clientWidth + 1);
 });
 
 test("a map is there while not all is on screen, and a drag on it moves the view", async () => {
