@@ -82,11 +82,11 @@ class Budget:
         BudgetError
             If it is not that.
         """
-        match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([^\W\d]+)\s*", text)
+        match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([^\W\d]*)\s*", text)
         for metric, units in UNITS_OF.items():
             if match is not None and match[2] in units:
                 return cls(metric, float(match[1]) * units[match[2]])
-        raise BudgetError(f'{text!r} is no budget. Write a number and a unit: "4 MB", "3.6 bits", "5 ms" or "2 mJ".')
+        raise BudgetError(f"{text!r} {_no_budget(match)}")
 
     @property
     def text(self) -> str:
@@ -96,6 +96,19 @@ class Budget:
 
 
 _SHOWN = 3
+
+
+def _no_budget(match: re.Match[str] | None) -> str:
+    """Say why a text is no budget, with what can be written in its place."""
+    if match is None:
+        return 'is no budget. Write a number and a unit: "4 MB", "3.6 bits", "5 ms" or "2 mJ".'
+    number, written = match.groups()
+    if not written:
+        return f'has no unit. Write "{number} bits" or "{number} MB", "{number} ms" or "{number} mJ".'
+    meant = [unit for units in UNITS_OF.values() for unit in units if unit.lower() == written.lower()]
+    if meant:
+        return f'has an unknown unit. Did you mean "{number} {meant[-1]}"?'
+    return f'has an unknown unit. Write a number and a unit, such as "{number} MB" or "{number} bits".'
 
 
 def amount(metric: Metric, value: float) -> str:

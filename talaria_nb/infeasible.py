@@ -22,13 +22,31 @@ if TYPE_CHECKING:
     from talaria_nb.costs import CostTable
 
 
+class InfeasibleError(BudgetError):
+    """Budgets that no plan keeps.
+
+    Parameters
+    ----------
+    fact
+        What cannot be kept, and what can, in a sentence.
+    remedy
+        What to do about it in Python.
+    pinned
+        Whether more could be reached with fewer pins.
+    """
+
+    def __init__(self, fact: str, remedy: str, *, pinned: bool = False) -> None:
+        super().__init__(f"{fact} {remedy}")
+        self.fact, self.pinned = fact, pinned
+
+
 def infeasible(
     table: CostTable,
     wanted: Mapping[Budget, NDArray[np.bool_]],
     given: Choices,
     without: Mapping[str, Callable[[], Choices]],
     int8: NDArray[np.bool_] | None = None,
-) -> BudgetError:
+) -> InfeasibleError:
     """Write the error for budgets that cannot be kept.
 
     Parameters
@@ -50,24 +68,24 @@ def infeasible(
             freed = {
                 name: least_cost(table, budget, freely(), wanted[budget], int8) for name, freely in without.items()
             }
-            return BudgetError(
-                f"No plan keeps {budget.text}: the least that can be reached is {at_least(budget.metric, reached)}."
-                f"{_blame(budget, {name: value for name, value in freed.items() if value < reached})}"
+            blamed = {name: value for name, value in freed.items() if value < reached}
+            return InfeasibleError(
+                f"No plan keeps {budget.text}: the least that can be reached is {at_least(budget.metric, reached)}.",
+                _blame(budget, blamed) if blamed else "Raise the budget, or offer smaller schemes (schemes=…).",
+                pinned=bool(blamed),
             )
     together = " and ".join(budget.text for budget in wanted)
     reachable = ", ".join(at_least(budget.metric, reached) for budget, reached in least.items())
-    return BudgetError(
-        f"No plan was found that keeps {together} at once. Each can be kept alone: the least are {reachable}. "
-        "Raise one of them."
+    return InfeasibleError(
+        f"No plan was found that keeps {together} at once. Each can be kept alone: the least are {reachable}.",
+        "Raise one of them.",
     )
 
 
 def _blame(budget: Budget, freed: Mapping[str, float]) -> str:
-    if not freed:
-        return " Raise the budget, or offer smaller schemes (schemes=…)."
     ordered = sorted(freed.items(), key=lambda item: item[1])
     causes = "; ".join(f"without {name} it is {at_least(budget.metric, value)}" for name, value in ordered)
-    return f" The pins are to blame: {causes}."
+    return f"The pins are to blame: {causes}."
 
 
 def choices_that_bind(

@@ -10,6 +10,7 @@ from talaria_nb.allocate import allocate
 from talaria_nb.allocator import Allocator
 from talaria_nb.budgets import METRICS, amount
 from talaria_nb.errors import BudgetError
+from talaria_nb.infeasible import InfeasibleError
 from talaria_nb.pareto import front
 from talaria_nb.recipes import PRESETS
 from talaria_nb.wire import pack_front, pack_steps
@@ -93,10 +94,18 @@ def optimize(session: Session, request: Mapping[str, Any], tell: Tell) -> Answer
         label = f"preset {name}"
     else:
         text = str(request.get("budget", "")).strip()
-        found = _allocator(session, pins, tell).allocate(text)
+        try:
+            found = _allocator(session, pins, tell).allocate(text)
+        except InfeasibleError as error:
+            raise BudgetError(f"{error.fact} {_remedy(pinned=error.pinned)}") from None
         label = f"best plan for {text}"
     session.take(found, label, str(request.get("gesture", "")))
     return {"ok": True, "message": said(session, found)}
+
+
+def _remedy(*, pinned: bool) -> str:
+    """Say what a person at the menu can do where no plan keeps the budget."""
+    return f"Raise the budget{', or keep less of the plan as it is' if pinned else ''}."
 
 
 def said(session: Session, found: Allocation) -> str:

@@ -66,13 +66,14 @@ class Priced(t.HasTraits):
 
     # What crosses to the browser; `js/src/protocol.ts` is the other side.
     costs = t.Dict(read_only=True).tag(sync=True)
+    sweep_state = t.Dict(read_only=True).tag(sync=True)
 
     def __init__(self, plan: Plan, device: str, compute_unit: str) -> None:
         self._model = plan.model
         self._menu = Menu.default()
         self._table = _cost_table(plan, device, compute_unit, self._menu)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._sweep = Sweep(self._model, partial(_call, weakref.WeakMethod(self._have_errors_shown)))
+        self._sweep = Sweep(self._model, partial(_call, weakref.WeakMethod(self._have_news_shown)))
         self._shown = self._sweep.found
         super().__init__(device=self._table.device, compute_unit=compute_unit, plan=plan)
 
@@ -120,10 +121,14 @@ class Priced(t.HasTraits):
         """
         with suppress(RuntimeError):  # a script has no loop
             self._loop = asyncio.get_running_loop()
-        self._sweep.ask(self._table.schemes)
-        if wait:
-            self._sweep.wait()
-            self._show_errors()
+        try:
+            self._sweep.ask(self._table.schemes)
+            if wait:
+                self._publish_sweep()
+                self._sweep.wait()
+                self._show_errors()
+        finally:
+            self._publish_sweep()
 
     @t.validate("device")
     def _known_device(self, proposal: t.Bunch) -> str:
@@ -157,6 +162,7 @@ class Priced(t.HasTraits):
         self._show_errors()
         if self._sweep.is_asked:
             self._sweep.ask(self._table.schemes)
+            self._publish_sweep()
 
     def _adopt_errors(self) -> None:
         """Show errors that came in a script, which has no loop to show them on."""
@@ -173,11 +179,19 @@ class Priced(t.HasTraits):
         )
         self._publish_costs()
 
-    def _have_errors_shown(self) -> None:
-        """Have errors shown on the kernel's own thread, for widgets are not made for others; called on the sweep's."""
+    def _have_news_shown(self) -> None:
+        """Have news shown on the kernel's own thread, for widgets are not made for others; called on the sweep's."""
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(_call, weakref.WeakMethod(self._show_errors))
+                self._loop.call_soon_threadsafe(_call, weakref.WeakMethod(self._show_news))
+
+    def _show_news(self) -> None:
+        self._adopt_errors()
+        self._publish_sweep()
+
+    def _publish_sweep(self) -> None:
+        """Say whether errors are being found, and why they cannot be."""
+        self.set_trait("sweep_state", {"running": self._sweep.is_running, "refusal": self._sweep.refusal})
 
     def _publish_costs(self) -> None:
         units = find_device(self._table.device).compute_units

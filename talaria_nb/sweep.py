@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from talaria_nb.error_table import weight_errors
+from talaria_nb.errors import TalariaError
+from talaria_nb.package import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -52,19 +54,23 @@ class Sweep:
     ----------
     model
         Whose weights.
-    on_found
-        Called on the sweep's thread whenever `found` is a new one. It must not raise, and return soon.
+    on_news
+        Called on the sweep's thread whenever `found` is a new one, and when the work has ended. It must not raise, and
+        return soon.
 
     Attributes
     ----------
     found
         What is known by now; replaced as a whole.
+    refusal
+        Why the last errors that were asked for cannot be found, or "".
     """
 
-    def __init__(self, model: Model, on_found: Callable[[], None]) -> None:
+    def __init__(self, model: Model, on_news: Callable[[], None]) -> None:
         self.found = Found(np.full(len(model.program.weights), np.nan))
         self._model = model
-        self._on_found = on_found
+        self.refusal = ""
+        self._on_news = on_news
         self._asked: list[Scheme] = []
         self._changed = Condition()
         self._thread: Thread | None = None
@@ -77,13 +83,23 @@ class Sweep:
         """Whether any errors were ever asked for."""
         return bool(self._asked)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether errors are being found now."""
+        return self._thread is not None
+
     def ask(self, schemes: Iterable[Scheme]) -> None:
         """Have the errors found of the schemes that were not asked for before; returns at once."""
         for name in self._model.program.weights.name[:1]:
-            self._model.weight_value(name)  # opens on the caller's thread what the sweep's then only reads
+            try:
+                self._model.weight_value(name)  # opens on the caller's thread what the sweep's then only reads
+            except TalariaError as error:
+                self.refusal = first_line(error)
+                raise
         with self._changed:
             self._asked += [scheme for scheme in dict.fromkeys(schemes) if scheme not in self._asked]
             if self._thread is None and not self._stopped:
+                self.refusal = ""
                 self._thread = Thread(target=self._run, name="weight errors", daemon=True)
                 self._thread.start()
 
@@ -114,11 +130,14 @@ class Sweep:
                 continue
             except Exception as error:  # noqa: BLE001 - wait() raises it where it is seen
                 self._failure = error
+                self.refusal = first_line(error)
                 self._asked = list(self.found.squared_error)
                 continue
             known = {**self.found.squared_error, **dict(zip(schemes, weights.squared_error.T, strict=True))}
             self.found = Found(weights.signal, known)
-            self._on_found()
+            self._on_news()
+        if not self._stopped:
+            self._on_news()
 
     def _next(self) -> list[Scheme]:
         """Return the schemes that are not known yet; if there are none, the thread is over."""

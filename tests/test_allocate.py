@@ -211,6 +211,8 @@ def test_an_infeasible_budget_names_the_pins_that_cause_it() -> None:
     ("budget", "says"),
     [
         ("4 parsecs", "Write a number and a unit"),
+        ("4", r'Write "4 bits" or "4 MB"'),
+        ("4 mb", r'Did you mean "4 MB"\?'),
         ("-1 MB", "Write a number and a unit"),
         ("0 MB", "positive number"),
         (4, "a budget is"),

@@ -69,6 +69,20 @@ def test_the_sliders_steps_keep_every_budget_and_are_close_to_the_best_plan(sess
             assert error == pytest.approx(allocator.error_of(allocator.allocate(f"{budget * 1.000001:.9f} bits")))
 
 
+def test_a_budget_that_cannot_be_kept_says_what_to_do_in_the_menu(session: tnb.Session) -> None:
+    start = session.plan
+    answer = ask(session, "optimize", what="budget", budget="0.1 bits")
+    assert not answer["ok"]
+    assert answer["message"].startswith("No plan keeps 0.1 bits: the least that can be reached is ")
+    assert answer["message"].endswith(" bits. Raise the budget.")
+    kept = [row for row, op_type in enumerate(session.model.ops["op_type"]) if op_type in {"conv", "linear"}]
+    answer = ask(session, "optimize", what="budget", budget="4 bits", keep=kept)
+    assert answer["message"].endswith(" bits. Raise the budget, or keep less of the plan as it is.")
+    answer = ask(session, "optimize", what="budget", budget="3.6")
+    assert answer["message"] == '\'3.6\' has no unit. Write "3.6 bits" or "3.6 MB", "3.6 ms" or "3.6 mJ".'
+    assert session.plan == start
+
+
 def test_a_budget_is_one_step_and_the_drag_before_it_part_of_it(session: tnb.Session) -> None:
     start = session.plan
     columns = taken(ask(session, "optimize", what="open")["steps"], 5.0)
@@ -101,7 +115,7 @@ def test_what_cannot_be_is_said_and_changes_nothing(session: tnb.Session, text: 
     assert not answer["ok"]
     with pytest.raises(tnb.TalariaError) as refused:
         tnb.allocate(session.model, text, device=DEVICE)
-    assert answer["message"] == str(refused.value)
+    assert answer["message"] == str(refused.value).replace(", or offer smaller schemes (schemes=…)", "")
     assert session.plan == plan
 
 

@@ -325,6 +325,47 @@ def test_explore_finds_errors_by_itself_and_shows_them_on_the_loop() -> None:
     session.close()
 
 
+def test_browsers_hear_whether_errors_are_being_found() -> None:
+    heard: list[tuple[bool, bool]] = []
+
+    async def notebook() -> tnb.Session:
+        session = tnb.Session(unknown(models.unet()), DEVICE)
+        assert not session.sweep_state.get("running")
+
+        def hear(change: dict[str, Any]) -> None:
+            heard.append((change["new"]["running"], bool(np.isfinite(np.frombuffer(session.costs["signal"])).all())))
+
+        session.observe(hear, "sweep_state")
+        session.find_errors(wait=False)
+        for _ in range(600):
+            await asyncio.sleep(0.1)
+            if len(heard) > 1:
+                break
+        return session
+
+    with ThreadPoolExecutor(1) as kernel:
+        session = kernel.submit(asyncio.run, notebook()).result()
+    assert heard == [(True, False), (False, True)]
+    session.close()
+
+
+def test_browsers_hear_why_errors_cannot_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = tnb.Session(unknown(models.unet()), DEVICE)
+
+    def broken(*_args: object, **_options: object) -> None:
+        raise tnb.TalariaError("Weight 'w' cannot be decompressed.")
+
+    for place in ("talaria_nb.sweep.weight_errors", "talaria_nb.Model.weight_value"):
+        with monkeypatch.context() as patched:
+            patched.setattr(place, broken)
+            with pytest.raises(tnb.TalariaError):
+                session.find_errors()
+        assert session.sweep_state == {"running": False, "refusal": "Weight 'w' cannot be decompressed"}
+        session.find_errors()
+        assert session.sweep_state == {"running": False, "refusal": ""}
+        session = tnb.Session(unknown(models.unet()), DEVICE)
+
+
 def unknown(model: tnb.Model) -> tnb.Model:
     """Return the same model, of which no errors are known yet."""
     return dataclasses.replace(model)

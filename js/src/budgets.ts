@@ -29,6 +29,14 @@ export function parseBudget(text: string, units: BudgetUnits): [Metric, number] 
   return null;
 }
 
+/** What to write in place of what is no budget. */
+export function budgetHint(text: string): string {
+  const number = /^\s*(\d+\.?\d*|\.\d+)\s*$/.exec(text)?.[1];
+  return number
+    ? `Write “${number} MB” or “${number} bits”`
+    : "Write a number and a unit: 4 MB, 5 ms, 2 mJ or 3.6 bits";
+}
+
 /** "4 MB", "5 ms" */
 export function budgetText(metric: Metric, most: number): string {
   switch (metric) {

@@ -87,19 +87,27 @@ export type Wanted = { what: "budget"; budget: string } | { what: "preset"; name
 
 export class Optimizer {
   readonly offer: Signal<Offer | null> = signal(null);
-  /** what came of the last question */
+  /** why there is no offer, or "" */
+  readonly refusal: Signal<string> = signal("");
+  /** what came of the last plan that was asked for */
   readonly found: Signal<Found | null> = signal(null);
   readonly waiting: Signal<boolean> = signal(false);
   /** of what is waited for; null until the kernel begins */
   readonly progress: Signal<Progress | null> = signal(null);
+  /** numbers of the last question, the last look at what can be reached, and the last plan asked for */
   private asked = 0;
+  private opened = 0;
+  private finding = 0;
 
   constructor(private readonly requests: Requests) {}
 
   /** Ask what can be reached; ops of `keep` leave their weights as they are. */
   async open(keep: readonly number[]): Promise<void> {
+    const opened = ++this.opened;
+    this.refusal.value = "";
     const raw = await this.ask({ what: "open", keep: [...keep] });
-    if (!raw) return;
+    if (opened !== this.opened) return;
+    if (!raw.ok) this.refusal.value = text(raw.message);
     this.offer.value = raw.ok
       ? {
           steps: decodeSteps(raw.steps),
@@ -117,20 +125,20 @@ export class Optimizer {
 
   /** Have Python find a plan and take it; a step of `gesture`, if a drag came before. */
   async find(wanted: Wanted, keep: readonly number[], gesture = ""): Promise<void> {
-    await this.ask({ ...wanted, keep: [...keep], gesture });
+    const found = ++this.finding;
+    const raw = await this.ask({ ...wanted, keep: [...keep], gesture });
+    if (found === this.finding) this.found.value = { ok: Boolean(raw.ok), message: text(raw.message) };
   }
 
   /** Stop waiting; what the kernel has begun goes on. */
   cancel(): void {
+    this.opened++;
+    this.finding++;
     this.asked++;
-    batch(() => {
-      this.waiting.value = false;
-      this.progress.value = null;
-    });
+    this.rest();
   }
 
-  /** null if something else was asked for meanwhile */
-  private async ask(fields: Record<string, unknown>): Promise<Record<string, unknown> | null> {
+  private async ask(fields: Record<string, unknown>): Promise<Record<string, unknown>> {
     const asked = ++this.asked;
     batch(() => {
       this.waiting.value = true;
@@ -140,12 +148,14 @@ export class Optimizer {
     const raw = await this.requests.ask("optimize", fields, (progress) => {
       if (asked === this.asked) this.progress.value = progress;
     });
-    if (asked !== this.asked) return null;
+    if (asked === this.asked) this.rest();
+    return raw;
+  }
+
+  private rest(): void {
     batch(() => {
       this.waiting.value = false;
       this.progress.value = null;
-      this.found.value = { ok: Boolean(raw.ok), message: text(raw.message) };
     });
-    return raw;
   }
 }

@@ -28,6 +28,7 @@ import {
 import { decodeRefining, Refiner, type Refining } from "./refine";
 import { Requests } from "./requests";
 import { FLOAT16 } from "./schemes";
+import { decodeSweep, type Sweep, type Unknown, unknownError } from "./sqnr";
 
 export type Origin = "table" | "graph" | "outside";
 
@@ -75,6 +76,11 @@ export class Store {
   readonly errors: Signal<Errors | null>;
   readonly evaluations: Signal<Evaluated[]>;
   readonly refining: Signal<Refining>;
+  /** how far Python is with the errors of weights */
+  readonly sweep: Signal<Sweep>;
+  /** whether more of them will come, and what is said in place of those that are not known */
+  readonly findsErrors: ReadonlySignal<boolean>;
+  readonly unknownError: ReadonlySignal<Unknown>;
   readonly requests = new Requests((request, afterEdits) => this.request(request, afterEdits));
   readonly exports = new Exports(this.requests);
   readonly optimizer = new Optimizer(this.requests);
@@ -100,6 +106,9 @@ export class Store {
     this.errors = signal(decodeErrors(model.get("error_state")));
     this.evaluations = signal(decodeEvaluations(model.get("evaluation_state")));
     this.refining = signal(decodeRefining(model.get("refine_state")));
+    this.sweep = signal(decodeSweep(model.get("sweep_state")));
+    this.findsErrors = computed(() => this.sweep.value.running && this.presence.absence.value === "");
+    this.unknownError = computed(() => unknownError(this.sweep.value, this.findsErrors.value));
     this.compared = signal(this.readKept());
     this.snapshots = signal(this.readSnapshots());
     this.loadedName = computed(() => nameOfLoaded(this.costs.value.start));
@@ -162,6 +171,9 @@ export class Store {
     });
     this.listen("refine_state", () => {
       this.refining.value = decodeRefining(model.get("refine_state"));
+    });
+    this.listen("sweep_state", () => {
+      this.sweep.value = decodeSweep(model.get("sweep_state"));
     });
     this.listen("response", () => {
       this.presence.hears();

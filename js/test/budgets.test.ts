@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { budgetText, budgetUse, decodeBudgets, parseBudget } from "../src/budgets";
+import { budgetHint, budgetText, budgetUse, decodeBudgets, parseBudget } from "../src/budgets";
 import { decodeProgram } from "../src/protocol";
 import { synthetic } from "./synthetic";
 
@@ -12,6 +12,11 @@ test("budgets are read as people write them, in the units that Python sends", ()
   expect(parseBudget("2 mJ", units)).toEqual(["energy", 2]);
   for (const wrong of ["4", "MB", "4 apples", "-4 MB", "0 MB", ""])
     expect(parseBudget(wrong, units)).toBeNull();
+});
+
+test("what is no budget is answered with what to write", () => {
+  expect(budgetHint("3.6")).toBe("Write “3.6 MB” or “3.6 bits”");
+  expect(budgetHint("4 apples")).toContain("Write a number and a unit");
 });
 
 test("and written with what the plan takes of them, in words", () => {

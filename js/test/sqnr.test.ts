@@ -2,7 +2,7 @@
 
 import { expect, test } from "vitest";
 import { decodeCosts, decodeProgram } from "../src/protocol";
-import { decibelsOf, errorsKnown, opNoise } from "../src/sqnr";
+import { decibelsOf, errorsKnown, noiseText, opNoise, unknownError, weightsNoise } from "../src/sqnr";
 import { synthetic } from "./synthetic";
 
 const made = synthetic({ errors: true });
@@ -24,6 +24,19 @@ test("an op's noise is that of all its weights over all their squares", () => {
   expect(noise.exact).toBe(false);
   expect(opNoise(costs, plan("linear-8"), dense)!.exact).toBe(true);
   expect(decibelsOf(noise)).toBeCloseTo(-10 * Math.log10(noise.ratio), 12);
+});
+
+test("in words: exact ones plain, estimated ones with a sign, unknown ones as being found or not", () => {
+  const unknown = unknownError({ running: true, refusal: "" }, true);
+  const several = weightsNoise(costs, plan("palettize-4"), [weight, weight + 1]);
+  expect(noiseText(several, unknown)).toMatch(/^≈\d/);
+  expect(noiseText(opNoise(costs, plan("linear-8"), dense), unknown)).toMatch(/^\d/);
+  expect(noiseText(opNoise(costs, plan("float16-16"), dense), unknown)).toBe("none");
+  expect(noiseText({ ratio: Number.NaN, exact: false }, unknown)).toBe("being found");
+  expect(
+    noiseText({ ratio: Number.NaN, exact: false }, unknownError({ running: true, refusal: "" }, false)),
+  ).toBe("not known");
+  expect(noiseText(null, unknown)).toBe("");
 });
 
 test("without an error, without weights, and before it is known", () => {

@@ -84,14 +84,25 @@ function errorOf(store: Store): ErrorSaid {
       ].join("\n"),
     };
   }
-  if (Number.isNaN(store.prices.baseline.value.weightError)) return { ...NOTHING, certainty: "" };
+  if (store.program.value.weights.count === 0) return { ...NOTHING, certainty: "" };
+  if (Number.isNaN(now)) {
+    const { short, title } = store.unknownError.value;
+    return {
+      ...NOTHING,
+      certainty: "of the weights",
+      value: short,
+      words: `weight error ${short}`,
+      below: last ? beside : "",
+      title,
+    };
+  }
   return {
     ...NOTHING,
     certainty: "of the weights",
     raw: now,
     value: (planIsExact(store.costs.value, scheme) ? "" : format.ABOUT) + format.decibels(now),
     words: inWords(now),
-    below: Number.isNaN(now) ? "not known for this plan" : last ? beside : measureOf(now),
+    below: last ? beside : measureOf(now),
     title:
       "Squares of all weights over the squares of what compression changes in them, in decibels: more is better.\n" +
       "It grades the weights, not the model's output, which is more sensitive to some weights than to others.\n" +
@@ -123,7 +134,6 @@ function changeOf(
 const nameOf = (metric: string): string => (/^(kl|mse)$/.test(metric) ? metric.toUpperCase() : metric);
 
 function inWords(noiseToSignal: number): string {
-  if (Number.isNaN(noiseToSignal)) return "weight error not known for this plan";
   if (noiseToSignal === 0) return "no weight error";
   return `signal to noise of the weights ${format.decibels(noiseToSignal)}`;
 }

@@ -4,7 +4,7 @@ import { failed, type OpFacts, type Tensor } from "../details";
 import { BOUNDS, partsOf } from "../estimate";
 import * as format from "../format";
 import { measuredOp, measuredUnit } from "../measured";
-import { opNoise, ratioOf } from "../sqnr";
+import { type Noise, noiseCertainty, noiseText, opNoise, weightsNoise } from "../sqnr";
 import type { Store } from "../store";
 
 interface FactProps {
@@ -46,11 +46,7 @@ export function KeyFacts({ store, op }: { store: Store; op: number }): VNode {
             >
               {format.bytesChange(before, after)}
             </Fact>
-            <Fact name="error" title="Signal to noise of its weights together. More is better.">
-              {!noise || Number.isNaN(noise.ratio)
-                ? "–"
-                : (noise.exact || noise.ratio === 0 ? "" : format.ABOUT) + format.decibels(noise.ratio)}
-            </Fact>
+            <ErrorFact store={store} noise={noise} of="its weights" />
           </>
         )}
         <Latency store={store} op={op} />
@@ -59,6 +55,17 @@ export function KeyFacts({ store, op }: { store: Store; op: number }): VNode {
         </Fact>
       </dl>
     </section>
+  );
+}
+
+/** Signal to noise of weights together, with how it is known. */
+export function ErrorFact({ store, noise, of }: { store: Store; noise: Noise | null; of: string }): VNode {
+  const unknown = store.unknownError.value;
+  const certainty = noise ? noiseCertainty(noise, unknown) : "";
+  return (
+    <Fact name="error" title={`Signal to noise of ${of} together: more is better. ${certainty}`}>
+      {noiseText(noise, unknown) || "–"}
+    </Fact>
   );
 }
 
@@ -223,6 +230,7 @@ function Weights({ store, op }: { store: Store; op: number }): VNode | null {
   const program = store.program.value;
   const costs = store.costs.value;
   const { scheme } = store.edits.history.value;
+  const unknown = store.unknownError.value;
   const weights = Array.from(store.weightsOf([op]));
   useEffect(() => {
     for (const w of weights) store.details.wantWeight(w, costs.schemes.length);
@@ -248,8 +256,7 @@ function Weights({ store, op }: { store: Store; op: number }): VNode | null {
           const found = answer && !failed(answer) ? answer : null;
           const overhead = found?.overheadBytes[s];
           const tables = found?.tables[s] ?? 0;
-          const ratio = ratioOf(costs.squaredError[at]!, costs.signal[w]!);
-          const exact = costs.exactError[s] === 1 || ratio === 0;
+          const noise = weightsNoise(costs, scheme, [w])!;
           const about = [
             program.weights.name[w],
             `${program.weights.shape[w]} ${found?.dtype ?? ""}`,
@@ -277,10 +284,8 @@ function Weights({ store, op }: { store: Store; op: number }): VNode | null {
               <td title="Stored bits of an element, tables and scales included; exact.">
                 {format.bits((8 * bytes) / costs.elements[w]!)}
               </td>
-              <td
-                title={`Signal to noise of the values, ${exact ? "exact" : "estimated: of our tables"}. More is better.`}
-              >
-                {Number.isNaN(ratio) ? "–" : (exact ? "" : format.ABOUT) + format.decibels(ratio)}
+              <td title={`Signal to noise of the values: more is better. ${noiseCertainty(noise, unknown)}`}>
+                {noiseText(noise, { ...unknown, short: store.findsErrors.value ? "…" : "–" })}
               </td>
             </tr>
           );

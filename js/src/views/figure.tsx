@@ -1,7 +1,7 @@
 import { type ReadonlySignal, useComputed } from "@preact/signals";
 import type { VNode } from "preact";
 import { useState } from "preact/hooks";
-import { budgetText, budgetUse, type Metric, parseBudget } from "../budgets";
+import { budgetHint, budgetText, budgetUse, type Metric, parseBudget } from "../budgets";
 import type { Store } from "../store";
 
 /** What a figure says of the plan. */
@@ -156,13 +156,12 @@ function BudgetLine({ store, metric, now }: BudgetLineProps): VNode {
         {use}
       </button>
     );
-  return (
+  const field = (
     <input
       class={`tlr-budget-field${wrong ? " is-wrong" : ""}`}
       type="text"
       aria-label="Budget"
       aria-invalid={wrong}
-      title={wrong ? "Write a number and a unit: 4 MB, 5 ms, 2 mJ or 3.6 bits" : undefined}
       placeholder="4 MB, 5 ms, 2 mJ, 3.6 bits"
       value={text}
       ref={(el) => {
@@ -181,5 +180,15 @@ function BudgetLine({ store, metric, now }: BudgetLineProps): VNode {
         e.stopPropagation();
       }}
     />
+  );
+  return (
+    <>
+      {field}
+      {wrong && (
+        <span class="tlr-error" role="alert">
+          {budgetHint(text)}
+        </span>
+      )}
+    </>
   );
 }

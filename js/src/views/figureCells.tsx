@@ -5,7 +5,7 @@ import { written } from "../columns";
 import * as format from "../format";
 import { measuredOp } from "../measured";
 import { numberOf } from "../opValues";
-import { type Noise, opNoise } from "../sqnr";
+import { noiseCertainty, noiseText, opNoise } from "../sqnr";
 import { Bits } from "./bits";
 import type { CellProps } from "./cells";
 import { chooseStop, useControl } from "./control";
@@ -83,19 +83,17 @@ export function SizeCell({ store, op, priced, most, column, width }: CellProps):
 
 /** Of the weights, in decibels; "≈" where tables are clustered. */
 export function ErrorCell({ store, op, scheme, column }: CellProps): VNode {
-  const inWords = (noise: Noise | null): string =>
-    noise ? (noise.exact || noise.ratio === 0 ? "" : format.ABOUT) + format.decibels(noise.ratio) : "";
-  const now = useComputed(() => inWords(opNoise(store.costs.value, scheme.value, op.value)));
-  const was = useComputed(() => inWords(opNoise(store.costs.value, store.baseScheme, op.value)));
+  const inWords = (columns: Uint16Array): string =>
+    noiseText(opNoise(store.costs.value, columns, op.value), store.unknownError.value);
+  const now = useComputed(() => inWords(scheme.value));
+  const was = useComputed(() => inWords(store.baseScheme));
   const text = useComputed(() =>
     was.value === now.value ? now.value : `${was.value} ${format.ARROW} ${now.value}`,
   );
   const title = (): string => {
     const noise = opNoise(store.costs.peek(), scheme.peek(), op.peek());
     if (!noise) return "";
-    const certainty = noise.exact ? "exact" : "estimated: of our tables; coremltools' may be 0.3 dB worse";
-    const known = !Number.isNaN(noise.ratio) && noise.ratio !== 0;
-    return `Signal to noise of the weights: ${now.peek()}${known ? `, ${certainty}` : ""}\n${store.baselineName.peek()}: ${was.peek()}\nMore is better. It grades the weights, not the model's output.`;
+    return `Signal to noise of the weights: ${now.peek()}\n${noiseCertainty(noise, store.unknownError.peek())}\n${store.baselineName.peek()}: ${was.peek()}\nMore is better. It grades the weights, not the model's output.`;
   };
   return <Figure column={column} text={text} title={title} />;
 }

@@ -1,5 +1,6 @@
 import type { VNode } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
+import { parseBudget } from "../budgets";
 import * as format from "../format";
 import { type Offer, planFor, type Wanted } from "../optimize";
 import type { Store } from "../store";
@@ -50,6 +51,8 @@ function Panel({ id, store, close }: { id: string; store: Store; close(): void }
   const { optimizer } = store;
   const panel = useRef<HTMLDivElement>(null);
   const [text, setText] = useState("");
+  // Of which plan the budget in words was written: that plan's slider shows it.
+  const [written, setWritten] = useState<Uint16Array | null>(null);
   const [keep, setKeep] = useState(false);
   const selected = store.selection.value.ops;
   const kept = keep ? selected : NONE;
@@ -63,6 +66,8 @@ function Panel({ id, store, close }: { id: string; store: Store; close(): void }
   }, [optimizer, costs.device, costs.schemes.length, store.errors.value, kept]);
   useEffect(() => () => optimizer.cancel(), [optimizer]);
   const find = (wanted: Wanted, gesture = ""): void => void optimizer.find(wanted, kept, gesture);
+  const { scheme } = store.edits.history.value;
+  const budget = written === scheme ? parseBudget(text, store.program.value.budgetUnits) : null;
   const offer = optimizer.offer.value;
   const found = optimizer.found.value;
   return (
@@ -93,12 +98,24 @@ function Panel({ id, store, close }: { id: string; store: Store; close(): void }
         label="Budget"
         placeholder="3.6 bits, 4 MB, 5 ms or 2 mJ"
         text={text}
-        change={setText}
+        change={(next) => {
+          setText(next);
+          setWritten(scheme);
+        }}
         action="Find"
         primary
         submit={(budget) => find({ what: "budget", budget })}
       />
-      <BudgetSlider store={store} offer={offer} find={find} />
+      <BudgetSlider
+        store={store}
+        offer={offer}
+        find={find}
+        wanted={budget?.[0] === "bits" ? budget[1] : null}
+        dragged={(bits) => {
+          setText(`${bits} bits`);
+          setWritten(null);
+        }}
+      />
       <label class="tlr-optimize-keep">
         <input
           type="checkbox"
@@ -136,13 +153,21 @@ interface FindProps {
   find(wanted: Wanted, gesture?: string): void;
 }
 
+interface BudgetSliderProps extends FindProps {
+  store: Store;
+  /** bits a weight that were written and not asked for yet */
+  wanted: number | null;
+  dragged(bits: number): void;
+}
+
 /** Dragging takes plans from the steps at hand; letting go has Python find the best one. All of it is one step. */
-function BudgetSlider({ store, offer, find }: FindProps & { store: Store }): VNode {
+function BudgetSlider({ store, offer, find, wanted, dragged }: BudgetSliderProps): VNode {
   const gesture = useRef("");
   const [stop, setStop] = useState<number | null>(null);
   const now = store.prices.totals.value.bitsPerWeight;
-  const at = stop ?? (offer ? stopOf(offer, now) : STOPS);
-  const bits = offer && stop !== null ? bitsAt(offer, stop) : now;
+  const at = stop ?? (offer ? stopOf(offer, wanted ?? now) : STOPS);
+  const bits = offer && stop !== null ? bitsAt(offer, stop) : (wanted ?? now);
+  const why = whyNot(store);
   const said = `${format.inBits(bits)} a weight`;
   return (
     <div class="tlr-optimize-slider">
@@ -153,13 +178,15 @@ function BudgetSlider({ store, offer, find }: FindProps & { store: Store }): VNo
         max={STOPS}
         value={at}
         disabled={!offer}
+        title={offer ? undefined : why}
         aria-label="Bits a weight"
-        aria-valuetext={said}
+        aria-valuetext={offer ? said : `${said}; ${why}`}
         onInput={(e) => {
           if (!offer) return;
           const next = Number(e.currentTarget.value);
           if (gesture.current === "") gesture.current = store.edits.begin();
           setStop(next);
+          dragged(bitsAt(offer, next));
           const schemes = Array.from(planFor(offer.steps, bitsAt(offer, next)));
           const label = `best plan for ${format.inBits(bitsAt(offer, next))}`;
           store.edits.assign(
@@ -179,11 +206,29 @@ function BudgetSlider({ store, offer, find }: FindProps & { store: Store }): VNo
         }}
       />
       <span class="tlr-optimize-ends tlr-muted">
-        <span>{offer ? `${format.bits(bitsAt(offer, 0))} the least` : ""}</span>
-        <span>{offer ? `${format.bits(bitsAt(offer, STOPS))} for the least error` : ""}</span>
+        {offer ? (
+          <span>{`${format.inBits(bitsAt(offer, 0))}: smallest`}</span>
+        ) : (
+          <span
+            class={store.optimizer.refusal.value ? "tlr-error" : ""}
+            role={store.optimizer.refusal.value ? "alert" : "status"}
+          >
+            {why}
+          </span>
+        )}
+        <span>{offer ? `${format.inBits(bitsAt(offer, STOPS))}: least error` : ""}</span>
       </span>
     </div>
   );
+}
+
+/** What the slider waits for, or why there will be none. */
+function whyNot(store: Store): string {
+  const { refusal, waiting } = store.optimizer;
+  if (refusal.value) return refusal.value;
+  if (!waiting.value) return "No slider: called off. Open the menu again.";
+  if (store.findsErrors.value) return "Errors of the weights are being found: the slider needs them.";
+  return "The kernel is asked what can be reached…";
 }
 
 function Presets({ offer, find }: FindProps): VNode {

@@ -111,7 +111,9 @@ export function Scatter({ store, palette, note }: ScatterProps): VNode {
         ctx.textAlign = "center";
         const known = values.some(([, error]) => !Number.isNaN(error));
         ctx.fillText(
-          known ? "No weight has an error under this plan." : "Errors of weights are on their way…",
+          known
+            ? "No weight has an error under this plan."
+            : `Errors of weights: ${store.unknownError.value.short}`,
           area.x + area.width / 2,
           area.y + area.height / 2 - 5,
         );

@@ -2,9 +2,9 @@ import { useComputed } from "@preact/signals";
 import type { VNode } from "preact";
 import { BOUNDS } from "../estimate";
 import * as format from "../format";
-import { ratioOf } from "../sqnr";
+import { weightsNoise } from "../sqnr";
 import type { Store } from "../store";
-import { Fact } from "./facts";
+import { ErrorFact, Fact } from "./facts";
 
 /** Names of a kind that are written out; the rest is counted. */
 const NAMED = 4;
@@ -42,9 +42,7 @@ export function Several({ store }: { store: Store }): VNode {
         <Fact name="in and out" title={`${format.exactBytes(totals.activations)}, exact`}>
           {format.bytes(totals.activations)}
         </Fact>
-        <Fact name="error" title="Signal to noise of these weights together. More is better.">
-          {totals.elements === 0 || Number.isNaN(noise) ? "–" : format.decibels(noise)}
-        </Fact>
+        <ErrorFact store={store} noise={noise} of="these weights" />
         <Fact name="op types" wide>
           {kinds.types}
         </Fact>
@@ -84,17 +82,14 @@ function sums(store: Store) {
     totals.flops += ops.flops[op]!;
     totals.activations += ops.activationBytes[op]!;
   }
-  let [error, signal] = [0, 0];
   const weights = selected.length > 0 ? store.weightsOf(selected) : [];
   for (let i = 0; i < weights.length; i++) {
     const w = weights[i]!;
     totals.bytesBefore += base.weightBytes[w]!;
     totals.bytesAfter += live.weightBytes[w]!;
     totals.elements += costs.elements[w]!;
-    error += live.weightSquares[w]!;
-    signal += costs.signal[w]!;
   }
-  return { totals, noise: ratioOf(error, signal) };
+  return { totals, noise: weightsNoise(costs, store.edits.history.peek().scheme, weights) };
 }
 
 /** "12 linear, 4 add and 3 others", the most frequent first. */

@@ -20,7 +20,8 @@ import { FOOTER, HEADER, inView, useVirtualRows } from "./virtualRows";
 export function Table({ store, uid }: { store: Store; uid: string }): VNode {
   const view = store.tableView.value;
   const [width, setWidth] = useState(820);
-  const errors = errorsKnown(store.costs.value);
+  // Those that are being found have their place from the start: nothing moves when they come.
+  const errors = errorsKnown(store.costs.value) || store.findsErrors.value;
   const columns = useMemo(() => columnsFor(width, errors, view.columns), [width, errors, view.columns]);
   const bins = useBins(store, columns);
   const { order, others } = useShown(store, bins);

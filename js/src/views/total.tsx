@@ -5,7 +5,7 @@ import type { TableColumn } from "../columns";
 import type { Priced } from "../estimate";
 import * as format from "../format";
 import type { Costs } from "../protocol";
-import { ratioOf } from "../sqnr";
+import { type Noise, noiseCertainty, noiseText, ratioOf } from "../sqnr";
 import type { Store } from "../store";
 
 type Scope = "all" | "shown" | "selected";
@@ -14,11 +14,11 @@ interface Sums {
   bytes: number;
   bits: number;
   ms: number;
-  /** squared error over the sum of squares */
-  noise: number;
+  /** null without weights */
+  noise: Noise | null;
 }
 
-const NOTHING: Sums = { bytes: 0, bits: 0, ms: 0, noise: Number.NaN };
+const NOTHING: Sums = { bytes: 0, bits: 0, ms: 0, noise: null };
 
 interface TotalRowProps {
   store: Store;
@@ -89,7 +89,7 @@ function Figures({
       store.prices.totals.value;
       return none ? NOTHING : sum(costs, weights, ops, store.prices.live);
     });
-    return { text: textOf(was, now), title: titleOf(store, was, now) };
+    return { text: textOf(store, was, now), title: titleOf(store, was, now) };
   }, [store, costs, weights, ops, none, was]);
   return (
     <>
@@ -103,10 +103,14 @@ function Figures({
 }
 
 /** What stands below each column, written by a drag into elements that stay. */
-const textOf = (was: Sums, now: ReadonlySignal<Sums>): Record<string, ReadonlySignal<string>> => ({
+const textOf = (
+  store: Store,
+  was: Sums,
+  now: ReadonlySignal<Sums>,
+): Record<string, ReadonlySignal<string>> => ({
   bits: computed(() => (now.value.bits > 0 ? format.inBits(now.value.bits) : "")),
   size: computed(() => format.bytesChange(was.bytes, now.value.bytes)),
-  error: computed(() => (now.value.bytes > 0 ? format.decibels(now.value.noise) : "")),
+  error: computed(() => noiseText(now.value.noise, store.unknownError.value)),
   latency: computed(() => {
     const [a, b] = [format.milliseconds(was.ms), format.milliseconds(now.value.ms)];
     return `${format.ABOUT}${a === b ? b : `${a} ${format.ARROW} ${b}`}`;
@@ -123,23 +127,28 @@ const titleOf = (
     () =>
       `${format.exactBytes(now.value.bytes)} of weights, each counted once; ${store.baselineName.value}: ${format.exactBytes(was.bytes)}`,
   ),
-  error:
-    "Signal to noise of the weights these ops read, each counted once; it grades the weights, not the model's output",
+  error: computed(() => {
+    const { noise } = now.value;
+    const certainty = noise ? `\n${noiseCertainty(noise, store.unknownError.value)}` : "";
+    return `Signal to noise of the weights these ops read, each counted once; it grades the weights, not the model's output.${certainty}`;
+  }),
   latency: `Sum over the ops, without ${format.ABOUT}${format.milliseconds(store.costs.peek().dispatchMs)} ms to dispatch the whole model; estimated`,
 });
 
 function sum(costs: Costs, weights: ArrayLike<number>, ops: ArrayLike<number> | null, priced: Priced): Sums {
   let [bytes, elements, ms, error, squares] = [0, 0, 0, 0, 0];
+  let exact = true;
   for (let i = 0; i < weights.length; i++) {
     const w = weights[i]!;
     bytes += priced.weightBytes[w]!;
     elements += costs.elements[w]!;
     error += priced.weightSquares[w]!;
     squares += costs.signal[w]!;
+    if (costs.exactError[priced.scheme[w]!] !== 1) exact = false;
   }
   if (ops) for (let i = 0; i < ops.length; i++) ms += priced.opMs[ops[i]!]!;
   // By index: an iterator would make an object of every number.
   else for (let op = 0; op < priced.opMs.length; op++) ms += priced.opMs[op]!;
-  const noise = ratioOf(error, squares);
+  const noise = weights.length === 0 ? null : { ratio: ratioOf(error, squares), exact };
   return { bytes, bits: elements > 0 ? (8 * bytes) / elements : 0, ms, noise };
 }

@@ -77,6 +77,40 @@ test("a budget in words is asked for, and why it cannot be kept is said", async 
   );
 });
 
+test("what is written moves the slider, and the slider writes what it asks for", async () => {
+  const { el, model } = await open();
+  type(el, "4 bits");
+  await frame();
+  expect(slider(el).getAttribute("aria-valuetext")).toBe("4 bits a weight");
+  expect(Number(slider(el).value)).toBe(Math.round((1000 * Math.log(4 / 2)) / Math.log(16 / 2)));
+  expect(value(el, "total-bits"), "it was not asked for yet").toBe(16);
+  type(el, "4 MB");
+  await frame();
+  expect(slider(el).getAttribute("aria-valuetext"), "the plan's own").toBe("16 bits a weight");
+  slide(el, 400, true);
+  await frame();
+  expect(get<HTMLInputElement>(el, "input[aria-label=Budget]").value).toBe(asked(model).budget);
+  answer(model, {});
+  button(el, "Undo").click();
+  await frame();
+  expect(slider(el).getAttribute("aria-valuetext")).toBe("16 bits a weight");
+});
+
+test("a budget that is asked for before the slider is ready does not cost the slider", async () => {
+  const { el, model } = await open({ answered: false });
+  const opening = asked(model).id;
+  expect(get(el, ".tlr-optimize-slider").textContent).toContain("The kernel is asked what can be reached…");
+  type(el, "4 bits");
+  await frame();
+  button(el, "Find").click();
+  model.push("response", { id: opening, action: "optimize", ok: true, message: "", ...offer(model) });
+  await frame();
+  expect(slider(el).disabled).toBe(false);
+  answer(model, { message: "3.99 bits a weight." });
+  await frame();
+  expect(panel(el).textContent).toContain("3.99 bits a weight.");
+});
+
 test("the selection can be kept as it is, which is asked about anew", async () => {
   const { el, model } = await open();
   const keep = get<HTMLInputElement>(panel(el), "input[type=checkbox]");

@@ -5,7 +5,21 @@ import session from "../../src/session";
 import trampoline from "../../src/view";
 import { FakeModel } from "../fakeModel";
 import { synthetic } from "../synthetic";
-import { all, button, byName, closeAll, drag, frame, get, mount, press, rows, settled, value } from "./page";
+import {
+  all,
+  button,
+  byName,
+  click,
+  closeAll,
+  drag,
+  frame,
+  get,
+  mount,
+  press,
+  rows,
+  settled,
+  value,
+} from "./page";
 
 beforeEach(() => vi.spyOn(console, "error").mockImplementation(() => undefined));
 afterEach(() => {
@@ -152,6 +166,56 @@ test("what only Python can do is refused at once when the session has ended, als
   await settled();
   expect(get(el, ".tlr-summary").textContent).toContain("on iPhone 15 Pro · not priced without the kernel");
   close();
+});
+
+test("errors that are being found have their place; nobody says so where none will come", async () => {
+  const kernel = new FakeKernel();
+  const { el, model, close } = mountWith(kernel);
+  await settled();
+  const error = (): string =>
+    all(el, ".tlr-figure").find((f) => f.textContent?.startsWith("Error"))?.textContent ?? "";
+  const everywhere = (): string[] => {
+    const shown = [error(), get(el, ".tlr-details").textContent ?? ""];
+    const column = [...all(el, ".tlr-row .tlr-cell-error"), ...all(el, ".tlr-total .tlr-cell-error")];
+    return [...shown, ...column.map((c) => c.textContent ?? "").filter((text) => text !== "")];
+  };
+  expect(error()).toContain("not known");
+  expect(all(el, ".tlr-cell-error")).toEqual([]);
+
+  model.push("sweep_state", { running: true, refusal: "" });
+  button(el, "Optimize…").click();
+  click(rows(el)[0]!);
+  await settled();
+  expect(everywhere().length).toBeGreaterThan(5);
+  for (const text of everywhere()) expect(text).toContain("being found");
+  const slider = get<HTMLInputElement>(el, "input[type=range]");
+  expect(slider.disabled).toBe(true);
+  expect(slider.title).toBe("Errors of the weights are being found: the slider needs them.");
+  expect(get(el, ".tlr-optimize-slider").textContent).toContain(slider.title);
+
+  kernel.become({ connectionStatus: "disconnected" });
+  await settled();
+  expect(error()).toContain("not known");
+  kernel.become({ connectionStatus: "connected" });
+  await settled();
+  expect(error()).toContain("being found");
+  kernel.become({ status: "restarting" });
+  await settled();
+  expect(el.textContent).not.toContain("being found");
+  expect(slider.title).toContain("The kernel was restarted");
+  close();
+});
+
+test("errors that cannot be found are not on their way, and the reason is told", async () => {
+  const { el, model } = mount();
+  await settled();
+  model.push("sweep_state", { running: true, refusal: "" });
+  model.push("sweep_state", { running: false, refusal: "Weight w cannot be decompressed" });
+  await settled();
+  const error = all(el, ".tlr-figure").find((f) => f.textContent?.startsWith("Error"))!;
+  expect(error.textContent).toContain("not known");
+  expect(error.title).toBe("Errors of the weights cannot be found: Weight w cannot be decompressed.");
+  expect(el.textContent).not.toContain("being found");
 });
 
 test("without any kernel, as in a saved notebook, and where a closed comm throws", async () => {

@@ -26,6 +26,7 @@ test("a budget is set by writing it, shown as the share that is used, and taken 
   expect(document.activeElement).toBe(get(el, ".tlr-budget-field"));
   await type(el, "4 apples");
   expect(get(el, ".tlr-budget-field").getAttribute("aria-invalid")).toBe("true");
+  expect(get(figure(el, "Size"), "[role=alert]").textContent).toContain("Write a number and a unit");
   await type(el, "20 MB");
   expect(model.get("budget_state")).toEqual({ size: 20e6 });
   expect(below(el, "Size")).toMatch(/^126\u202f% over the 20\u202fMB budget$/);
