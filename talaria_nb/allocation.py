@@ -27,20 +27,23 @@ class Allocation(Plan):
     Attributes
     ----------
     error
-        Sum of the errors of all weights.
+        Sum of the errors of all weights, which is what was minimised.
+    composed
+        What `loss()` says where it is closer than that sum: the estimate of a sensitivity that knows what weights do to
+        the outputs. None where errors are only added up.
     grade, what
         How these errors are known ("weight", "estimated" or "measured"), and what they are, in words.
     bound
-        No plan that keeps the budgets and pins has a smaller error: the optimum of the linear relaxation.
+        No plan that keeps the budgets and pins has a smaller sum of errors: the optimum of the linear relaxation.
     gap
         (error - bound) / bound, how far at most the plan is from the best one; 0 where both are 0.
     optimal
-        Whether HiGHS proved that there is no better plan.
+        Whether HiGHS proved that there is no better plan, by the sum of errors.
     spent
         What the plan takes of each budget, as estimated; in the budget's own unit.
     """
 
-    __slots__ = ("bound", "error", "grade", "optimal", "spent", "what")
+    __slots__ = ("bound", "composed", "error", "grade", "optimal", "spent", "what")
 
     def __init__(
         self,
@@ -52,27 +55,29 @@ class Allocation(Plan):
         spent: Mapping[Budget, float],
         grade: Grade,
         what: str,
+        composed: GradedError | None = None,
     ) -> None:
         super().__init__(plan.model)
         self._schemes = plan.scheme_of_weight
         self._activations = plan.int8_ops
         self.error, self.bound, self.optimal = error, bound, optimal
         self.spent, self.grade, self.what = spent, grade, what
+        self.composed = composed
 
     @property
     def gap(self) -> float:
-        """How far at most the error is above that of the best plan, relatively."""
+        """How far at most the sum of errors is above the least that any plan has, relatively."""
         return (self.error - self.bound) / self.bound if self.error > self.bound > 0 else 0.0
 
     @property
     def known_loss(self) -> GradedError | None:
-        """What is known of that already: what `tnb.evaluate` measured, or the error that the plan was found by."""
+        """What is known of that already: what `tnb.evaluate` measured, or what its errors say of it."""
         return None if self.evaluation is None and self.grade == "weight" else self.loss()
 
     def loss(self, errors: ErrorTable | None = None) -> GradedError:
-        """Tell what the plan costs in accuracy: as `Plan.loss`, but where nothing better is given by its own error."""
+        """Tell what the plan costs in accuracy: as `Plan.loss`, or by what it was found with if nothing is given."""
         known = errors is not None or self.evaluation is not None or self.grade == "weight"
-        return super().loss(errors) if known else GradedError(self.error, self.grade, self.what)
+        return super().loss(errors) if known else self.composed or GradedError(self.error, self.grade, self.what)
 
     def __repr__(self) -> str:
         kept = ", ".join(f"{amount(budget.metric, value)} of {budget.text}" for budget, value in self.spent.items())
@@ -82,6 +87,8 @@ class Allocation(Plan):
     @property
     def _worth(self) -> str:
         best = "the best plan" if self.optimal else f"at most {self.gap:.2g} above the best plan"
+        if self.composed is not None:
+            return f"{self.grade} loss {self.composed.value:.4g}; sum of errors {self.error:.4g}, {best}"
         return f"{self.grade} error {self.error:.4g}, {best}"
 
 

@@ -20,6 +20,7 @@ from talaria_nb.devices import device as find_device
 from talaria_nb.error_table import error_table
 from talaria_nb.errors import BudgetError, SchemeError
 from talaria_nb.estimate import price
+from talaria_nb.graded import GradedError
 from talaria_nb.infeasible import choices_that_bind, infeasible, least_cost
 from talaria_nb.matching import listed
 from talaria_nb.menu import DEFAULT_MENU
@@ -156,14 +157,8 @@ class Allocator:
             return price(self._table, self._table.columns_of(plan.scheme_of_weight), plan.int8_mask)
         return plan.estimate(self._device, self._compute_unit)
 
-    def error_of(self, plan: Plan) -> float:
-        """Add up the errors of any plan of the model; NaN if one of them is not known."""
-        schemes = tuple(dict.fromkeys(plan.scheme_of_weight))
-        at = [schemes.index(scheme) for scheme in plan.scheme_of_weight]
-        return float(self._errors.of(self._plan.model, schemes)[np.arange(len(at)), at].sum())
-
     def allocate(self, budget: Budgets | None = None, *, polished: bool | None = None) -> Allocation:
-        """Find the plan of least error within a budget, or several.
+        """Find the plan of least error within a budget, or several: the sum of the errors of its weights is least.
 
         Parameters
         ----------
@@ -206,15 +201,23 @@ class Allocator:
     def _allocation(
         self, columns: NDArray[np.int64], error: float, bound: float, *, optimal: bool, spent: Mapping[Budget, float]
     ) -> Allocation:
+        plan = self._plan.with_schemes([self._table.schemes[column] for column in columns.tolist()])
         return Allocation(
-            self._plan.with_schemes([self._table.schemes[column] for column in columns.tolist()]),
+            plan,
             error=error + self._search.fixed_error,
             bound=bound + self._search.fixed_error,
             optimal=optimal,
             spent=spent,
             grade=self._errors.grade,
             what=self._errors.what,
+            composed=self._composed(plan),
         )
+
+    def _composed(self, plan: Plan) -> GradedError | None:
+        """Return the loss of a plan where the errors know more of it than their sum."""
+        errors = self._errors
+        value = errors.of_plan(plan) if errors.composes else np.nan
+        return None if np.isnan(value) else GradedError(value, errors.grade, errors.what_of_plan)
 
     def steps(self, metric: Metric) -> BudgetSteps:
         """Return the steps from which a plan for any budget is made at once, by a slider say."""

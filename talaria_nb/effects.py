@@ -67,12 +67,15 @@ class Effect:
     loss: float
     sampled: float
 
-    def on(self, outputs: NDArray[np.float64], reference: NDArray[np.float64], sample: Sample) -> NDArray[np.float64]:
-        """Return the change of outputs that have moved already from where the original has them. Shapes (numbers,)."""
-        change = self.scale * self.change.astype(np.float64)
-        for gain, at in zip(self.gain, sample.kinds.values(), strict=True):
-            change[at] += gain * (outputs[at] - reference[at])
-        return change
+    def on(self, moved: NDArray[np.float64], sample: Sample, times: float) -> None:
+        """Move outputs that have moved already, so far from where the original has them, by `times` this effect.
+
+        In place; shape (numbers,).
+        """
+        moved *= 1 + times * (self.gain[0] if len(self.gain) == 1 else self.gain[sample.kind_of])
+        change = self.change.astype(np.float64)
+        change *= times * self.scale
+        moved += change
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,19 +109,19 @@ class Effects:
         The effect of a scheme is taken to be like the measured one of the nearest loss, times the root of the losses'
         ratio: losses grow with the square of the change.
         """
-        outputs = self.reference.copy()
+        moved = np.zeros_like(self.reference)
         of_all = of_sample = 0.0
         for row, effects in self.measured.items():
             alone = float(self.alone[row, columns[row]])
             if alone > 0 and effects:
                 like = min(effects, key=lambda effect: abs(log(alone / effect.loss)))
                 times = alone / like.loss
-                outputs += sqrt(times) * like.on(outputs, self.reference, self.sample)
+                like.on(moved, self.sample, sqrt(times))
                 of_all += alone
                 of_sample += times * like.sampled
         if not of_sample:
             return of_all
-        return self.sample.loss(self.metric, outputs, self.reference) * of_all / of_sample
+        return self.sample.loss(self.metric, self.reference + moved, self.reference) * of_all / of_sample
 
 
 def effects(prepared: Bench, alone: NDArray[np.float64], measured: Mapping[int, Sequence[Outcome]]) -> Effects:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from talaria_nb.distortion import Distortions
     from talaria_nb.load import Model
+    from talaria_nb.plan import Plan
 
 Grade: TypeAlias = Literal["weight", "estimated", "measured"]
 WeightError: TypeAlias = Literal["noise_to_signal", "squared_error"]
@@ -34,7 +35,7 @@ _WEIGHT_ERRORS: tuple[WeightError, ...] = ("noise_to_signal", "squared_error")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ErrorTable:
-    """Errors of every weight under some schemes; the error of a plan is their sum.
+    """Errors of every weight under some schemes; `allocate` minimises their sum.
 
     Attributes
     ----------
@@ -53,6 +54,26 @@ class ErrorTable:
     error: NDArray[np.float64]
     grade: Grade
     what: str
+
+    @property
+    def composes(self) -> bool:
+        """Whether `of_plan` is closer than the sum of the errors: what is known of weights together is used."""
+        return False
+
+    @property
+    def what_of_plan(self) -> str:
+        """What `of_plan` is, in words."""
+        return self.what
+
+    def of_plan(self, plan: Plan) -> float:
+        """Return the error of a whole plan, the sum over its weights; NaN where one of them is not known."""
+        return float(self.of_weights(plan).sum())
+
+    def of_weights(self, plan: Plan) -> NDArray[np.float64]:
+        """Return the error of each weight as a plan has it, NaN where it is not known. float64, shape (weights,)."""
+        column = {scheme: place for place, scheme in enumerate(dict.fromkeys(plan.scheme_of_weight))}
+        chosen = [column[scheme] for scheme in plan.scheme_of_weight]
+        return self.of(plan.model, tuple(column))[np.arange(len(chosen)), chosen]
 
     def of(self, model: Model, schemes: Sequence[Scheme]) -> NDArray[np.float64]:
         """Return the errors under other columns: float64, shape (weights, schemes), NaN where not known.

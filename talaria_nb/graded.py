@@ -27,8 +27,9 @@ class GradedError:
     value
         0 for no change; of a user's own measure whatever that is.
     grade
-        "measured": the plan's weights were run on data. "estimated": the loss of each weight, added up. "weight": how
-        far weights move, which says nothing about outputs.
+        "measured": the plan's weights were run on data. "estimated": the losses of single weights, composed by what
+        each does to the outputs where that is known, else added up. "weight": how far weights move, which says nothing
+        about outputs.
     what
         What the number is, in words.
     """
@@ -49,13 +50,14 @@ def graded_error(plan: Plan, errors: ErrorTable | None = None) -> GradedError:
     plan
         Any plan.
     errors
-        What to add up where the plan itself was not measured, such as a sensitivity.
+        What tells of the plan where it was not measured itself, such as a sensitivity.
 
     Returns
     -------
     GradedError
-        What `evaluate` measured of this very plan; else the sum of `errors`; else the squared error of all weights over
-        the sum of their squares, for which all values are looked at.
+        What `evaluate` measured of this very plan; else what `errors` say of it as a whole: `Sensitivity.total`, or
+        their sum; else the squared error of all weights over the sum of their squares, for which all values are looked
+        at.
 
     Raises
     ------
@@ -65,7 +67,7 @@ def graded_error(plan: Plan, errors: ErrorTable | None = None) -> GradedError:
     if plan.evaluation is not None:
         return _measured(plan.evaluation)
     if errors is not None:
-        return _summed(plan, errors)
+        return _estimated(plan, errors)
     noise = weight_noise(plan)
     total = float(noise.signal.sum())
     value = float(noise.squared_error.sum()) / total if total else 0.0
@@ -82,19 +84,20 @@ def graded_errors(
     plan, other
         Plans of one model.
     errors
-        What to add up where not both were measured by one metric.
+        What tells of both where not both were measured by one metric.
 
     Returns
     -------
     tuple
-        By what `evaluate` measured of both; else the sums of `errors`; else what the plans were found by. A plan that
+        By what `evaluate` measured of both; else what `errors` say of each as a whole; else of plans that were found,
+        what is known of them since. A plan that
         changes nothing has no loss in any measure that is a loss. (None, None) where there is nothing in common.
     """
     both = plan.evaluation, other.evaluation
     if both[0] is not None and both[1] is not None and both[0].metric == both[1].metric:
         return _measured(both[0]), _measured(both[1])
     if errors is not None:
-        return _summed(plan, errors), _summed(other, errors)
+        return _estimated(plan, errors), _estimated(other, errors)
     mine, theirs = plan.known_loss, other.known_loss
     mine, theirs = mine or _nothing(plan, other), theirs or _nothing(other, plan)
     if mine is None or theirs is None or (mine.grade, mine.what) != (theirs.grade, theirs.what):
@@ -116,13 +119,9 @@ def _measured(evaluation: Evaluation) -> GradedError:
     return GradedError(evaluation.value, "measured", evaluation.metric)
 
 
-def _summed(plan: Plan, errors: ErrorTable) -> GradedError:
-    schemes = tuple(dict.fromkeys(plan.scheme_of_weight))
-    table = error_table(plan.model, schemes, errors)
-    of_weights = table.of(plan.model, schemes)
-    column = {scheme: place for place, scheme in enumerate(schemes)}
-    chosen = of_weights[np.arange(len(of_weights)), [column[scheme] for scheme in plan.scheme_of_weight]]
-    unknown = np.flatnonzero(np.isnan(chosen))
+def _estimated(plan: Plan, errors: ErrorTable) -> GradedError:
+    table = error_table(plan.model, tuple(dict.fromkeys(plan.scheme_of_weight)), errors)
+    unknown = np.flatnonzero(np.isnan(table.of_weights(plan)))
     if unknown.size:
         row = int(unknown[0])
         message = (
@@ -130,4 +129,4 @@ def _summed(plan: Plan, errors: ErrorTable) -> GradedError:
             "Find them again with that scheme among schemes=."
         )
         raise PlanError(message)
-    return GradedError(float(chosen.sum()), table.grade, table.what)
+    return GradedError(table.of_plan(plan), table.grade, table.what_of_plan)

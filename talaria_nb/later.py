@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Later:
     """Calls a function a moment after the last time it was asked to, on the loop that is running then.
 
-    Without a loop, as in a script, it is called by `now`, or when the interpreter ends.
+    Without a loop, as in a script, it is called by `now`, or when the interpreter ends if `at_exit`.
 
     Parameters
     ----------
@@ -21,14 +21,17 @@ class Later:
         What to do. It must hold nothing that should be freed before `stop`.
     quiet_s
         How long nothing more may be asked, seconds.
+    at_exit
+        Whether what is not done yet is done when the interpreter ends.
     """
 
-    def __init__(self, function: Callable[[], None], quiet_s: float = 1.0) -> None:
+    def __init__(self, function: Callable[[], None], quiet_s: float = 1.0, *, at_exit: bool = True) -> None:
         self._function = function
         self._quiet_s = quiet_s
         self._is_asked = False
         self._timer: asyncio.TimerHandle | None = None
-        atexit.register(self.now)
+        if at_exit:
+            atexit.register(self.now)
 
     def ask(self) -> None:
         """Have it done later."""

@@ -31,7 +31,10 @@ WARNINGS: Mapping[Grade, str] = {
         "This is the error of the weights alone. It knows nothing about the model's output: a plan that is best by it "
         "can be worse than a uniform one. session.error = tnb.sensitivity(…) comes closer."
     ),
-    "estimated": "This is estimated: the error of the weights, weighed by what the model's output makes of it.",
+    "estimated": (
+        "This is estimated: the error of each weight, weighed by what the model's output makes of it, added up. The "
+        "sum tells where to save; what a whole plan loses can be more, and is said of the plan that is found."
+    ),
     "measured": "This was measured, weight by weight, at the model's output; several errors at once may add otherwise.",
 }
 """Grade of the error that is minimised → what that is worth."""
@@ -114,7 +117,12 @@ def said(session: Session, found: Allocation) -> str:
     timed = [amount(each.metric, value) for each, value in found.spent.items() if each.metric in {"latency", "energy"}]
     takes = ", ".join([f"{estimate.bits_per_weight:.2f} bits a weight", f"{estimate.size_bytes / 1e6:.3g} MB", *timed])
     best = "no plan has less" if found.optimal or found.gap == 0 else f"at most {found.gap:.1%} above the best plan"
-    return f"{takes}. Error ({found.grade}: {found.what}) {found.error:.3g}, {best}."
+    if found.composed is None:
+        return f"{takes}. Error ({found.grade}: {found.what}) {found.error:.3g}, {best}."
+    loss = found.loss()
+    return (
+        f"{takes}. Error ({loss.grade}: {loss.what}) {loss.value:.3g}. Of the sum of errors, {found.error:.3g}, {best}."
+    )
 
 
 def kept_as_they_are(session: Session, ops: list[int]) -> dict[Where, Pin]:

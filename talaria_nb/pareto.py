@@ -54,7 +54,9 @@ class Front:
         What the budgets are of.
     frame
         One row a plan: kind ("best" or "uniform"), scheme of uniform ones, size_bytes, bits_per_weight, latency_ms and
-        energy_mj as in `Estimate`, error, and of the best plans bound and gap, as in `Allocation`.
+        energy_mj as in `Estimate`, loss, error, and of the best plans bound and gap, as in `Allocation`. The loss is
+        what is estimated of the plan as a whole; the plans are best by error, the sum over their weights, which is the
+        same for errors that are only added up.
     plans
         The plan of each row.
     allocator
@@ -72,13 +74,13 @@ class Front:
         return AXES[self.along][0]
 
     def figure(self, current: Plan | None = None) -> go.Figure:
-        """Draw the error over what is spent, with a marker for a plan if one is given.
+        """Draw the loss over what is spent, with a marker for a plan if one is given.
 
         Returns
         -------
         plotly.graph_objects.Figure
             Three traces: `BEST`, `UNIFORM` and `CURRENT`; `customdata` of the first two holds rows of `frame`. The
-            error is on a logarithmic axis, so plans without any error are left out.
+            loss is on a logarithmic axis, so plans without any are left out.
         """
         column, title = self.column, AXES[self.along][1]
         figure = go.Figure()
@@ -86,10 +88,10 @@ class Front:
             (BEST, "best", "lines+markers", ACCENT),
             (UNIFORM, "uniform", "markers", WARM),
         ):
-            shown = self.frame[(self.frame["kind"] == kind) & (self.frame["error"] > 0)]
+            shown = self.frame[(self.frame["kind"] == kind) & (self.frame["loss"] > 0)]
             figure.add_scatter(
                 x=shown[column],
-                y=shown["error"],
+                y=shown["loss"],
                 mode=mode,
                 name=name,
                 line={"color": colour},
@@ -104,7 +106,7 @@ class Front:
         figure.update_layout(
             title=f"The best plans of {as_html(self.allocator.plan.model.program.name)}",
             xaxis={"title": title},
-            yaxis={"type": "log", "title": f"Error ({errors.grade}): {errors.what}", "exponentformat": "power"},
+            yaxis={"type": "log", "title": f"Error ({errors.grade}): {errors.what_of_plan}", "exponentformat": "power"},
             legend={"orientation": "h", "y": 1.0, "yanchor": "bottom"},
             margin={"t": 72, "r": 16},
             height=440,
@@ -114,10 +116,10 @@ class Front:
 
     def place(self, plan: Plan) -> tuple[list[float], list[float]]:
         """Return where a plan is in the figure, (x, y); nowhere if its error is not known."""
-        error = self.allocator.error_of(plan)
-        if np.isnan(error):
+        loss = self.allocator.errors.of_plan(plan)
+        if np.isnan(loss):
             return [], []
-        return [float(getattr(self.allocator.estimate(plan), self.column))], [error]
+        return [float(getattr(self.allocator.estimate(plan), self.column))], [loss]
 
 
 def front(
@@ -150,6 +152,7 @@ def front(
             "kind": ["best"] * len(found) + ["uniform"] * len(uniform),
             "scheme": [""] * len(found) + [scheme.label for scheme in uniform],
             **{column: [getattr(each, column) for each in estimates] for column, _ in AXES.values()},
+            "loss": [plan.error if plan.composed is None else plan.composed.value for plan in plans],
             "error": [plan.error for plan in plans],
             "bound": [plan.bound for plan in found.values()] + [np.nan] * len(uniform),
             "gap": [plan.gap for plan in found.values()] + [np.nan] * len(uniform),

@@ -73,7 +73,7 @@ class Priced(t.HasTraits):
         self._menu = Menu.default()
         self._table = _cost_table(plan, device, compute_unit, self._menu)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._sweep = Sweep(self._model, partial(_call, weakref.WeakMethod(self._have_news_shown)))
+        self._sweep = Sweep(self._model, partial(call_living, weakref.WeakMethod(self._have_news_shown)))
         self._shown = self._sweep.found
         super().__init__(device=self._table.device, compute_unit=compute_unit, plan=plan)
 
@@ -183,7 +183,7 @@ class Priced(t.HasTraits):
         """Have news shown on the kernel's own thread, for widgets are not made for others; called on the sweep's."""
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(_call, weakref.WeakMethod(self._show_news))
+                self._loop.call_soon_threadsafe(call_living, weakref.WeakMethod(self._show_news))
 
     def _show_news(self) -> None:
         self._adopt_errors()
@@ -198,7 +198,7 @@ class Priced(t.HasTraits):
         self.set_trait("costs", wire.pack_costs(self._table) | wire.pack_menu(self._table, self._menu, units))
 
 
-def _call(method: weakref.WeakMethod[Callable[[], None]]) -> None:
+def call_living(method: weakref.WeakMethod[Callable[[], None]]) -> None:
     """Call a method of an object that may be gone."""
     living = method()
     if living is not None:

@@ -55,6 +55,14 @@ class Sample:
                 begin = end
         return {kind: np.concatenate(pieces) for kind, pieces in found.items()}
 
+    @cached_property
+    def kind_of(self) -> NDArray[np.int64]:
+        """Of every number, the place of its kind among `kinds`. int64, shape (numbers,)."""
+        places = np.zeros(sum(at.size for at in self.kinds.values()), dtype=np.int64)
+        for place, at in enumerate(self.kinds.values()):
+            places[at] = place
+        return places
+
     def loss(self, metric: str, outputs: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
         """Compute a named metric of what is kept: the mean over the kinds of vectors. Shapes (numbers,)."""
         between = named(metric).between

@@ -91,11 +91,29 @@ class Sensitivity(ErrorTable):
         labels = [scheme.label for scheme in self.schemes]
         return pd.DataFrame(self.error, index=pd.Index(self.weights, name="weight"), columns=labels)
 
+    @property
+    def composes(self) -> bool:
+        """Whether `of_plan` is closer than the sum of `error`."""
+        return self.effects is not None
+
+    @property
+    def what_of_plan(self) -> str:
+        """What `of_plan` is, in words."""
+        return f"{self.what}, composed" if self.composes else self.what
+
+    def of_plan(self, plan: Plan) -> float:
+        """Return `total` of a plan for this model; NaN where it has schemes that were not looked at."""
+        added = float(self.of_weights(plan).sum())
+        if self.effects is None or np.isnan(added):
+            return added
+        place = {scheme: index for index, scheme in enumerate(self.schemes)}
+        return self.effects.loss([place[scheme] for scheme in plan.scheme_of_weight])
+
     def total(self, plan: Plan) -> float:
-        """Estimate the loss of a plan.
+        """Estimate the loss of a plan, as `plan.loss(sensitivity)` and views do.
 
         By what the weights do to outputs one after the other, if that was measured, which is closer than the sum of
-        `error`, that `allocate` minimises and views show; else that sum.
+        `error`, that `allocate` minimises; else that sum. What int8 activations do is not in it.
 
         Raises
         ------
@@ -112,10 +130,7 @@ class Sensitivity(ErrorTable):
                     "scheme among schemes=, or keep the weight at tnb.Float16()."
                 )
                 raise EvaluationError(message)
-        columns = [place[scheme] for scheme in plan.scheme_of_weight]
-        if self.effects is not None:
-            return self.effects.loss(columns)
-        return float(self.error[np.arange(len(columns)), columns].sum())
+        return self.of_plan(plan)
 
 
 def sensitivity(

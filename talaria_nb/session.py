@@ -11,11 +11,9 @@ import numpy as np
 import traitlets as t
 
 from talaria_nb import wire
-from talaria_nb.accuracy import Accuracy
 from talaria_nb.activation_legality import activation_ops
 from talaria_nb.allocate import allocate
 from talaria_nb.allocation import Allocation
-from talaria_nb.baselines import Baselines
 from talaria_nb.budgets import Budget
 from talaria_nb.bundles import SESSION_BUNDLE
 from talaria_nb.devices import devices
@@ -25,6 +23,7 @@ from talaria_nb.exploration import Exploration
 from talaria_nb.goals import Goals
 from talaria_nb.history import History, history_frame
 from talaria_nb.lasting import Lasting
+from talaria_nb.losses import Losses
 from talaria_nb.matching import listed
 from talaria_nb.measured import Measured, check_unit, measured_ops
 from talaria_nb.pareto import pareto
@@ -53,7 +52,7 @@ VIEWS = ("explorer", "summary", "table", "graph", "sliders", "details", "charts"
 """Properties of a session that are made when they are first asked for."""
 
 
-class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
+class Session(Losses, Goals, anywidget.AnyWidget):
     """One exploration: a model, a device, the history of plans and the selection.
 
     Made by `tnb.explore`. All views of a session show the same state; edits in the browser arrive here debounced, and
@@ -77,7 +76,8 @@ class Session(Baselines, Accuracy, Goals, anywidget.AnyWidget):
     menu : Menu
         The schemes offered for every weight; settable.
     error : ErrorTable or None
-        Errors of outputs that are shown and minimised; settable with what `tnb.sensitivity` returns.
+        Errors of outputs: their sum is minimised, and what they say of a plan as a whole is shown; settable with what
+        `tnb.sensitivity` returns.
     measured : Measurement or None
         What was measured of the plan; settable with what `tnb.measure` returns.
     """

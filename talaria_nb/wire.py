@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from talaria_nb.pareto import Front
     from talaria_nb.roundings import Roundings
 
+    Columns = NDArray[np.integer]
+
 Wire = dict[str, Any]
 
 _NO_UNIT = 255
@@ -228,14 +230,31 @@ def pack_history(history: History, *, revision: int, acknowledged: dict[str, int
     }
 
 
-def pack_error(errors: ErrorTable, model: Model, table: CostTable) -> Wire:
-    """Pack errors of weights × schemes in a cost table's columns; the error of a plan is their sum."""
+def pack_error(
+    errors: ErrorTable, model: Model, table: CostTable, *, revision: int, anchors: Iterable[tuple[Columns, float]]
+) -> Wire:
+    """Pack errors of weights × schemes in a cost table's columns, and where they compose, the losses of some plans.
+
+    The revision is another number for other errors.
+    """
     return {
+        "revision": revision,
+        "anchors": _pack_losses(anchors),
         "grade": errors.grade,
         "what": errors.what,
+        "composes": errors.composes,
         "metric": getattr(errors, "metric", ""),  # sensitivities have one
         "error": _pack(errors.of(model, table.schemes), "<f8"),
     }
+
+
+def pack_losses(losses: Iterable[tuple[Columns, float]], *, revision: int) -> Wire:
+    """Pack losses that were composed of whole plans, given the columns of each, by errors of that revision."""
+    return {"revision": revision, "plans": _pack_losses(losses)}
+
+
+def _pack_losses(losses: Iterable[tuple[Columns, float]]) -> list[Wire]:
+    return [{"scheme": _pack(columns, "<u2"), "loss": loss} for columns, loss in losses if not np.isnan(loss)]
 
 
 def pack_evaluation(evaluation: Evaluation, columns: NDArray[np.integer], int8_ops: Iterable[int]) -> Wire:
@@ -264,15 +283,15 @@ def pack_steps(steps: BudgetSteps) -> Wire:
 
 
 def pack_front(front: Front, columns: NDArray[np.integer]) -> Wire:
-    """Pack a front; columns of its plans in the cost table, shape (plans, weights)."""
+    """Pack a front; columns of its plans in the cost table, shape (plans, weights). Their error is the loss in all."""
     frame = front.frame
     return {
         "along": front.along,
         "grade": front.allocator.errors.grade,
-        "what": front.allocator.errors.what,
+        "what": front.allocator.errors.what_of_plan,
         "uniform": list(frame["scheme"]),
         "amount": _pack(frame[front.column], "<f8"),
-        "error": _pack(frame["error"], "<f8"),
+        "error": _pack(frame["loss"], "<f8"),
         "scheme": _pack(columns, "<u2"),
     }
 

@@ -66,7 +66,7 @@ def test_the_sliders_steps_keep_every_budget_and_are_close_to_the_best_plan(sess
         error = errors[np.arange(len(columns)), columns].sum()
         assert error >= allocator.allocate(f"{budget * (1 + 1e-9):.12f} bits", polished=False).bound * (1 - 1e-9)
         if budget in (steps["least"], steps["most"]):
-            assert error == pytest.approx(allocator.error_of(allocator.allocate(f"{budget * 1.000001:.9f} bits")))
+            assert error == pytest.approx(allocator.errors.of_plan(allocator.allocate(f"{budget * 1.000001:.9f} bits")))
 
 
 def test_a_budget_that_cannot_be_kept_says_what_to_do_in_the_menu(session: tnb.Session) -> None:

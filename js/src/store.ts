@@ -8,7 +8,14 @@ import { decodeKept, decodeSnapshots, type KeptPlan, packKept } from "./baseline
 import { type Budgets, decodeBudgets, type Metric } from "./budgets";
 import { Details } from "./details";
 import { Edits } from "./edits";
-import { decodeErrors, decodeEvaluations, type Errors, type Evaluated } from "./errors";
+import {
+  type Composed,
+  decodeComposed,
+  decodeErrors,
+  decodeEvaluations,
+  type Errors,
+  type Evaluated,
+} from "./errors";
 import { Exports } from "./exports";
 import { OPENING, type TableView } from "./filters";
 import { decodeMeasured, type Measured } from "./measured";
@@ -72,8 +79,9 @@ export class Store {
   readonly preferredFamily: Signal<string>;
   /** what `session.measured` holds */
   readonly measured: Signal<Measured | null>;
-  /** what `session.error` holds, and what was measured of plans, newest first */
+  /** what `session.error` holds, what Python composed of plans by it, and what was measured of plans, newest first */
   readonly errors: Signal<Errors | null>;
+  readonly composed: Signal<Composed>;
   readonly evaluations: Signal<Evaluated[]>;
   readonly refining: Signal<Refining>;
   /** how far Python is with the errors of weights */
@@ -104,6 +112,7 @@ export class Store {
     this.selection = signal(this.readSelection());
     this.measured = signal(decodeMeasured(model.get("measured_state")));
     this.errors = signal(decodeErrors(model.get("error_state")));
+    this.composed = signal(decodeComposed(model.get("loss_state")));
     this.evaluations = signal(decodeEvaluations(model.get("evaluation_state")));
     this.refining = signal(decodeRefining(model.get("refine_state")));
     this.sweep = signal(decodeSweep(model.get("sweep_state")));
@@ -165,6 +174,9 @@ export class Store {
     });
     this.listen("error_state", () => {
       this.errors.value = decodeErrors(model.get("error_state"));
+    });
+    this.listen("loss_state", () => {
+      this.composed.value = decodeComposed(model.get("loss_state"));
     });
     this.listen("evaluation_state", () => {
       this.evaluations.value = decodeEvaluations(model.get("evaluation_state"));

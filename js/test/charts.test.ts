@@ -83,6 +83,9 @@ describe("errors of weights", () => {
     expect(found.of(0, 0)).toBe(0);
     expect(found.of(0, 3)).toBeCloseTo(4 ** -4);
     const errors = {
+      revision: 1,
+      composes: false,
+      anchors: [],
       grade: "estimated",
       what: "KL",
       metric: "kl",

@@ -33,7 +33,7 @@ export function weightErrors(costs: Costs, errors: Errors | null): WeightErrors 
   };
 }
 
-/** Sum over a plan, as Python's allocator adds. */
+/** Sum over a plan, as Python's allocator adds; `planLoss` says more where the session has errors of outputs. */
 export function planErrorOf(errors: WeightErrors, scheme: Uint16Array): number {
   let sum = 0;
   for (let w = 0; w < scheme.length; w++) sum += errors.of(w, scheme[w]!);

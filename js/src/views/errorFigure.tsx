@@ -1,6 +1,6 @@
 import { useComputed } from "@preact/signals";
 import type { VNode } from "preact";
-import { evaluationOf, planError } from "../errors";
+import { type Errors, evaluationOf, type PlanLoss, planLoss } from "../errors";
 import * as format from "../format";
 import { planIsExact } from "../sqnr";
 import type { Store } from "../store";
@@ -14,8 +14,8 @@ interface ErrorSaid extends Said {
 const NOTHING = { raw: Number.NaN, value: "", change: "", better: true, words: "", below: "", title: "" };
 
 /**
- * What the plan costs in accuracy: one number with its grade. What was measured of this very plan, else the sum of what
- * `session.error` expects, else the errors of the weights.
+ * What the plan costs in accuracy: one number with its grade. What was measured of this very plan, else what
+ * `session.error` expects of it as a whole, else the errors of the weights.
  */
 export function ErrorFigure({ store }: { store: Store }): VNode | null {
   const said = useComputed(() => errorOf(store));
@@ -30,7 +30,8 @@ function errorOf(store: Store): ErrorSaid {
   const evaluations = store.evaluations.value;
   const now = store.prices.totals.value.weightError;
   const measured = evaluationOf(evaluations, scheme, int8);
-  const expected = errors ? planError(errors, scheme) : Number.NaN;
+  const loss = errors ? planLoss(errors, store.composed.value, scheme) : UNKNOWN;
+  const expected = loss.value;
   const base = store.compared.value;
   const against = store.baselineName.value;
   if (measured) {
@@ -54,7 +55,9 @@ function errorOf(store: Store): ErrorSaid {
       title: [
         `${measured.metric}, measured by tnb.evaluate of this very plan, weights dequantized`,
         ...groups.filter(() => groups.length > 1).map(([group, value]) => `${group}: ${format.loss(value)}`),
-        ...(Number.isNaN(expected) ? [] : [`estimated: ${format.loss(expected)}, ${errors?.what}`]),
+        ...(errors && !Number.isNaN(expected)
+          ? [`estimated: ${format.ABOUT}${format.loss(expected)}, ${errors.what}. ${obtained(errors, loss)}`]
+          : []),
       ].join("\n"),
     };
   }
@@ -65,7 +68,8 @@ function errorOf(store: Store): ErrorSaid {
   if (errors) {
     const name = errors.metric === "" ? "" : `${nameOf(errors.metric)} `;
     const unknown = Number.isNaN(expected);
-    const change = changeOf(base ? planError(errors, base.scheme) : 0, expected, against);
+    const was = base ? planLoss(errors, store.composed.value, base.scheme).value : 0;
+    const change = changeOf(was, expected, against);
     const about = expected === 0 && change.before === "" ? "" : format.ABOUT;
     return {
       ...NOTHING,
@@ -78,8 +82,10 @@ function errorOf(store: Store): ErrorSaid {
         : `error ${format.loss(expected)}, ${errors.grade}${change.words}`,
       below: unknown ? "of some of these schemes" : change.before !== "" ? "" : beside,
       title: [
-        `${errors.what}, of each weight as it is stored, added up: 0 for no change, lower is better.`,
-        "Errors of single weights add up well while they are small, and fall short when they are large.",
+        `${errors.what}: 0 for no change, lower is better. ${obtained(errors, loss)}`,
+        ...(store.edits.int8.value.some((flag) => flag)
+          ? ["What int8 activations do to outputs is not in it."]
+          : []),
         `tnb.evaluate(session.plan, data) measures the plan as a whole; ${beside}.`,
       ].join("\n"),
     };
@@ -108,6 +114,27 @@ function errorOf(store: Store): ErrorSaid {
       "It grades the weights, not the model's output, which is more sensitive to some weights than to others.\n" +
       "session.error = tnb.sensitivity(model, data) shows an estimate of the output's error here.",
   };
+}
+
+const UNKNOWN: PlanLoss = { value: Number.NaN, sum: Number.NaN, how: "summed" };
+
+/** How that number came about. */
+function obtained(errors: Errors, { value, sum, how }: PlanLoss): string {
+  const alone = `The plain sum of what weights do alone, which Optimize makes least, is ${format.ABOUT}${format.loss(sum)}.`;
+  if (how === "composed")
+    return `What weights do to the outputs alone, composed in the order of execution, for this very plan.\n${alone}`;
+  if (how === "followed")
+    return (
+      `Followed from the nearest plan that was composed: the sum of errors, ${format.ABOUT}${format.loss(sum)}, ` +
+      `times ${format.digits(value / sum)}, what composing made of that plan's sum.\n` +
+      "Python composes this one once edits rest, if the kernel is there and free."
+    );
+  return (
+    "Of each weight as it is stored, added up.\n" +
+    (errors.composes && sum > 0
+      ? "Python composes what weights do together, which comes closer, once edits rest, if the kernel is there and free."
+      : "Errors of single weights add up well while they are small, and fall short when they are large.")
+  );
 }
 
 const measureOf = (noiseToSignal: number): string =>

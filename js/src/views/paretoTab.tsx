@@ -4,7 +4,7 @@ import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks"
 import { type Along, decodeFront, type Front, type FrontPoint } from "../charts/front";
 import { areaOf, axisFor, drawAxes, EMPTY, nearest, type Places, placed } from "../charts/points";
 import { planErrorOf, weightErrors } from "../charts/weights";
-import type { Errors } from "../errors";
+import { type Errors, planLoss } from "../errors";
 import type { Totals } from "../estimate";
 import * as format from "../format";
 import { text } from "../protocol";
@@ -113,7 +113,9 @@ function Plot({
     (ctx: CanvasRenderingContext2D, size: ChartSize, colours: Palette) => {
       const now = [
         amount.of(store.prices.calm.value),
-        planErrorOf(found, store.edits.history.peek().scheme),
+        errors
+          ? planLoss(errors, store.composed.value, store.edits.history.peek().scheme).value
+          : planErrorOf(found, store.edits.history.peek().scheme),
       ] as const;
       const area = areaOf(size);
       if (area.height < 20) return;
@@ -168,7 +170,7 @@ function Plot({
       ctx.strokeRect(-4.5, -4.5, 9, 9);
       ctx.restore();
     },
-    [store, found, points, amount, front, hovered],
+    [store, errors, found, points, amount, front, hovered],
   );
   return (
     <Chart

@@ -146,6 +146,49 @@ test("the error of the plan stands beside that of the baseline, in one measure a
   expect(get(error(), ".tlr-change").textContent).toBe("");
 });
 
+test("the error is what Python composed of this very plan, and follows that while the plan is another", async () => {
+  const { el, model } = mount({ errors: true });
+  const { weights } = synthetic();
+  const schemes = (model.get("costs") as { schemes: unknown[] }).schemes.length;
+  const errors = new Float64Array(weights * schemes);
+  for (let w = 0; w < weights; w++) errors.fill(0.001, w * schemes + 1, (w + 1) * schemes);
+  const composed = (revision: number, ...plans: [Uint16Array, number][]): object => ({
+    revision,
+    plans: plans.map(([scheme, loss]) => ({ scheme: view(scheme), loss })),
+  });
+  const of = { grade: "estimated", what: "kl of the outputs", metric: "kl", error: view(errors) };
+  model.push("error_state", { ...of, revision: 1, composes: true, anchors: [] });
+  await settled();
+  const error = (): HTMLElement => figure(el, "Error");
+  drag(byName(el, "slider", "Bits of embeddings_word_embeddings"), 3);
+  await settled();
+  expect(error().textContent).toContain("KL ≈0.00100");
+  expect(error().title).toContain("once edits rest");
+
+  const edit = (await vi.waitUntil(() => model.edits.length > 0 && model.edits)).at(-1)!;
+  const one = new Uint16Array(weights);
+  one[edit.weights[0]!] = edit.schemes[0]!;
+  model.push("loss_state", composed(1, [one, 0.0016]));
+  await settled();
+  expect(error().textContent).toContain("KL ≈0.00160");
+  expect(error().textContent).toContain("estimated");
+  expect(error().title).toContain("for this very plan");
+  expect(error().title, "what Optimize makes least").toContain("≈0.00100");
+
+  const two = one.slice();
+  two[weights - 1] = 1;
+  model.push("baseline_state", { name: "both", scheme: view(two), int8: view(new Uint8Array(0)) });
+  await settled();
+  expect(error().textContent, "what it is compared with follows").toContain("KL ≈0.00320 → 0.00160");
+
+  model.push("loss_state", composed(1, [one, 0.0016], [two, 0.004]));
+  await settled();
+  expect(error().textContent).toContain("KL ≈0.00400 → 0.00160");
+  model.push("loss_state", composed(0, [two, 0.007]));
+  await settled();
+  expect(error().textContent, "of other errors").toContain("KL ≈0.00200 → 0.00100");
+});
+
 test("the time of the model and that of its ops, which is less, say what the other leaves out", async () => {
   const { el } = mount();
   await settled();
