@@ -11,12 +11,12 @@ export function SchemeCell({ store, op, scheme, column, tabIndex }: CellProps): 
   const weights = useComputed(() => store.weightsOf([op.value]));
   const now = useCommon(store, weights, scheme);
   const editable = useComputed(() => now.value.editable > 0);
-  // Drawn again when the family changes, and not at every stop of a drag; what nobody sees stays as it is.
+  // What nobody sees stays as it is.
   const last = useRef(store.costs.peek().schemes[FLOAT16]?.family ?? "");
   const family = useComputed(() => {
     if (editable.value) last.current = now.value.family;
     return last.current;
-  }).value;
+  });
   const fixed = useComputed(() => (weights.value.length > 0 && !editable.value ? "float16" : ""));
   const label = useComputed(() =>
     editable.value ? `Scheme of ${store.program.value.ops.name[op.value] ?? ""}` : undefined,

@@ -65,6 +65,36 @@ describe("a drag", () => {
     expect(model.blocked).toBe(true);
   });
 
+  test("writes schemes into the options that rows have, and into the list of one that was opened", async () => {
+    const { el } = mount();
+    await settled();
+    const other = "encoder_layer_1_intermediate_dense";
+    const select = (name: string): HTMLSelectElement => get(row(el, name), ".tlr-cell-scheme select");
+    const chosen = (): string[] => [NAME, other].map((name) => select(name).selectedOptions[0]!.text);
+    point(select(other), "pointerdown", { x: 0, y: 0 });
+    await frame();
+    const listed = select(other).options.length;
+    const [option] = select(NAME).options;
+    expect(listed).toBeGreaterThan(1);
+    drag(byName(el, "slider", "Bits of all weights"), 3);
+    await frame();
+    expect(chosen()).toEqual(["palettize", "palettize"]);
+    expect([...select(NAME).options]).toEqual([option]);
+    expect(select(other).options.length).toBe(listed);
+    button(el, "Undo").click();
+    await frame();
+    expect(chosen()).toEqual(["float16", "float16"]);
+    expect([...select(NAME).options]).toEqual([option]);
+
+    // The elements of the one with the list go to another op.
+    const opened = select(other);
+    get(el, "[role=grid]").scrollTop = 900;
+    await settled();
+    expect(opened.closest("[role=row]")!.textContent).not.toContain(other);
+    expect(opened.selectedOptions[0]!.text).toBe("float16");
+    expect(opened.options.length).toBe(1);
+  });
+
   test("is one undo step however far it went, and reaches Python as such", async () => {
     const { el, model } = mount();
     await settled();
