@@ -33,7 +33,7 @@ WARNINGS: Mapping[Grade, str] = {
     ),
     "estimated": (
         "This is estimated: the error of each weight, weighed by what the model's output makes of it, added up. The "
-        "sum tells where to save; what a whole plan loses can be more, and is said of the plan that is found."
+        "sum tells where to save; what a whole plan loses is another number, and is said of the plan that is found."
     ),
     "measured": "This was measured, weight by weight, at the model's output; several errors at once may add otherwise.",
 }
@@ -121,7 +121,8 @@ def said(session: Session, found: Allocation) -> str:
         return f"{takes}. Error ({found.grade}: {found.what}) {found.error:.3g}, {best}."
     loss = found.loss()
     return (
-        f"{takes}. Error ({loss.grade}: {loss.what}) {loss.value:.3g}. Of the sum of errors, {found.error:.3g}, {best}."
+        f"{takes}. Error ({loss.grade}: {loss.what}) {loss.value:.3g}. "
+        f"What was made least is the sum over its weights, {found.error:.3g}: {best}."
     )
 
 

@@ -127,7 +127,7 @@ def test_the_optimize_menu_says_both(session: tnb.Session, sens: tnb.Sensitivity
     session.request = {"id": "1", "action": "optimize", "what": "budget", "budget": "4 bits"}
     said = session.response["message"]
     assert f"Error (estimated: kl of the outputs, composed) {sens.total(session.plan):.3g}." in said
-    assert f"Of the sum of errors, {added(sens, session.plan):.3g}, " in said
+    assert f"the sum over its weights, {added(sens, session.plan):.3g}: no plan has less." in said
     session.request = {"id": "2", "action": "pareto", "along": "bits"}
     plans = np.frombuffer(session.response["scheme"], "<u2").reshape(-1, len(session.model.weights))
     errors = np.frombuffer(session.response["error"], "<f8")

@@ -120,7 +120,7 @@ const UNKNOWN: PlanLoss = { value: Number.NaN, sum: Number.NaN, how: "summed" };
 
 /** How that number came about. */
 function obtained(errors: Errors, { value, sum, how }: PlanLoss): string {
-  const alone = `The plain sum of what weights do alone, which Optimize makes least, is ${format.ABOUT}${format.loss(sum)}.`;
+  const alone = `The sum of the errors of its weights, which Optimize makes least, is ${format.ABOUT}${format.loss(sum)}.`;
   if (how === "composed")
     return `What weights do to the outputs alone, composed in the order of execution, for this very plan.\n${alone}`;
   if (how === "followed")
