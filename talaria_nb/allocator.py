@@ -18,7 +18,7 @@ from talaria_nb.costs import CostTable, cost_table
 from talaria_nb.devices import Device
 from talaria_nb.devices import device as find_device
 from talaria_nb.error_table import error_table
-from talaria_nb.errors import BudgetError, SchemeError
+from talaria_nb.errors import BudgetError, PlanError, SchemeError
 from talaria_nb.estimate import price
 from talaria_nb.graded import GradedError
 from talaria_nb.infeasible import choices_that_bind, infeasible, least_cost
@@ -103,6 +103,8 @@ class Allocator:
         wanted = tuple(dict.fromkeys((*self._offered, *pinned_schemes(pins or {}))))
         self._pins = dict(pins or {})
         self._alike = listed(alike, "Weights that are to be alike are chosen by globs")
+        if table is not None:
+            _check_table(table, self._plan)
         if table is None or not set(wanted) <= set(table.schemes):
             table = cost_table(
                 self._plan.model.program,
@@ -238,6 +240,13 @@ class Allocator:
 
     def _choices_with(self, pins: Mapping[Where, Pin], alike: Iterable[str | Sequence[str]]) -> Choices:
         return choices(self._plan.model, self._table, self._error, self._offered, pins, alike)
+
+
+def _check_table(table: object, plan: Plan) -> None:
+    if not isinstance(table, CostTable):  # notebooks are untyped
+        raise PlanError(f"table= takes what plan.cost_table(device) returns, not {table!r:.80}.")
+    if len(table.reason) != len(plan.scheme_of_weight):
+        raise PlanError(f"table= is the cost table of another model than {plan.model.program.name}.")
 
 
 def _offered(schemes: Iterable[Scheme] | None) -> tuple[Scheme, ...]:

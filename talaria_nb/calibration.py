@@ -18,6 +18,7 @@ from talaria_nb.devices.fit import NEURAL_ENGINE, Stack
 from talaria_nb.devices.fit import Model as LatencyModel
 from talaria_nb.errors import DeviceError, LoadError
 from talaria_nb.load import Model, load
+from talaria_nb.paths import expanded
 from talaria_nb.plan import Plan
 
 if TYPE_CHECKING:
@@ -80,7 +81,11 @@ def calibrate(device: str | Device, measurements: str | Path | Iterable[Measured
     scaled by how far the rows are off afterwards, with the old interval counting as four rows.
     """
     found = device if isinstance(device, Device) else find_device(device)
-    rows = _read_csv(Path(measurements)) if isinstance(measurements, (str, Path)) else _checked(measurements)
+    rows = (
+        _read_csv(expanded(measurements, DeviceError))
+        if isinstance(measurements, (str, Path))
+        else _checked(measurements)
+    )
     by_unit: dict[str, list[_Row]] = {}
     for row in rows:
         try:

@@ -48,6 +48,10 @@ class BudgetError(TalariaError, ValueError):
     """A budget that is none, or that no plan which is allowed can keep."""
 
 
+class SessionError(TalariaError, AttributeError):
+    """Something is set that a session does not have."""
+
+
 class ExportError(TalariaError):
     """coremltools did not do what the plan asked for."""
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from IPython.display import display
 
-from talaria_nb.errors import PlanError
+from talaria_nb.devices import listed_device
+from talaria_nb.errors import DeviceError, PlanError
 from talaria_nb.exploration import kept_at, read
 from talaria_nb.paths import expanded
 from talaria_nb.session import Session
@@ -58,8 +59,12 @@ def explore(
     """
     if not isinstance(resume, (bool, str, os.PathLike)):  # notebooks are untyped
         raise PlanError(f"resume= is True, False or the path of a file, not {resume!r:.80}.")
+    try:
+        listed_device(device).unit(compute_unit)
+    except DeviceError as error:
+        raise error.with_traceback(None) from None  # a page of frames would say nothing more
     session = Session(model_or_plan, device, compute_unit)
-    path = kept_at(session.model) if isinstance(resume, bool) else expanded(resume)
+    path = kept_at(session.model) if isinstance(resume, bool) else expanded(resume, PlanError)
     kept = None if resume is False else read(path, session.model)
     if kept is not None:
         session.take_up(kept)

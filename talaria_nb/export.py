@@ -145,7 +145,7 @@ def checked_path(path: str | os.PathLike[str], ending: str, what: str) -> Path:
     """
     if not isinstance(path, (str, os.PathLike)):  # notebooks are untyped
         raise ExportError(f"{what} is saved under a path, not under {path!r:.80}.")
-    target = expanded(path)
+    target = expanded(path, ExportError)
     if not target.name:
         raise ExportError(f"{what} needs a name to be saved under.")
     target = target.with_name(target.name + ending) if not target.suffix else target

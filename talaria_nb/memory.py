@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from talaria_nb.op_types import FREE
-from talaria_nb.program import NO_OP
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,11 +40,6 @@ class Liveness:
     def peak_bytes(self) -> int:
         """Bytes alive at the fullest moment; 0 for a program without ops."""
         return int(self.live_bytes.max(initial=0))
-
-    @property
-    def peak_op(self) -> int:
-        """Row of the first op that runs at that moment; -1 for a program without ops."""
-        return int(self.live_bytes.argmax()) if self.live_bytes.size else NO_OP
 
 
 def liveness(program: Program) -> Liveness:

@@ -64,7 +64,7 @@ def open_package(path: Path, *, progress: bool) -> ct.models.MLModel:
     LoadError
         If there is no package at `path`, or it is damaged or unsafe to read.
     """
-    path = expanded(path)
+    path = expanded(path, LoadError)
     if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for names that are too long
         message = f"There is no file {str(path)!r}."
         raise LoadError(message)

@@ -328,7 +328,10 @@ class Plan:
             See `talaria_nb.plan_tables.op_table`.
         """
         from talaria_nb import plan_tables, sqnr
+        from talaria_nb.hardware import Measurement
 
+        if measured is not None and not isinstance(measured, Measurement):  # notebooks are untyped
+            raise PlanError(f"measured= takes what tnb.measure() returns, not {measured!r:.80}.")
         table = self.cost_table(device, compute_unit, batch=batch, context=context)
         noise = sqnr.weight_noise(self) if errors else None
         return plan_tables.op_table(self, table, noise=noise, measured=measured)

@@ -17,7 +17,7 @@ from talaria_nb.allocation import Allocation
 from talaria_nb.budgets import Budget
 from talaria_nb.bundles import SESSION_BUNDLE
 from talaria_nb.devices import devices
-from talaria_nb.errors import EvaluationError, PlanError
+from talaria_nb.errors import EvaluationError, PlanError, SessionError, did_you_mean
 from talaria_nb.estimate import Estimate, price
 from talaria_nb.exploration import Exploration
 from talaria_nb.goals import Goals
@@ -50,6 +50,19 @@ if TYPE_CHECKING:
 
 VIEWS = ("explorer", "summary", "table", "graph", "sliders", "details", "charts")
 """Properties of a session that are made when they are first asked for."""
+
+SETTABLE = (
+    "plan",
+    "selection",
+    "device",
+    "compute_unit",
+    "budgets",
+    "baseline",
+    "menu",
+    "error",
+    "measured",
+)
+"""What people set on a session."""
 
 
 class Session(Losses, Goals, anywidget.AnyWidget):
@@ -112,13 +125,20 @@ class Session(Losses, Goals, anywidget.AnyWidget):
         self._lasting: Lasting | None = None
         self._fronts: list[go.FigureWidget] = []
         self._budgets_of: dict[PlanKey, tuple[Budget, ...]] = {}
-        self.refinement = Refinement(self)
+        self._refinement = Refinement(self)
         with self.hold_sync():
             self.set_trait("name", self._model.program.name)
             self.set_trait("devices", devices())
             self.set_trait("program", wire.pack_program(self._model))
             self._publish_costs()
             self._publish_history()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse what a session does not have: a misspelt name would change nothing, without a word."""
+        if not name.startswith("_") and not hasattr(type(self), name):
+            hint = did_you_mean(name, SETTABLE)
+            raise SessionError(f"A session has no {name!r}.{hint} What can be set is {', '.join(SETTABLE)}.")
+        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         return f"<talaria_nb.Session {self._model.program.name} on {self.device}: {self.plan!r}>"
@@ -160,6 +180,11 @@ class Session(Losses, Goals, anywidget.AnyWidget):
         self._measured = None if measurement is None else Measured(measurement, self.plan, self.device)
         self._publish_measured()
 
+    @property
+    def refinement(self) -> Refinement:
+        """The runs of `refine` from the Optimize menu."""
+        return self._refinement
+
     @cached_property
     def explorer(self) -> Explorer:
         """The view of everything at once."""
@@ -197,13 +222,13 @@ class Session(Losses, Goals, anywidget.AnyWidget):
 
     def close(self) -> None:
         """Close all views in the browser, write what is to be kept, and end the work in the background."""
-        if hasattr(self, "refinement"):  # else its model or device was refused, and Python closes what there is of it
+        if hasattr(self, "_refinement"):  # else its model or device was refused, and Python closes what there is of it
             self._end()
         super().close()
 
     def _end(self) -> None:
         self._sweep.stop()
-        self.refinement.cancel()
+        self._refinement.cancel()
         if not sys.is_finalizing():  # ipywidgets closes what is left then, and the file is written before
             if self._lasting is not None:
                 self._lasting.stop()

@@ -307,7 +307,7 @@ def results_file(prepared: Bench, model: Model, purpose: str, cache: str | os.Pa
 def _folder(cache: str | os.PathLike[str]) -> Path:
     if not isinstance(cache, (str, os.PathLike)):
         raise EvaluationError(f"cache= is the path of a folder, not {cache!r}.")
-    folder = expanded(cache)
+    folder = expanded(cache, EvaluationError)
     if folder.exists() and not folder.is_dir():
         raise EvaluationError(f"cache= is the path of a folder, and {str(cache)!r} is a file.")
     return folder

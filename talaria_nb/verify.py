@@ -122,17 +122,6 @@ def verify(
     return table
 
 
-def dequantized_weights(mlmodel: ct.models.MLModel) -> dict[str, np.ndarray]:
-    """Read the weights of a compressed model back as the device would see them.
-
-    Returns
-    -------
-    dict of str to numpy.ndarray
-        Const name of each compressed weight → its values, float16 or float32, in the weight's own shape.
-    """
-    return {weight: dense_value(op) for weight, op in constexprs(_opened(mlmodel)).items()}
-
-
 def _opened(compressed: ct.models.MLModel | str | os.PathLike[str]) -> ct.models.MLModel:
     """Return a model whose program is in memory, which it is not where coremltools read the package."""
     if isinstance(compressed, (str, os.PathLike)):

@@ -11,10 +11,10 @@ import pytest
 
 import models
 import talaria_nb as tnb
+from packages import dequantized_weights
 from talaria_nb.configs import Constant, Rules, look_up, op_config, passes, read_constants, shortest
 from talaria_nb.errors import ExportError
 from talaria_nb.read import mil_function
-from talaria_nb.verify import dequantized_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable

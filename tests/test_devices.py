@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import shutil
 from typing import TYPE_CHECKING, get_args
 
 import pytest
 
+import models
+import talaria_nb as tnb
 from talaria_nb.devices import FORMATS, UNIT_PARAMETERS, Certainty, chip_files, device, devices, read_chip
 from talaria_nb.errors import DeviceError, TalariaError
 
@@ -217,3 +221,13 @@ def test_a_device_file_that_is_absent_or_cannot_be_read_says_so(tmp_path: Path) 
     (tmp_path / "folder.toml").mkdir()
     with pytest.raises(DeviceError, match="cannot be read"):
         device(tmp_path / "folder.toml")
+
+
+@pytest.mark.parametrize("name", ["iPhone 15 Pro", "M2 Max"])
+def test_a_device_goes_to_another_process_as_it_is(name: str) -> None:
+    found = device(name)
+    for there in (pickle.loads(pickle.dumps(found)), copy.deepcopy(found)):  # noqa: S301 - our own
+        assert there == found
+        with pytest.raises(TypeError):
+            there.units["cpu"] = None
+    assert tnb.Plan(models.classifier()).estimate(there).device == name

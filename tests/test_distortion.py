@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import models
 import talaria_nb as tnb
+from packages import dequantized_weights
 from talaria_nb.clustering import best_table, cluster, squared_error
 from talaria_nb.contents import prune
 from talaria_nb.distortion import dequantized, distortions, palette, signal, squared_errors
@@ -22,7 +23,6 @@ from talaria_nb.legality import refused
 from talaria_nb.menu import DEFAULT_MENU
 from talaria_nb.schemes import Float16
 from talaria_nb.subjects import subject
-from talaria_nb.verify import dequantized_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable

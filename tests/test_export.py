@@ -18,11 +18,11 @@ from coremltools.optimize.coreml import _quantization_passes
 
 import models
 import talaria_nb as tnb
+from packages import dequantized_weights
 from talaria_nb import export
 from talaria_nb.errors import ExportError, LoadError
 from talaria_nb.export import save
 from talaria_nb.read import mil_function
-from talaria_nb.verify import dequantized_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,8 +11,8 @@ import pytest
 
 import models
 import talaria_nb as tnb
+from packages import dequantized_weights
 from talaria_nb import export_menu
-from talaria_nb.verify import dequantized_weights
 
 if TYPE_CHECKING:
     from talaria_nb.plan import Plan

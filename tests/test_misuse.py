@@ -11,12 +11,14 @@ import torch
 
 import models
 import talaria_nb as tnb
+from talaria_nb.session import SETTABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 A15 = "A15"
 HEAD = "p_head_weight_to_fp16"
+_NUL = r"'a\\x00b.*' is no path: there is a NUL in it."
 IMAGES = [torch.zeros(1, 3, 32, 32)]
 
 
@@ -128,12 +130,51 @@ def plan() -> Any:  # what is misused here is misused against its types
             r"session.measured takes what tnb.measure\(\) .* 3.",
         ),
         (lambda plan: tnb.Session(plan, A15).snapshot(3), "A snapshot needs a name"),
+        (
+            lambda plan: setattr(tnb.Session(plan, A15), "compute_units", "all"),
+            "A session has no 'compute_units'. Did you mean 'compute_unit'[?] What can be set is plan, selection, ",
+        ),
+        (lambda plan: plan.table(A15, measured="x"), r"measured= takes what tnb.measure\(\) returns, not 'x'."),
+        (
+            lambda plan: tnb.allocate(plan, "6 bits", table="x"),
+            r"table= takes what plan.cost_table\(device\) returns, not 'x'.",
+        ),
+        (
+            lambda plan: tnb.allocate(plan, "6 bits", table=tnb.Plan(models.unet()).cost_table(A15)),
+            "table= is the cost table of another model than Classifier.",
+        ),
+        (lambda _plan: tnb.load("a\0b.mlpackage"), _NUL),
+        (lambda _plan: tnb.device("a\0b.toml"), _NUL),
+        (lambda _plan: tnb.device(A15).to_toml("a\0b.toml"), _NUL),
+        (lambda _plan: tnb.calibrate(A15, "a\0b.csv"), _NUL),
+        (lambda plan: tnb.explore(plan, resume="a\0b"), _NUL),
+        (lambda plan: plan.compress("a\0b.mlpackage", progress=False), _NUL),
+        (lambda plan: plan.verify("a\0b.mlpackage"), _NUL),
+        (lambda plan: tnb.sensitivity(plan.model, IMAGES, cache="a\0b", progress=False), _NUL),
     ],
 )
 def test_it_says_what_it_takes(plan: Any, misuse: Callable[[Any], object], says: str) -> None:
     with pytest.raises(tnb.TalariaError, match=f"^{says}") as raised:
         misuse(plan)
     assert "\n" not in str(raised.value)
+
+
+def test_a_misspelt_device_is_one_sentence_below_the_call_and_no_page_of_frames(plan: Any) -> None:
+    for misspelt in ({"device": "iPhone 15 Prо"}, {"compute_unit": "everything"}):
+        with pytest.raises(tnb.TalariaError) as raised:
+            tnb.explore(plan, **misspelt)
+        assert [entry.name for entry in raised.traceback][1:] == ["explore"]
+        assert raised.value.__cause__ is None
+        assert raised.value.__suppress_context__
+
+
+def test_what_a_session_has_can_be_set_and_its_own_names_are_free(plan: Any) -> None:
+    session = tnb.Session(plan, A15)
+    for name in SETTABLE:
+        setattr(session, name, getattr(session, name))
+    session._anything = 3
+    with pytest.raises(AttributeError):
+        session.anything = 3
 
 
 def test_states_are_names_of_buffers() -> None:

@@ -193,7 +193,7 @@ def test_a_compressed_weight_reads_back_as_coremltools_would(tmp_path: Path) -> 
     small = plan.compress(progress=False)
     again = tnb.load(saved(small, tmp_path), progress=False)
     [name] = (name for name, scheme in tnb.Plan(again).schemes.items() if scheme != tnb.Float16())
-    from talaria_nb.verify import dequantized_weights
+    from packages import dequantized_weights
 
     [expected] = dequantized_weights(small).values()
     np.testing.assert_array_equal(again.weight_value(name), expected)

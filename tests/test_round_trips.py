@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import talaria_nb as tnb
+from packages import dequantized_weights
 from talaria_nb.schemes import LinearQuantize, Palettize, Scheme
 from talaria_nb.subjects import Subject, scale_counts, subject, table_counts, unique_nbits
-from talaria_nb.verify import dequantized_weights
 from test_sizes import CASES, PHONE, loaded, random_plan
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ import pytest
 
 import models
 import talaria_nb as tnb
+from packages import dequantized_weights
 from talaria_nb import distortion
 from talaria_nb.distortion import signal, squared_errors
 from talaria_nb.menu import Menu
 from talaria_nb.sweep import Sweep
-from talaria_nb.verify import dequantized_weights
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -25,6 +25,7 @@ from talaria_nb.devices.unit import (
     Unit,
 )
 from talaria_nb.errors import DeviceError, nearest
+from talaria_nb.paths import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,7 +68,7 @@ def device(name: str | Path) -> Device:
         If there is none of that name, or the file is not a device file.
     """
     if isinstance(name, Path) or (isinstance(name, str) and name.endswith(".toml")):
-        return read_chip(Path(name))[0]
+        return read_chip(expanded(name, DeviceError))[0]
     catalog = {known.casefold(): entry for known, entry in (*_chips().items(), *_catalog().items())}
     wanted = " ".join(str(name).split()).casefold()
     if wanted in catalog:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from talaria_nb.errors import DeviceError
+from talaria_nb.paths import expanded
 from talaria_nb.whole_file import reason, write_whole
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 COMPUTE_UNITS = ("all", "cpuAndNeuralEngine", "cpuAndGPU", "cpuOnly")
 """Core ML's `MLComputeUnits`, as coremltools names them."""
@@ -140,6 +141,10 @@ class Unit:
     streams: frozenset[Format]
     provenance: Mapping[str, Parameter]
 
+    def __reduce__(self) -> tuple[Callable[..., Unit], tuple[object, ...]]:
+        """Pickle it, for processes that take part in the work."""
+        return _of, _parts(self)
+
 
 UNIT_PARAMETERS = tuple(field.name for field in fields(Unit) if field.name not in ("streams", "provenance"))
 """Names of a unit's numbers: the keys of its TOML table."""
@@ -166,6 +171,10 @@ class Device:
     chip: str
     units: Mapping[str, Unit]
     rated: Mapping[str, Parameter]
+
+    def __reduce__(self) -> tuple[Callable[..., Device], tuple[object, ...]]:
+        """Pickle it, for processes that take part in the work."""
+        return _of, _parts(self)
 
     @property
     def compute_units(self) -> tuple[str, ...]:
@@ -211,7 +220,7 @@ class Device:
         DeviceError
             If it ends in something else, or cannot be written.
         """
-        target = Path(path)
+        target = expanded(path, DeviceError)
         if target.suffix != ".toml":
             message = f"A device is saved as a .toml, not as {target.name!r}."
             raise DeviceError(message)
@@ -228,6 +237,18 @@ class Device:
         except OSError as error:
             message = f"{target} could not be saved: {reason(error)}"
             raise DeviceError(message) from error
+
+
+def _parts(value: Unit | Device) -> tuple[object, ...]:
+    """Return the class and the values of the fields, with plain dictionaries for mappings: pickle takes no others."""
+    given = {field.name: getattr(value, field.name) for field in fields(value)}
+    plain = {name: dict(each) if isinstance(each, MappingProxyType) else each for name, each in given.items()}
+    return type(value), plain
+
+
+def _of(kind: type[Any], plain: Mapping[str, object]) -> Any:
+    """Make a value of what `_parts` returns."""
+    return kind(**{name: MappingProxyType(each) if isinstance(each, dict) else each for name, each in plain.items()})
 
 
 def _entry(key: str, value: float | list[str], known: Parameter) -> list[str]:

@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import models
 import talaria_nb as tnb
+from packages import dequantized_weights
 from talaria_nb.quiet import quiet
-from talaria_nb.verify import dequantized_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
