@@ -99,6 +99,19 @@ export class Edits {
     this.set({ ...NOTHING, gesture, label, weights, schemes }, skipped);
   }
 
+  /**
+   * A drag of one step there and back, before anything of it is drawn: all that follows the plan is worked out, and then
+   * again. Neither the history nor Python hears of it. Nothing where a person edits.
+   */
+  rehearse({ weights, schemes }: Assignment): void {
+    if (this.gesture.peek() || this.pending.length > 0) return;
+    const now = this.history.peek();
+    this.begin();
+    this.show(applyEdit(now, { kind: "set", weights, schemes }));
+    this.show(now);
+    this.end();
+  }
+
   /** Give ops int8 activations, or float: one step. */
   setActivations(ops: readonly number[], int8: boolean, label: string): void {
     this.end();

@@ -3,6 +3,7 @@
 import type { AnyWidget } from "@anywidget/types";
 import { h, render } from "preact";
 import type { HostModel } from "./protocol";
+import { rehearse } from "./rehearsal";
 import { AGAIN, messageOf, say } from "./sentence";
 import { Still } from "./still";
 import { Store } from "./store";
@@ -29,7 +30,9 @@ function initialize({ model, signal }: { model: HostModel; signal?: AbortSignal 
     return { mount: (_, el) => say(el, `This session could not be read: ${messageOf(error)}. ${AGAIN}`) };
   }
   const still = new Still(model);
+  let stopRehearsal: (() => void) | undefined;
   const end = (): void => {
+    stopRehearsal?.();
     store.dispose();
     still.dispose();
   };
@@ -39,6 +42,7 @@ function initialize({ model, signal }: { model: HostModel; signal?: AbortSignal 
       adoptStyles(el);
       if (options.live === false) store.presence.isSaved();
       render(h(Root, { store, view, height: options.height ?? 0 }), el);
+      stopRehearsal ??= rehearse(store);
       const show = still.hide();
       return () => {
         render(null, el);

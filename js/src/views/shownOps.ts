@@ -1,5 +1,5 @@
 import { useSignalEffect } from "@preact/signals";
-import { useCallback, useMemo, useRef, useState } from "preact/hooks";
+import { useCallback, useMemo, useState } from "preact/hooks";
 import type { ColumnKey, TableColumn } from "../columns";
 import { PICKS, type PickKey, passing, pickMask, searchMask, sortOps } from "../filters";
 import { type Bins, binsOf } from "../histogram";
@@ -11,20 +11,16 @@ const SETTLE_MS = 150;
 
 /** Histograms of the columns that are shown or filtered by, as of the last edit. */
 export function useBins(store: Store, columns: readonly TableColumn[]): ReadonlyMap<ColumnKey, Bins> {
-  const [edit, setEdit] = useState(0);
-  const first = useRef(true);
+  const [plan, setPlan] = useState(() => store.edits.history.peek());
   useSignalEffect(() => {
-    const moving = store.edits.gesturing.value;
     // The steps of a drag do not even come here.
-    if (!moving) store.prices.totals.value;
-    store.measured.value;
-    const opening = first.current;
-    first.current = false;
-    if (opening || moving) return undefined;
-    const timer = setTimeout(() => setEdit((n) => n + 1), SETTLE_MS);
+    if (store.edits.gesturing.value) return undefined;
+    store.edits.history.value;
+    const timer = setTimeout(() => setPlan(store.edits.history.peek()), SETTLE_MS);
     return () => clearTimeout(timer);
   });
   const costs = store.costs.value;
+  const measured = store.measured.value;
   const wanted = new Set(columns.filter((c) => c.numeric).map((c) => c.key));
   for (const key of Object.keys(store.tableView.value.ranges)) wanted.add(key as ColumnKey);
   const keys = [...wanted].sort().join();
@@ -35,7 +31,7 @@ export function useBins(store: Store, columns: readonly TableColumn[]): Readonly
       if (found) bins.set(key, found);
     }
     return bins;
-  }, [store, costs, keys, edit]);
+  }, [store, costs, keys, plan, measured]);
 }
 
 /** Values that a column may come to have, so that its histogram keeps its place under edits. */
