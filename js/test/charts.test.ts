@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { logTicks, ticks } from "../src/charts/canvas";
-import { axisFor, nearest, placed, pointsInside, share } from "../src/charts/points";
+import { axisFor, nearest, placed, pointsInside, share, together } from "../src/charts/points";
 import { stepsOf } from "../src/charts/steps";
 import { levelsToShow, moduleRuns, opAt, startTimes, zoomed } from "../src/charts/timeline";
 import { nextSteps, planErrorOf, readersOf, weightErrors } from "../src/charts/weights";
@@ -51,6 +51,11 @@ test("a name on a canvas that has no room keeps its end", () => {
 });
 
 describe("points", () => {
+  test("those that nobody could tell apart are counted", () => {
+    const places = { x: Float32Array.of(10, 11, 10, 40), y: Float32Array.of(5, 6, 20, 5) };
+    expect([0, 1, 2, 3].map((point) => together(places, point))).toEqual([2, 2, 1, 1]);
+  });
+
   test("lie on their axes, and are found by pointer and band", () => {
     const across = axisFor([1, 1000], true, "bytes", String);
     expect(share(across, Math.sqrt(1000))).toBeCloseTo(0.5);

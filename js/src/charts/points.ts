@@ -62,7 +62,9 @@ export function placed(
   return places;
 }
 
+/** In pixels: how near the pointer has to be, and how far apart points may be that are as good as one. */
 const REACH = 9;
+const SAME = 2;
 
 /** The point under the pointer, or -1; of several the last drawn. */
 export function nearest({ x, y }: Places, at: { x: number; y: number }): number {
@@ -72,6 +74,12 @@ export function nearest({ x, y }: Places, at: { x: number; y: number }): number 
     if (square <= best) [found, best] = [p, square];
   }
   return found;
+}
+
+/** As many points as lie on one, itself included: nobody could tell them apart. */
+export function together(places: Places, point: number): number {
+  const [x, y] = [places.x[point]!, places.y[point]!];
+  return pointsInside(places, { x: x - SAME, y: y - SAME }, { x: x + SAME, y: y + SAME }).length;
 }
 
 /** Points in a rectangle, given by two corners. */
@@ -89,9 +97,9 @@ export function pointsInside(
 }
 
 export const areaOf = ({ width, height }: { width: number; height: number }): Area => ({
-  x: 56,
+  x: 68,
   y: 7,
-  width: Math.max(0, width - 72),
+  width: Math.max(0, width - 84),
   height: Math.max(0, height - 25),
 });
 
@@ -122,14 +130,28 @@ export function drawAxes(
     line(ctx, area.x, y, area.x + area.width, y);
     ctx.fillText(up.tick(tick), area.x - 6, y);
   }
+  drawTitleUp(ctx, colours, area, up.title);
   ctx.textAlign = "left";
-  // Where the front of best plans and large weights with small errors never are.
+}
+
+/** Along its axis where that is long enough, else inside: where the front and large weights with small errors never are. */
+function drawTitleUp(ctx: CanvasRenderingContext2D, colours: Palette, area: Area, title: string): void {
+  if (ctx.measureText(title).width <= area.height + area.y) {
+    ctx.save();
+    ctx.translate(12, area.y + area.height / 2);
+    ctx.rotate(-Math.PI / 2);
+    ctx.textAlign = "center";
+    ctx.fillText(title, 0, 0);
+    ctx.restore();
+    return;
+  }
+  ctx.textAlign = "left";
   ctx.textBaseline = "bottom";
   ctx.lineWidth = 4;
   ctx.lineJoin = "round";
   ctx.strokeStyle = colours.background;
-  ctx.strokeText(up.title, area.x + 5, area.y + area.height - 2);
-  ctx.fillText(up.title, area.x + 5, area.y + area.height - 2);
+  ctx.strokeText(title, area.x + 5, area.y + area.height - 2);
+  ctx.fillText(title, area.x + 5, area.y + area.height - 2);
 }
 
 function marks(axis: Axis, most: number): number[] {

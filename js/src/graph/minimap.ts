@@ -46,12 +46,15 @@ export const fromMap = (map: MapScale, x: number, y: number): [number, number] =
   (y - PAD) / map.y,
 ];
 
+/** Of a module: it is what one looks for. */
+const WORTH = 4;
+
 /** The lower corner in which a map of that size, in the picture's units, hides less of what is on screen. */
 export function freeCorner(scene: Scene, layout: Layout, shown: Box, width: number, height: number): Corner {
   const top = shown.y + shown.height - height;
   const hidden = (left: number): number => {
     let area = 0;
-    for (const { id, expanded } of scene.items) {
+    for (const { id, expanded, expandable } of scene.items) {
       if (expanded) continue;
       const [x, y, w, h] = layout.boxes.subarray(id * 4, id * 4 + 4) as unknown as [
         number,
@@ -61,7 +64,7 @@ export function freeCorner(scene: Scene, layout: Layout, shown: Box, width: numb
       ];
       const wide = Math.min(x + w, left + width) - Math.max(x, left);
       const tall = Math.min(y + h, top + height) - Math.max(y, top);
-      if (wide > 0 && tall > 0) area += wide * tall;
+      if (wide > 0 && tall > 0) area += wide * tall * (expandable ? WORTH : 1);
     }
     return area;
   };

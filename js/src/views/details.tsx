@@ -1,7 +1,6 @@
 import type { VNode } from "preact";
 import { useEffect } from "preact/hooks";
 import { failed } from "../details";
-import { BOUNDS } from "../estimate";
 import * as format from "../format";
 import type { Store } from "../store";
 import { Distributions } from "./distribution";
@@ -60,15 +59,13 @@ export function Details({ store, closed = false, toggle }: DetailsProps): VNode 
 }
 
 function OpTitle({ store, op }: { store: Store; op: number }): VNode {
-  store.prices.totals.value;
   const { ops } = store.program.value;
-  const line = [ops.opType[op], ops.output[op], `${BOUNDS[store.prices.live.bound[op]!]}-bound`];
   return (
     <>
       <strong class="tlr-details-name tlr-ellipsis" title={ops.name[op]}>
         <bdi>{ops.name[op]}</bdi>
       </strong>
-      <span class="tlr-muted tlr-ellipsis tlr-details-line">{line.filter(Boolean).join(" · ")}</span>
+      <span class="tlr-muted tlr-details-type">{ops.opType[op]}</span>
     </>
   );
 }

@@ -73,7 +73,7 @@ function Breadcrumb({ graph }: { graph: GraphController }): VNode {
 function Crumb({ graph, item, label }: { graph: GraphController; item: Item; label: string }): VNode {
   const path = graph.tree.value.path[item.index];
   return (
-    <span class="tlr-ellipsis">
+    <span class="tlr-crumb">
       <span class="tlr-faint">/</span>
       <button
         type="button"

@@ -7,7 +7,7 @@ import { drawMap, freeCorner, fromMap, mapScale, onMap } from "../graph/minimap"
 import { useGuard } from "./failure";
 
 /** On a smaller canvas the map would hide more than it shows. */
-const LEAST_WIDTH = 240;
+const LEAST_WIDTH = 300;
 const LEAST_HEIGHT = 150;
 
 /** The whole graph in a corner with a frame around what is on screen; there only while not all of it is. */

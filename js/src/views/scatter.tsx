@@ -10,6 +10,7 @@ import {
   type Places,
   placed,
   pointsInside,
+  together,
 } from "../charts/points";
 import { readersOf, weightErrors } from "../charts/weights";
 import * as format from "../format";
@@ -65,7 +66,8 @@ export function Scatter({ store, palette, note }: ScatterProps): VNode {
   );
   const hover = (w: number): void => {
     hovered.value = w;
-    note.value = w < 0 ? "" : describe(w);
+    const count = w < 0 ? 0 : together(places.current, w);
+    note.value = w < 0 ? "" : `${describe(w)}${count > 1 ? ` · ${format.grouped(count)} weights here` : ""}`;
     store.hoverOp(readers[w]?.[0] ?? -1);
   };
   const choose = (
@@ -100,7 +102,7 @@ export function Scatter({ store, palette, note }: ScatterProps): VNode {
           : axisFor(
               values.map(([, error]) => error),
               false,
-              "signal to noise of the weight, dB",
+              "signal to noise, dB",
               (v) => format.digits(v, 2),
             ),
       ] as const;

@@ -46,7 +46,7 @@ export function Several({ store }: { store: Store }): VNode {
         <Fact name="op types" wide>
           {kinds.types}
         </Fact>
-        <Fact name="runs on" wide title="Expected by rules that were observed.">
+        <Fact name="ops on" wide title="Expected by rules that were observed.">
           {kinds.units}
         </Fact>
         <Fact name="bound by" wide title="Estimated.">

@@ -47,7 +47,7 @@ export function Sliders({ store }: { store: Store }): VNode {
     <div class={`tlr-sliders${selected > 0 ? " is-selection" : ""}`} role="group" aria-label="Edit weights">
       <div class="tlr-sliders-bar">
         <span class="tlr-sliders-what" title={places.value}>
-          <strong>{selected === 0 ? "All weights" : `${format.grouped(selected)} selected`}</strong>
+          <strong>{selected === 0 ? "All weights" : format.plural(selected, "op")}</strong>
           <span class="tlr-muted tlr-sliders-more">
             {selected === 0
               ? `${format.grouped(editable)} compressible`

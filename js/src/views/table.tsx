@@ -69,8 +69,12 @@ function Counts({ store, shown }: { store: Store; shown: number }): VNode {
   const selected = store.selection.value.ops.length;
   return (
     <span class="tlr-muted tlr-counts" role="status">
-      <span>{`${format.grouped(shown)} of ${format.grouped(store.program.value.ops.count)}`}</span>
-      <span>{` shown${selected > 0 ? ` ·\u00a0${format.grouped(selected)}\u00a0selected` : ""}`}</span>
+      <span>
+        <span>{`${format.grouped(shown)} of ${format.grouped(store.program.value.ops.count)}`}</span>
+      </span>
+      <span>
+        <span>{` shown${selected > 0 ? ` · ${format.grouped(selected)} selected` : ""}`}</span>
+      </span>
     </span>
   );
 }

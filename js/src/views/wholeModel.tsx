@@ -14,7 +14,7 @@ export function WholeModel({ store }: { store: Store }): VNode {
         <Fact name="op types" wide title="Exact.">
           {facts.types}
         </Fact>
-        <Fact name="runs on" wide title="Expected by rules that were observed.">
+        <Fact name="ops on" wide title="Expected by rules that were observed.">
           {`${format.ABOUT}${facts.units}`}
         </Fact>
         <Fact name="weights" wide title={`${format.grouped(facts.elements)} values, exact`}>

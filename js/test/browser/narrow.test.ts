@@ -51,7 +51,7 @@ test("at a laptop's width the header says all of what the model is, and an edit 
   expect(places()).toEqual(before);
 });
 
-test.each([1007, 1260, 1328, 1700])(
+test.each([900, 1007, 1260, 1328, 1700])(
   "at %i px the bar for the selection is one row, of whole words",
   async (width) => {
     const { el } = mount({ errors: true }, "explorer", width);

@@ -32,10 +32,10 @@ test("one projection, then that of all layers, set to a kind of scheme by groups
   await search(el, "query");
   row(el, "encoder_layer_2_attention_self_query").click();
   await settled();
-  expect(bar(el).textContent).toContain("1 selected");
+  expect(bar(el).textContent).toContain("1 op");
   button(bar(el), "all 6 repeats of this block").click();
   await settled();
-  expect(bar(el).textContent).toContain("6 selected");
+  expect(bar(el).textContent).toContain("6 ops");
   expect(rows(el).filter((r) => r.ariaSelected === "true")).toHaveLength(6);
   expect(bar(el).textContent).not.toContain("repeats");
   expect([...select(el, "Scheme of 6 ops").options].map((o) => o.text)).toEqual([

@@ -341,7 +341,7 @@ test("separate views of one session are linked", async () => {
   const size = value(summary, "total-size");
   rows(table)[0]!.click();
   await frame();
-  expect(sliders.textContent).toContain("1 selected");
+  expect(sliders.textContent).toContain("1 op");
   expect(item(graph, "embeddings,").ariaLabel).toContain("partly selected");
   drag(byName(sliders, "slider", "Bits of 1 op"), 4);
   await frame();

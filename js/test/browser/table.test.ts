@@ -236,6 +236,16 @@ describe("what was asked for is in view", () => {
     expect(button(el, "Columns").getBoundingClientRect().right).toBeLessThanOrEqual(right - 8);
     expect(button(el, "Select 6 shown").textContent).toBe("Select 6");
   });
+
+  test("in a table that has no room for the counts they are away, and no button is cut", async () => {
+    const el = await open({}, 560);
+    const toolbar = get(el, ".tlr-toolbar").getBoundingClientRect();
+    expect(button(el, "Columns").getBoundingClientRect().right).toBeLessThanOrEqual(toolbar.right - 8);
+    const [numbers] = all(el, ".tlr-counts > span > span");
+    expect(numbers!.getBoundingClientRect().top).toBeGreaterThanOrEqual(
+      numbers!.parentElement!.getBoundingClientRect().bottom,
+    );
+  });
 });
 
 test("100,000 ops are filtered within a frame or two of the drag", async () => {
