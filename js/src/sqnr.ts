@@ -13,6 +13,8 @@ export interface Sweep {
 /** What is said in place of an error that is not known. */
 export interface Unknown {
   short: string;
+  /** in every row of a table, where words would be a wall of them */
+  sign: string;
   title: string;
 }
 
@@ -26,6 +28,7 @@ export function unknownError({ running, refusal }: Sweep, coming: boolean): Unkn
   if (coming)
     return {
       short: "being found",
+      sign: "…",
       title: "The kernel is looking at the weights; errors show as it is done.",
     };
   const title = refusal
@@ -33,7 +36,7 @@ export function unknownError({ running, refusal }: Sweep, coming: boolean): Unkn
     : running
       ? "Errors of the weights were not found yet when the kernel went away."
       : "Errors of the weights were not looked for: session.find_errors() does.";
-  return { short: "not known", title };
+  return { short: "not known", sign: "–", title };
 }
 
 export interface Noise {

@@ -3,6 +3,7 @@ import { buildScene, buildTree, keyOf, openingModules, opsInside } from "../src/
 import { hitTest, TOGGLE } from "../src/graph/hit";
 import { layoutScene } from "../src/graph/layout";
 import { freeCorner } from "../src/graph/minimap";
+import type { Box } from "../src/graph/viewport";
 import { decodeProgram, type Program } from "../src/protocol";
 import { synthetic, view } from "./synthetic";
 import { treeWire } from "./tree";
@@ -304,18 +305,35 @@ describe("layout", () => {
   });
 });
 
-test("the map stands in the lower corner where it hides less", () => {
+test("the map stands in the corner where it hides less, and rather on an op than on a module", () => {
   const scene = buildScene(program, tree, openingModules(tree));
   const layout = layoutScene(scene);
-  const [x, y, width, height] = layout.boxes as unknown as [number, number, number, number];
-  // A corner of the view on the first box, the other one on nothing.
-  const [wide, tall] = [50 * width, 50 * height];
-  const top = y + height - tall;
-  expect(freeCorner(scene, layout, { x, y: top, width: wide, height: tall }, width, height)).toBe("right");
-  const left = x + width - wide;
-  expect(freeCorner(scene, layout, { x: left, y: top, width: wide, height: tall }, width, height)).toBe(
-    "left",
+  const boxOf = (id: number): Box => {
+    const [x, y, width, height] = layout.boxes.subarray(id * 4) as unknown as [
+      number,
+      number,
+      number,
+      number,
+    ];
+    return { x, y, width, height };
+  };
+  const nowhere = { x: -500, y: 0, width: 100, height: 20 };
+  const module = boxOf(scene.items.find(({ expandable, expanded }) => expandable && !expanded)!.id);
+  expect(freeCorner(scene, layout, module, nowhere)).toBe("right");
+  expect(freeCorner(scene, layout, nowhere, module)).toBe("left");
+  const loose = tiny(
+    [
+      ["", -1],
+      ["a", 0],
+    ],
+    [0, 1],
+    [0, 1],
   );
+  const two = buildScene(loose, buildTree(loose), new Set());
+  const boxes = Float64Array.of(0, 0, 100, 20, 0, 40, 100, 20);
+  const [op, other] = [0, 40].map((y) => ({ x: 0, y, width: 100, height: 20 })) as [Box, Box];
+  expect(two.items.map(({ kind }) => kind)).toEqual(["op", "module"]);
+  expect(freeCorner(two, { ...layout, boxes }, op, other)).toBe("left");
 });
 
 test("a stack is as wide as the modules beside it, so that its name has room", () => {

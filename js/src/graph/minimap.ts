@@ -13,6 +13,9 @@ const MOST_OF_CANVAS = 0.4;
 const MIN_WIDTH = 26;
 const PAD = 4;
 
+/** From the edges of the canvas, in pixels; styles/graph.css has the same. */
+export const INSET = { side: 8, bottom: 26 } as const;
+
 export type Corner = "left" | "right";
 
 export interface MapScale {
@@ -49,26 +52,25 @@ export const fromMap = (map: MapScale, x: number, y: number): [number, number] =
 /** Of a module: it is what one looks for. */
 const WORTH = 4;
 
-/** The lower corner in which a map of that size, in the picture's units, hides less of what is on screen. */
-export function freeCorner(scene: Scene, layout: Layout, shown: Box, width: number, height: number): Corner {
-  const top = shown.y + shown.height - height;
-  const hidden = (left: number): number => {
+/** The corner in which the map hides less, of where it would lie in the picture. */
+export function freeCorner(scene: Scene, layout: Layout, left: Box, right: Box): Corner {
+  const hidden = (map: Box): number => {
     let area = 0;
     for (const { id, expanded, expandable } of scene.items) {
       if (expanded) continue;
-      const [x, y, w, h] = layout.boxes.subarray(id * 4, id * 4 + 4) as unknown as [
+      const [x, y, width, height] = layout.boxes.subarray(id * 4) as unknown as [
         number,
         number,
         number,
         number,
       ];
-      const wide = Math.min(x + w, left + width) - Math.max(x, left);
-      const tall = Math.min(y + h, top + height) - Math.max(y, top);
+      const wide = Math.min(x + width, map.x + map.width) - Math.max(x, map.x);
+      const tall = Math.min(y + height, map.y + map.height) - Math.max(y, map.y);
       if (wide > 0 && tall > 0) area += wide * tall * (expandable ? WORTH : 1);
     }
     return area;
   };
-  return hidden(shown.x) < hidden(shown.x + shown.width - width) ? "left" : "right";
+  return hidden(left) < hidden(right) ? "left" : "right";
 }
 
 /** Boxes that share a pixel with the one before are left out: nobody could tell them apart. */

@@ -83,8 +83,10 @@ export function SizeCell({ store, op, priced, most, column, width }: CellProps):
 
 /** Of the weights, in decibels; "≈" where tables are clustered. */
 export function ErrorCell({ store, op, scheme, column }: CellProps): VNode {
-  const inWords = (columns: Uint16Array): string =>
-    noiseText(opNoise(store.costs.value, columns, op.value), store.unknownError.value);
+  const inWords = (columns: Uint16Array): string => {
+    const unknown = store.unknownError.value;
+    return noiseText(opNoise(store.costs.value, columns, op.value), { ...unknown, short: unknown.sign });
+  };
   const now = useComputed(() => inWords(scheme.value));
   const was = useComputed(() => inWords(store.baseScheme));
   const text = useComputed(() =>
@@ -93,6 +95,7 @@ export function ErrorCell({ store, op, scheme, column }: CellProps): VNode {
   const title = (): string => {
     const noise = opNoise(store.costs.peek(), scheme.peek(), op.peek());
     if (!noise) return "";
+    if (Number.isNaN(noise.ratio)) return store.unknownError.peek().title;
     return `Signal to noise of the weights: ${now.peek()}\n${noiseCertainty(noise, store.unknownError.peek())}\n${store.baselineName.peek()}: ${was.peek()}\nMore is better. It grades the weights, not the model's output.`;
   };
   return <Figure column={column} text={text} title={title} />;

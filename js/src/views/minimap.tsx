@@ -3,7 +3,8 @@ import type { VNode } from "preact";
 import { useRef } from "preact/hooks";
 import type { GraphController } from "../graph/controller";
 import { isDiverging } from "../graph/metrics";
-import { drawMap, freeCorner, fromMap, mapScale, onMap } from "../graph/minimap";
+import { drawMap, freeCorner, fromMap, INSET, mapScale, onMap } from "../graph/minimap";
+import type { Box } from "../graph/viewport";
 import { useGuard } from "./failure";
 
 /** On a smaller canvas the map would hide more than it shows. */
@@ -68,8 +69,12 @@ function Overview({ graph }: { graph: GraphController }): VNode {
   const corner = useComputed(() => {
     const { scene, layout } = graph.picture.value;
     const { width, height } = scale.value;
-    const zoom = graph.view.camera.scale;
-    return freeCorner(scene, layout, graph.view.shown(), width / zoom, height / zoom);
+    const { camera, size } = graph.view;
+    const boxAt = (left: number): Box => {
+      const [x, y] = graph.view.at(left, size.height - INSET.bottom - height);
+      return { x, y, width: width / camera.scale, height: height / camera.scale };
+    };
+    return freeCorner(scene, layout, boxAt(INSET.side), boxAt(size.width - INSET.side - width));
   });
   const look = (e: PointerEvent): void => {
     e.stopPropagation();
