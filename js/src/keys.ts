@@ -74,7 +74,7 @@ const group = (title: string, does: Record<string, string>): { title: string; ke
 export const GROUPS: readonly { title: string; keys: readonly KeyHelp[] }[] = [
   { title: "Anywhere", keys: ANYWHERE },
   group("Table", {
-    "↑ ↓ Page Up Page Down Home End": "go to a row; with Shift select up to it",
+    "↑ ↓ Page\u00a0Up Page\u00a0Down Home End": "go to a row; with Shift select up to it",
     Enter: "select the row",
     Space: "add the row to the selection, or take it out",
     "Ctrl or ⌘ A": "select all rows that are shown",

@@ -284,8 +284,10 @@ def test_the_best_plan_for_a_budget_beside_a_snapshot_and_undone(notebook: Noteb
     expect(panel).to_have_count(0)
 
     explorer.root.get_by_role("tab", name="History").click()
-    explorer.root.get_by_label("Name of the snapshot").fill("small")
-    explorer.root.get_by_role("button", name="Keep", exact=True).click()
+    name = explorer.root.get_by_label("Name of the snapshot")
+    name.fill("small")
+    expect(explorer.root.get_by_role("button", name="Keep", exact=True)).to_be_enabled()
+    name.press("Enter")
     expect(explorer.root.get_by_role("button", name="small", exact=True)).to_be_visible()
     notebook.run_code('session.plan = session.plan.set("encoder.*", tnb.Palettize(8))')
     explorer.root.get_by_label("Compare with").select_option(label="vs small")

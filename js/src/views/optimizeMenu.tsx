@@ -1,5 +1,5 @@
 import type { VNode } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { parseBudget } from "../budgets";
 import * as format from "../format";
 import { type Offer, planFor, type Wanted } from "../optimize";
@@ -60,6 +60,7 @@ function Panel({ id, store, close }: { id: string; store: Store; close(): void }
   useEffect(() => {
     panel.current?.querySelector<HTMLElement>("input[type=text]")?.focus({ preventScroll: true });
   }, []);
+  useLayoutEffect(() => keepBelowTotals(panel.current!), []);
   // Asked again for whatever makes other plans the best ones.
   useEffect(() => {
     void optimizer.open(kept);
@@ -147,6 +148,26 @@ function Panel({ id, store, close }: { id: string; store: Store; close(): void }
 }
 
 const NONE: readonly number[] = [];
+
+/** From what is above a panel to the panel, in pixels; styles/export.css has the same. */
+const GAP = 5;
+
+/** Keep a panel where the totals, which a drag in it changes, are seen: below them as far as there is room. */
+function keepBelowTotals(panel: HTMLElement): () => void {
+  const view = panel.closest(".tlr")!;
+  const place = (): void => {
+    const totals = view.querySelector(".tlr-summary")?.getBoundingClientRect().bottom;
+    const button = panel.parentElement!.getBoundingClientRect();
+    if (totals === undefined) return;
+    const lowest = view.getBoundingClientRect().bottom - panel.offsetHeight - GAP;
+    panel.style.top = `${Math.max(button.height + GAP, Math.min(totals + GAP, lowest) - button.top)}px`;
+  };
+  const observer = new ResizeObserver(place);
+  observer.observe(panel);
+  observer.observe(view);
+  place();
+  return () => observer.disconnect();
+}
 
 interface FindProps {
   offer: Offer | null;

@@ -91,8 +91,11 @@ export function Root({ store, view, height }: RootProps): VNode {
 
   const key = (e: KeyboardEvent): void => {
     const fits = ANYWHERE.filter((shortcut) => shortcut.typing || !typing(e.target));
-    if (!fits.some((shortcut) => shortcut.matches(e) && shortcut.run(store, () => setKeysShown(true))))
+    if (!fits.some((shortcut) => shortcut.matches(e) && shortcut.run(store, () => setKeysShown(true)))) {
+      // A notebook that hears Enter in a field keeps the field's form from being sent. Its commands may go on.
+      if (typing(e.target) && !(e.ctrlKey || e.metaKey || e.altKey)) e.stopPropagation();
       return;
+    }
     e.preventDefault();
     e.stopPropagation();
   };

@@ -4,6 +4,7 @@ import type { ColumnKey, TableColumn } from "../columns";
 import { PICKS, type PickKey, passing, pickMask, searchMask, sortOps } from "../filters";
 import { type Bins, binsOf } from "../histogram";
 import { numbers } from "../opValues";
+import { errorsKnown } from "../sqnr";
 import type { Store } from "../store";
 
 /** Histograms wait this long for the next edit: they are no part of a drag. */
@@ -57,11 +58,14 @@ export function useShown(store: Store, bins: ReadonlyMap<ColumnKey, Bins>): Show
   const program = store.program.value;
   const costs = store.costs.value;
   const { query, sort, ranges, picks } = store.tableView.value;
-  const sorted = useMemo(() => sortOps(store, sort), [store, program, costs, sort]);
+  // A table may come again with nothing but more errors in it, or more schemes.
+  const errors = sort.some(({ key }) => key === "error") && errorsKnown(costs);
+  const priced = `${costs.device} ${costs.computeUnit} ${errors}`;
+  const sorted = useMemo(() => sortOps(store, sort), [store, program, priced, sort]);
   const search = useMemo(() => searchMask(program, query), [program, query]);
   const picked = useMemo(
     () => PICKS.flatMap((key) => (picks[key] ? [{ key, mask: pickMask(store, key, picks[key]) }] : [])),
-    [store, program, costs, picks],
+    [store, program, priced, picks],
   );
   const between = useMemo(
     () =>
@@ -70,7 +74,7 @@ export function useShown(store: Store, bins: ReadonlyMap<ColumnKey, Bins>): Show
         return found ? [{ bins: found, range }] : [];
       }),
     // Not when only the histograms change: rows do not go while their values do.
-    [program, costs, ranges],
+    [program, priced, ranges],
   );
   const order = useMemo(
     () => passing(sorted, [search, ...picked.map(({ mask }) => mask)], between),

@@ -73,8 +73,9 @@ function Counts({ store, shown }: { store: Store; shown: number }): VNode {
         <span>{`${format.grouped(shown)} of ${format.grouped(store.program.value.ops.count)}`}</span>
       </span>
       <span>
-        <span>{` shown${selected > 0 ? ` · ${format.grouped(selected)} selected` : ""}`}</span>
+        <span>{" shown"}</span>
       </span>
+      {selected > 0 && <span class="tlr-sr">{`, ${format.grouped(selected)} selected`}</span>}
     </span>
   );
 }

@@ -173,6 +173,19 @@ test("undo and redo by keys work while the kernel is blocked; typing in the sear
   expect(model.blocked).toBe(true);
 });
 
+test("what is typed in a field is not heard by the notebook around it, its commands are", async () => {
+  const { el } = mount();
+  await settled();
+  const heard: string[] = [];
+  const hear = (e: KeyboardEvent): void => void heard.push(e.key);
+  document.body.addEventListener("keydown", hear);
+  const field = get(el, "input[type=search]");
+  for (const key of ["a", "Enter"]) press(field, key);
+  press(field, "s", { ctrlKey: true });
+  document.body.removeEventListener("keydown", hear);
+  expect(heard).toEqual(["s"]);
+});
+
 test("edits that Python has not seen stay on top of a plan that Python publishes", async () => {
   const { el, model } = mount();
   await settled();

@@ -111,6 +111,19 @@ test("a budget that is asked for before the slider is ready does not cost the sl
   expect(panel(el).textContent).toContain("3.99 bits a weight.");
 });
 
+test.each([900, 1230])(
+  "%s px wide, the panel leaves the totals in sight that a drag changes",
+  async (width) => {
+    const { el } = mount({ errors: true }, "explorer", width);
+    await settled();
+    button(el, "Optimize…").click();
+    await settled();
+    const { top, bottom } = panel(el).getBoundingClientRect();
+    expect(top).toBeGreaterThanOrEqual(get(el, ".tlr-summary").getBoundingClientRect().bottom);
+    expect(bottom).toBeLessThanOrEqual(get(el, ".tlr").getBoundingClientRect().bottom);
+  },
+);
+
 test("the selection can be kept as it is, which is asked about anew", async () => {
   const { el, model } = await open();
   const keep = get<HTMLInputElement>(panel(el), "input[type=checkbox]");

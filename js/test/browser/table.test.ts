@@ -2,7 +2,22 @@
 
 import { afterEach, describe, expect, test } from "vitest";
 import type { SyntheticOptions } from "../synthetic";
-import { all, button, byName, cell, closeAll, frame, get, mount, point, press, rows, settled } from "./page";
+import { synthetic, view } from "../synthetic";
+import {
+  all,
+  button,
+  byName,
+  cell,
+  closeAll,
+  drag,
+  frame,
+  get,
+  mount,
+  point,
+  press,
+  rows,
+  settled,
+} from "./page";
 
 afterEach(closeAll);
 
@@ -223,6 +238,38 @@ describe("what was asked for is in view", () => {
     const empty = get(el, ".tlr-empty").getBoundingClientRect();
     const at = document.elementFromPoint(empty.left + 20, (empty.top + empty.bottom) / 2);
     expect(at?.textContent).toContain("No op matches");
+  });
+
+  test("errors that come meanwhile leave the rows where they are", async () => {
+    const page = mount({}, "table", 1000);
+    await settled();
+    const names = (): string[] => rows(page.el).map((r) => get(r, ".tlr-cell-name").textContent ?? "");
+    const before = names();
+    drag(get(rows(page.el)[1]!, "[role=slider]"), 5);
+    page.model.push("costs", synthetic({ errors: true }).costs);
+    await settled();
+    expect(names()).toEqual(before);
+    page.model.push("costs", synthetic({ errors: true, device: "iPhone 12" }).costs);
+    await settled();
+    expect(names(), "another device sorts anew").not.toEqual(before);
+  });
+
+  test("in the narrowest Explorer nothing of the bar is cut, in wide letters too", async () => {
+    const { el, model } = mount({}, "table", 612);
+    // Ops on two units, so that there is a menu for these, too.
+    const { costs, ops } = synthetic();
+    model.push("costs", { ...costs, unit: view(Uint8Array.from({ length: ops }, (_, op) => op % 2)) });
+    get(el, ".tlr").style.fontFamily = "DejaVu Sans, Verdana, sans-serif";
+    await settled();
+    const bar = get(el, ".tlr-toolbar");
+    const { right } = bar.getBoundingClientRect();
+    for (const part of all(bar, "button"))
+      expect(part.getBoundingClientRect().right).toBeLessThanOrEqual(right);
+    for (const part of all(bar, ".tlr-counts > span:not(.tlr-sr)")) {
+      const seen = part.getBoundingClientRect();
+      const box = get(bar, ".tlr-counts").getBoundingClientRect();
+      expect(seen.top >= box.bottom || seen.right <= box.right + 0.5, "whole or not at all").toBe(true);
+    }
   });
 
   test("in a narrow table the counts are whole, and say how many a selection would take", async () => {
