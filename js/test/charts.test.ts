@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { logTicks, ticks } from "../src/charts/canvas";
 import { axisFor, nearest, placed, pointsInside, share, together } from "../src/charts/points";
 import { stepsOf } from "../src/charts/steps";
-import { levelsToShow, moduleRuns, opAt, startTimes, zoomed } from "../src/charts/timeline";
+import { eachColumn, levelsToShow, moduleRuns, opAt, startTimes, zoomed } from "../src/charts/timeline";
 import { nextSteps, planErrorOf, readersOf, weightErrors } from "../src/charts/weights";
 import { createPriced, price } from "../src/estimate";
 import { fitText } from "../src/fitText";
@@ -20,6 +20,28 @@ describe("the timeline", () => {
   test("ops begin where those before them end, and one is found by its time", () => {
     expect([...starts]).toEqual([0, 1, 1, 3]);
     expect([-1, 0, 0.9, 1, 2.9, 3].map((ms) => opAt(starts, ms))).toEqual([-1, 0, 0, 2, 2, -1]);
+  });
+
+  test("ops narrower than a pixel share a column, and columns that show the same are one unless they are wide", () => {
+    const columns = (scale: number, bytes: number[]): number[][] => {
+      const drawn: number[][] = [];
+      const draw = (left: number, width: number, value: number): void =>
+        void drawn.push([left, width, value]);
+      eachColumn((op) => op * scale, [0, bytes.length], bytes, bytes, draw);
+      return drawn;
+    };
+    expect(columns(0.5, [1, 9, 0, 9, 4, 4])).toEqual([
+      [0, 2, 9],
+      [2, 1, 4],
+    ]);
+    expect(columns(2, [7, 7, 3])).toEqual([
+      [0, 4, 7],
+      [4, 2, 3],
+    ]);
+    expect(columns(5, [7, 7])).toEqual([
+      [0, 4, 7],
+      [5, 4, 7],
+    ]);
   });
 
   test("zooming keeps what is under the pointer, and stays inside", () => {

@@ -26,6 +26,50 @@ export function opAt(starts: Float64Array, ms: number): number {
   return low;
 }
 
+/** Wider columns have a pixel between them. */
+const APART = 3;
+
+/**
+ * The columns of a picture of ops: those narrower than a pixel share one, which shows the value of the one with most
+ * bytes, and neighbours that touch and show the same are drawn as one.
+ *
+ * @param x where an op begins, in pixels
+ */
+export function eachColumn(
+  x: (op: number) => number,
+  [first, end]: readonly [number, number],
+  bytes: ArrayLike<number>,
+  shows: ArrayLike<number>,
+  draw: (left: number, width: number, value: number) => void,
+): void {
+  let [from, to, value] = [0, 0, Number.NaN];
+  for (let op = first; op < end; ) {
+    const left = x(op);
+    let [next, largest] = [op + 1, op];
+    while (next < end && x(next) - left < 1) {
+      if (bytes[next]! > bytes[largest]!) largest = next;
+      next++;
+    }
+    const right = x(next);
+    if (right - left > APART) {
+      flush();
+      draw(left, right - left - 1, shows[largest]!);
+    } else if (shows[largest] === value) {
+      to = right;
+    } else {
+      flush();
+      [from, to, value] = [left, right, shows[largest]!];
+    }
+    op = next;
+  }
+  flush();
+
+  function flush(): void {
+    if (!Number.isNaN(value)) draw(from, Math.max(to - from, 0.5), value);
+    value = Number.NaN;
+  }
+}
+
 /** What part of the timeline is shown, in ms. */
 export interface Span {
   from: number;

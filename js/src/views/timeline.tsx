@@ -3,6 +3,7 @@ import type { VNode } from "preact";
 import { useCallback, useMemo, useRef } from "preact/hooks";
 import { ticks } from "../charts/canvas";
 import {
+  eachColumn,
   levelsToShow,
   moduleRuns,
   opAt,
@@ -94,23 +95,15 @@ export function Timeline({ store, palette, colour }: TimelineProps): VNode {
       });
       const top = 5 + rows.length * (STRIP + 2) + 1;
       const bottom = size.height - AXIS;
-      const fill = (op: number): string =>
+      const fill = (value: number): string =>
         colour === "bound"
-          ? boundColor(colours.dark, live.bound[op]!)
-          : rampColor(colours.dark, Math.sqrt(loaded.largest > 0 ? live.opBytes[op]! / loaded.largest : 0));
-      // Ops narrower than a pixel share one, in the colour of the largest.
-      for (let op = first; op < end; ) {
-        const left = x(op);
-        let [next, best] = [op + 1, op];
-        while (next < end && x(next) - left < 1) {
-          if (live.opBytes[next]! > live.opBytes[best]!) best = next;
-          next++;
-        }
-        const room = x(next) - left;
-        ctx.fillStyle = fill(best);
-        ctx.fillRect(left, top, room > 3 ? room - 1 : Math.max(room, 0.5), bottom - top);
-        op = next;
-      }
+          ? boundColor(colours.dark, value)
+          : rampColor(colours.dark, Math.sqrt(loaded.largest > 0 ? value / loaded.largest : 0));
+      const shows = colour === "bound" ? live.bound : live.opBytes;
+      eachColumn(x, [first, end], live.opBytes, shows, (left, room, value) => {
+        ctx.fillStyle = fill(value);
+        ctx.fillRect(left, top, room, bottom - top);
+      });
       const { has } = store.selection.value;
       ctx.strokeStyle = ctx.fillStyle = colours.accent;
       ctx.lineWidth = 2;
