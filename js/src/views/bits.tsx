@@ -4,7 +4,7 @@ import { useRef } from "preact/hooks";
 import * as format from "../format";
 import type { Stop } from "../schemes";
 import type { Control } from "./control";
-import { insetShadow, useStyle } from "./inline";
+import { insetShadow, useSettled, useStyle } from "./inline";
 
 export interface BitsProps {
   control: ReadonlySignal<Control>;
@@ -27,15 +27,16 @@ export function Bits({ control, away, label, width, tabIndex, begin, choose, end
   const drag = useRef<{ gesture: string; left: number; width: number; at: number } | null>(null);
   const held = useRef<string | null>(null);
   // The same list throughout a drag, so that what depends on it alone is found once.
-  const stops = useComputed(() => control.value.stops);
+  const stops = useSettled(() => control.value.stops);
   const most = useComputed(() => stops.value.length - 1);
   const last = useComputed(() => Math.max(1, most.value));
   const disabled = useComputed(() => !stops.value.some((s, i) => i > 0 && s.takers > 0));
   const dots = useComputed(() => dotsOf(stops.value));
+  const mixed = useSettled(() => control.value.at < 0);
   const look = useComputed(() => {
     const marks = [
       disabled.value ? " is-disabled" : "",
-      control.value.at < 0 ? " is-mixed" : "",
+      mixed.value ? " is-mixed" : "",
       away?.value ? " is-away" : "",
     ];
     return `tlr-bits${marks.join("")}`;

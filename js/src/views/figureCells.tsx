@@ -9,7 +9,7 @@ import { noiseCertainty, noiseText, opNoise } from "../sqnr";
 import { Bits } from "./bits";
 import type { CellProps } from "./cells";
 import { chooseStop, useControl } from "./control";
-import { insetShadow, useGiven, useStyle } from "./inline";
+import { insetShadow, useGiven, useSettled, useStyle } from "./inline";
 
 interface FigureProps {
   column: string;
@@ -158,24 +158,25 @@ const MIXED = 38;
 export function BitsCell({ store, op, scheme, tabIndex, column, width }: CellProps): VNode {
   const weights = useComputed(() => store.weightsOf([op.value]));
   const control = useControl(store, weights, scheme);
-  const editable = useComputed(() => control.value.editable > 0);
+  const editable = useSettled(() => control.value.editable > 0);
   const away = useComputed(() => !editable.value);
   // What nobody sees stays as it is.
   const last = useRef(control.peek());
   const seen = useComputed(() => {
-    if (editable.value) last.current = control.value;
+    if (control.value.editable > 0) last.current = control.value;
     return last.current;
   });
+  const mixed = useSettled(() => seen.value.at < 0);
   const fixed = useComputed(() => !editable.value && weights.value.length > 0);
   const short = useComputed(() => (editable.value ? control.value.short : fixed.value ? "16" : ""));
   const title = useComputed(() =>
     fixed.value ? (control.value.stops.find((s) => s.reason !== "")?.reason ?? "stays float16") : undefined,
   );
   const wide = useGiven(width);
-  const slider = useComputed(() => wide.value - 2 * PADDING - (seen.value.at < 0 ? MIXED : VALUE));
+  const slider = useComputed(() => wide.value - 2 * PADDING - (mixed.value ? MIXED : VALUE));
   const look = useComputed(() => {
     if (!editable.value) return "tlr-bits-value is-fixed";
-    return `tlr-bits-value${control.value.at < 0 ? " is-mixed" : ""}`;
+    return `tlr-bits-value${mixed.value ? " is-mixed" : ""}`;
   });
   const name = useComputed(() => store.program.value.ops.name[op.value] ?? "");
   return (

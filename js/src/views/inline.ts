@@ -1,4 +1,4 @@
-import { effect, type ReadonlySignal, useSignal } from "@preact/signals";
+import { effect, type ReadonlySignal, useComputed, useSignal } from "@preact/signals";
 import type { RefObject } from "preact";
 import { useLayoutEffect, useRef } from "preact/hooks";
 
@@ -11,18 +11,38 @@ export function useStyle(
   value: ReadonlySignal<string>,
 ): RefObject<HTMLDivElement | null> {
   const element = useRef<HTMLDivElement | null>(null);
+  useWritten(value, (text) => {
+    element.current!.style[property] = text;
+  });
+  return element;
+}
+
+/** Hand on every value of a signal, at first and within the change that brings another one. */
+function useWritten<T>(value: ReadonlySignal<T>, write: (value: T) => void): void {
   useLayoutEffect(
     () =>
       effect(() => {
         try {
-          element.current!.style[property] = value.value;
+          write(value.value);
         } catch {
           // Whatever is drawn from the same numbers fails too and says so; the change itself must go on.
         }
       }),
-    [property, value],
+    [value],
   );
-  return element;
+}
+
+/**
+ * A computed value as a signal of its own, which tells of another value alone: what follows it is not even asked at a
+ * step of a drag that leaves it as it was.
+ */
+export function useSettled<T>(compute: () => T): ReadonlySignal<T> {
+  const computed = useComputed(compute);
+  const settled = useSignal(computed.peek());
+  useWritten(computed, (value) => {
+    settled.value = value;
+  });
+  return settled;
 }
 
 /** What a component is given, as a signal: a computed value that reads it follows when it is given something else. */

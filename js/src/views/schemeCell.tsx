@@ -4,17 +4,18 @@ import { useRef } from "preact/hooks";
 import { FLOAT16 } from "../schemes";
 import type { CellProps } from "./cells";
 import { chooseFamily, useCommon } from "./control";
+import { useSettled } from "./inline";
 import { SchemeSelect } from "./scheme";
 
 /** The scheme of an op's weights, and whether its activations are int8. */
 export function SchemeCell({ store, op, scheme, column, tabIndex }: CellProps): VNode {
   const weights = useComputed(() => store.weightsOf([op.value]));
   const now = useCommon(store, weights, scheme);
-  const editable = useComputed(() => now.value.editable > 0);
+  const editable = useSettled(() => now.value.editable > 0);
   // What nobody sees stays as it is.
   const last = useRef(store.costs.peek().schemes[FLOAT16]?.family ?? "");
-  const family = useComputed(() => {
-    if (editable.value) last.current = now.value.family;
+  const family = useSettled(() => {
+    if (now.value.editable > 0) last.current = now.value.family;
     return last.current;
   });
   const fixed = useComputed(() => (weights.value.length > 0 && !editable.value ? "float16" : ""));
