@@ -54,9 +54,9 @@ Method = Literal["widths", "one_width", "fisher", "full"]
 class Sensitivity(ErrorTable):
     """The loss that each scheme of each weight is expected to add; `allocate(error=…)` takes it.
 
-    The grade is "estimated", because that of a plan is told from what single weights do. NaN where a scheme is illegal for a weight,
-    nothing is known of it because the weight has no torch parameter (`allocate` leaves such weights as they are), or it
-    makes the outputs infinite or NaN (`allocate` does not take it).
+    The grade is "estimated", because that of a plan is told from what single weights do. NaN where a scheme is illegal
+    for a weight, nothing is known of it because the weight has no torch parameter (`allocate` leaves such weights as
+    they are), or it makes the outputs infinite or NaN (`allocate` does not take it).
 
     Attributes
     ----------
