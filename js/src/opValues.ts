@@ -111,3 +111,15 @@ export function texts(store: Store, key: ColumnKey): (op: number) => string {
       return (op) => ops.name[op]!;
   }
 }
+
+/** The ops of which a column holds most, the largest first. */
+export function largestOps(values: ArrayLike<number>, count: number): number[] {
+  const first: number[] = [];
+  for (let op = 0; op < values.length; op++) {
+    if (first.length === count && values[op]! <= values[first[count - 1]!]!) continue;
+    const at = first.findIndex((other) => values[other]! < values[op]!);
+    first.splice(at < 0 ? first.length : at, 0, op);
+    first.length = Math.min(first.length, count);
+  }
+  return first;
+}

@@ -99,7 +99,7 @@ export function counted(names: Iterable<string>): string {
   const all = [...counts].sort((a, b) => b[1] - a[1]);
   const rest = all.slice(NAMED).reduce((sum, [, n]) => sum + n, 0);
   const named = all.slice(0, NAMED).map(([name, n]) => `${format.grouped(n)} ${name}`);
-  return (rest > 0 ? [...named, `${format.grouped(rest)} others`] : named).join(", ") || "none";
+  return (rest > 0 ? [...named, format.plural(rest, "other")] : named).join(", ") || "none";
 }
 
 function kindsOf(store: Store): { types: string; units: string } {

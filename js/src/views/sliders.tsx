@@ -1,6 +1,7 @@
 import { useComputed } from "@preact/signals";
 import type { VNode } from "preact";
 import { useMemo } from "preact/hooks";
+import { isFiltered } from "../filters";
 import * as format from "../format";
 import { repeatsOf } from "../repeats";
 import { commonKind } from "../schemes";
@@ -139,7 +140,10 @@ function message(store: Store, nothing: boolean): string {
   const skipped = store.edits.skipped.value;
   if (skipped > 0)
     return `${format.plural(skipped, "weight")} cannot take this and ${skipped === 1 ? "was" : "were"} skipped`;
-  return nothing ? "no compressible weights here" : "";
+  if (nothing) return "no compressible weights here";
+  // Who looked for some ops and sees only those might take them for all that is set.
+  const hidden = isFiltered(store.tableView.value) && store.selection.value.ops.length === 0;
+  return hidden ? "sets those that are not shown, too" : "";
 }
 
 /** "in blocks.5, blocks.6 and 3 more" */

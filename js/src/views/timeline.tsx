@@ -18,6 +18,7 @@ import { fitText } from "../fitText";
 import * as format from "../format";
 import { zoomBy } from "../keys";
 import { measuredOp } from "../measured";
+import { largestOps } from "../opValues";
 import type { Store } from "../store";
 import { boundColor, type Palette, rampColor } from "../theme";
 import { Chart, ChartReader, type ChartSize, within } from "./chart";
@@ -284,14 +285,7 @@ function Longest({ store }: { store: Store }): VNode {
 }
 
 function longest(store: Store): string {
-  const { opMs } = store.prices.live;
-  const first: number[] = [];
-  for (let op = 0; op < opMs.length; op++) {
-    if (first.length === LONGEST && opMs[op]! <= opMs[first[LONGEST - 1]!]!) continue;
-    const at = first.findIndex((other) => opMs[other]! < opMs[op]!);
-    first.splice(at < 0 ? first.length : at, 0, op);
-    first.length = Math.min(first.length, LONGEST);
-  }
+  const first = largestOps(store.prices.live.opMs, LONGEST);
   const total = format.milliseconds(store.prices.calm.peek().latencyMs);
   return `All ops take about ${total} ms. Longest: ${first.map((op) => describeOp(store, op)).join("; ")}.`;
 }

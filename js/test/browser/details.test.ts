@@ -5,7 +5,21 @@ import { decodePlan, type Wire } from "../../src/protocol";
 import type { FakeModel } from "../fakeModel";
 import { levels, OP, WEIGHT } from "./answers";
 import { EVIL, LONG } from "./evil";
-import { all, button, byName, closeAll, drag, get, mount, point, press, row, rows, settled } from "./page";
+import {
+  all,
+  button,
+  byName,
+  click,
+  closeAll,
+  drag,
+  get,
+  mount,
+  point,
+  press,
+  row,
+  rows,
+  settled,
+} from "./page";
 
 afterEach(closeAll);
 
@@ -43,6 +57,26 @@ const lines = (el: HTMLElement): SVGPathElement =>
 const countLines = (el: HTMLElement): number => (lines(el).getAttribute("d")!.match(/M/g) ?? []).length;
 const cells = (el: HTMLElement): (string | null)[] =>
   all(panel(el), "tbody tr > *").map((td) => td.textContent);
+
+test("while nothing is selected, the slowest and the largest ops are a press away, and follow the plan", async () => {
+  const { el, model } = mount();
+  await settled();
+  const lists = (): HTMLElement[] => all(panel(el), ".tlr-largest");
+  const said = (list: number): string[] =>
+    all(lists()[list]!, "button").map((each) => each.textContent ?? "");
+  expect(lists().map((list) => get(list, "h4").textContent)).toEqual(["slowest ops", "largest ops"]);
+  expect(said(0).length).toBe(5);
+  for (const line of said(0)) expect(line).toMatch(/≈[\d.]+\u202fms · <?\u202f?\d+\u202f%$/);
+  const largest = rows(el)[0]!;
+  expect(said(1)[0]).toContain(get(largest, ".tlr-cell-name").textContent!);
+  const before = said(1);
+  drag(byName(el, "slider", "Bits of all weights"), 2);
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  expect(said(1)).not.toEqual(before);
+  click(all(lists()[1]!, "button")[0]!);
+  await settled();
+  expect(model.get("selected_ops")).toEqual([Number(largest.dataset.op)]);
+});
 
 test("nothing selected says what to do; an op shows its numbers at once and the rest when Python answers", async () => {
   const { el, model } = mount();

@@ -98,3 +98,18 @@ test("repeats are not offered for what occurs once", async () => {
   expect(synthetic().ops).toBe(144);
   expect(bar(el).textContent).not.toContain("repeats");
 });
+
+test("a control for all weights says that it is not only for the ops that a filter leaves", async () => {
+  const { el } = mount();
+  await settled();
+  const note = (): string => get(bar(el), ".tlr-note").textContent ?? "";
+  expect(note()).toBe("");
+  const search = get<HTMLInputElement>(el, ".tlr-search");
+  search.value = "query";
+  search.dispatchEvent(new Event("input", { bubbles: true }));
+  await settled();
+  expect(note()).toBe("sets those that are not shown, too");
+  button(el, "Select 6 shown").click();
+  await settled();
+  expect(note()).toBe("");
+});
