@@ -272,6 +272,22 @@ describe("what was asked for is in view", () => {
     }
   });
 
+  test("columns stay where they are when a search leaves so few rows that nothing scrolls", async () => {
+    const el = await open();
+    // Browsers under test may have no bars that take room.
+    expect(getComputedStyle(get(el, "[role=grid]")).scrollbarGutter).toBe("stable");
+  });
+
+  test("a last name that is longer than its cell ends in an ellipsis", async () => {
+    const el = await open({}, 740);
+    const [first] = all(el, ".tlr-row .tlr-cell-module");
+    expect(first!.textContent).toBe("embeddings.word_embeddings");
+    const stays = get(first!, ".tlr-text-stays");
+    const [outer, inner] = [first!.getBoundingClientRect(), stays.getBoundingClientRect()];
+    expect(stays.scrollWidth).toBeGreaterThan(inner.width);
+    expect(inner.right).toBeLessThanOrEqual(outer.right - 7);
+  });
+
   test("in a narrow table the counts are whole, and say how many a selection would take", async () => {
     const el = await open({}, 668);
     check(await menu(el, "Filter by type"), "softmax").click();
