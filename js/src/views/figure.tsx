@@ -185,7 +185,7 @@ function BudgetLine({ store, metric, now }: BudgetLineProps): VNode {
     <>
       {field}
       {wrong && (
-        <span class="tlr-error" role="alert">
+        <span class="tlr-budget-hint tlr-error" role="alert">
           {budgetHint(text)}
         </span>
       )}

@@ -60,6 +60,7 @@ const lengthOf = (value: number, most: number, width: number): number =>
 export function SizeCell({ store, op, priced, most, column, width }: CellProps): VNode {
   const { prices } = store;
   const wide = useGiven(width);
+  const full = useGiven(most.bytes);
   const now = useComputed(() => {
     priced.value;
     return prices.live.opBytes[op.value]!;
@@ -70,8 +71,8 @@ export function SizeCell({ store, op, priced, most, column, width }: CellProps):
   });
   const text = useComputed(() => (was.value === 0 ? "" : format.bytesChange(was.value, now.value)));
   const bar = [
-    useComputed(() => lengthOf(now.value, most.bytes, wide.value)),
-    useComputed(() => lengthOf(was.value, most.bytes, wide.value)),
+    useComputed(() => lengthOf(now.value, full.value, wide.value)),
+    useComputed(() => lengthOf(was.value, full.value, wide.value)),
   ] as const;
   const title = (): string => {
     const [a, b] = [was.peek(), now.peek()];
@@ -104,6 +105,7 @@ export function ErrorCell({ store, op, scheme, column }: CellProps): VNode {
 export function LatencyCell({ store, op, priced, most, column, width }: CellProps): VNode {
   const { prices } = store;
   const wide = useGiven(width);
+  const full = useGiven(most.ms);
   const measured = useComputed(() => measuredOp(store, op.value));
   const now = useComputed(() => {
     priced.value;
@@ -119,8 +121,8 @@ export function LatencyCell({ store, op, priced, most, column, width }: CellProp
     return `${format.ABOUT}${a === b ? b : `${a} ${format.ARROW} ${b}`}`;
   });
   const bar = [
-    useComputed(() => lengthOf(measured.value?.ms ?? now.value, most.ms, wide.value)),
-    useComputed(() => (measured.value ? 0 : lengthOf(was.value, most.ms, wide.value))),
+    useComputed(() => lengthOf(measured.value?.ms ?? now.value, full.value, wide.value)),
+    useComputed(() => (measured.value ? 0 : lengthOf(was.value, full.value, wide.value))),
   ] as const;
   const title = (): string => {
     const [low, high] = store.costs.peek().interval;

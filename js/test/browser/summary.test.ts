@@ -19,14 +19,17 @@ const type = async (el: ParentNode, text: string): Promise<void> => {
 };
 
 test("a budget is set by writing it, shown as the share that is used, and taken away", async () => {
-  const { el, model } = mount();
+  const { el, model } = mount({}, "explorer", 1500);
   await settled();
+  const places = (): number[] => all(el, ".tlr-figure").map((f) => f.getBoundingClientRect().right);
+  const before = places();
   button(el, "set a budget").click();
   await settled();
   expect(document.activeElement).toBe(get(el, ".tlr-budget-field"));
   await type(el, "4 apples");
   expect(get(el, ".tlr-budget-field").getAttribute("aria-invalid")).toBe("true");
   expect(get(figure(el, "Size"), "[role=alert]").textContent).toContain("Write a number and a unit");
+  expect(places(), "nothing moves for it").toEqual(before);
   await type(el, "20 MB");
   expect(model.get("budget_state")).toEqual({ size: 20e6 });
   expect(below(el, "Size")).toMatch(/^126\u202f% over the 20\u202fMB budget$/);

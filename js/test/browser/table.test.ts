@@ -1,6 +1,7 @@
 /** What the table lets a person ask for: ranges, types, modules and bounds to filter by, and columns to show. */
 
 import { afterEach, describe, expect, test } from "vitest";
+import { f64 } from "../../src/protocol";
 import type { SyntheticOptions } from "../synthetic";
 import { synthetic, view } from "../synthetic";
 import {
@@ -238,6 +239,25 @@ describe("what was asked for is in view", () => {
     const empty = get(el, ".tlr-empty").getBoundingClientRect();
     const at = document.elementFromPoint(empty.left + 20, (empty.top + empty.bottom) / 2);
     expect(at?.textContent).toContain("No op matches");
+  });
+
+  test("bars are drawn against the longest of the device that is priced", async () => {
+    const { el, model } = mount({}, "table", 1000);
+    await settled();
+    const bars = (): string[] =>
+      all(el, ".tlr-row .tlr-cell-latency .tlr-bar.is-was").map((b) => b.style.boxShadow);
+    const before = bars();
+    const { costs } = synthetic();
+    const slower = Object.fromEntries(
+      ["launch_ms", "compute_ms", "activation_ms", "stream_ms"].map((key) => [
+        key,
+        view(f64(costs[key]).map((ms) => 3 * ms)),
+      ]),
+    );
+    model.push("costs", { ...costs, ...slower, device: "iPhone XR" });
+    await settled();
+    expect(new Set(before).size).toBeGreaterThan(1);
+    expect(bars()).toEqual(before);
   });
 
   test("errors that come meanwhile leave the rows where they are", async () => {
