@@ -120,6 +120,15 @@ def amount(metric: Metric, value: float) -> str:
     return f"{number} {units[metric]}"
 
 
+def in_short(size_bytes: float) -> str:
+    """Write bytes as people read them, in powers of 1000 as on screen."""
+    for unit in ("B", "KB", "MB"):
+        if size_bytes < 999.5:
+            return f"{size_bytes:.3g} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:.3g} GB"
+
+
 def at_least(metric: Metric, value: float) -> str:
     """Write as `amount` does, rounded up: what is written is a budget that can be kept."""
     if metric == "size" or value <= 0:

@@ -8,7 +8,7 @@ import numpy as np
 
 from talaria_nb.allocate import allocate
 from talaria_nb.allocator import Allocator
-from talaria_nb.budgets import METRICS, amount
+from talaria_nb.budgets import METRICS, amount, in_short
 from talaria_nb.errors import BudgetError
 from talaria_nb.infeasible import InfeasibleError
 from talaria_nb.pareto import front
@@ -115,7 +115,7 @@ def said(session: Session, found: Allocation) -> str:
     """Say what a plan takes, and how good it is by the error that was minimised."""
     estimate = session.estimate
     timed = [amount(each.metric, value) for each, value in found.spent.items() if each.metric in {"latency", "energy"}]
-    takes = ", ".join([f"{estimate.bits_per_weight:.2f} bits a weight", f"{estimate.size_bytes / 1e6:.3g} MB", *timed])
+    takes = ", ".join([f"{estimate.bits_per_weight:.2f} bits a weight", f"{in_short(estimate.size_bytes)}", *timed])
     best = "no plan has less" if found.optimal or found.gap == 0 else f"at most {found.gap:.1%} above the best plan"
     if found.composed is None:
         return f"{takes}. Error ({found.grade}: {found.what}) {found.error:.3g}, {best}."

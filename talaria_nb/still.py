@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from talaria_nb.budgets import in_short
 from talaria_nb.estimate import price
 from talaria_nb.names import as_html, shortened
 
@@ -41,7 +42,7 @@ def still(session: Session, css_class: str) -> str:
     largest = np.argsort(-was, kind="stable")[:WEIGHTS].tolist()
     more = len(rows) - len(largest)
     totals = [
-        ("size of the package", _size(loaded.size_bytes), _size(now.size_bytes), "exact to 0.01 %"),
+        ("size of the package", in_short(loaded.size_bytes), in_short(now.size_bytes), "exact to 0.01 %"),
         ("bits a weight", f"{loaded.bits_per_weight:.2f}", f"{now.bits_per_weight:.2f}", "exact"),
         (
             "latency",
@@ -54,8 +55,8 @@ def still(session: Session, css_class: str) -> str:
         (
             shortened(program.weights.name[row]),
             table.schemes[columns[row]].label,
-            _size(was[row]),
-            _size(stored[row]),
+            in_short(was[row]),
+            in_short(stored[row]),
         )
         for row in largest
     ]
@@ -84,12 +85,3 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return (
         f"<table><thead><tr>{titles}</tr></thead><tbody>{''.join(f'<tr>{line}</tr>' for line in lines)}</tbody></table>"
     )
-
-
-def _size(size: float) -> str:
-    """Write bytes as people read them, in powers of 1000 as on screen."""
-    for unit in ("B", "KB", "MB"):
-        if size < 999.5:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} GB"

@@ -8,6 +8,7 @@ import pytest
 
 import models
 import talaria_nb as tnb
+from talaria_nb.budgets import in_short
 from talaria_nb.recipes import PRESETS
 
 DEVICE = "iPhone 15 Pro"
@@ -83,6 +84,14 @@ def test_a_budget_that_cannot_be_kept_says_what_to_do_in_the_menu(session: tnb.S
     assert session.plan == start
 
 
+@pytest.mark.parametrize(
+    ("size", "written"),
+    [(576, "576 B"), (451_874, "452 KB"), (999_600, "1 MB"), (10.2e6, "10.2 MB"), (1.64e9, "1.64 GB")],
+)
+def test_bytes_are_written_in_the_unit_that_is_on_screen(size: float, written: str) -> None:
+    assert in_short(size) == written
+
+
 def test_a_budget_is_one_step_and_the_drag_before_it_part_of_it(session: tnb.Session) -> None:
     start = session.plan
     columns = taken(ask(session, "optimize", what="open")["steps"], 5.0)
@@ -91,6 +100,10 @@ def test_a_budget_is_one_step_and_the_drag_before_it_part_of_it(session: tnb.Ses
     assert session.plan != start
     answer = ask(session, "optimize", what="budget", budget="4.5 bits", gesture="g")
     assert answer["ok"], answer["message"]
+    assert (
+        f"{session.estimate.bits_per_weight:.2f} bits a weight, {session.estimate.size_bytes / 1e3:.3g} KB"
+        in (answer["message"])
+    )
     assert session.estimate.bits_per_weight <= 4.5
     assert session.plan == tnb.allocate(session.model, "4.5 bits", schemes=session.menu)
     assert [entry["label"] for entry in session.plan_state["history"]] == ["best plan for 4.5 bits"]
