@@ -123,6 +123,11 @@ function BudgetLine({ store, metric, now }: BudgetLineProps): VNode {
     const all = store.budgets.value[metric];
     return all === undefined ? "set a budget" : budgetUse(metric, now.value, all);
   });
+  const title = useComputed(() =>
+    store.budgets.value[metric] === undefined
+      ? "The most that the plan should take: 4 MB, 5 ms, 2 mJ or 3.6 bits"
+      : `${use.value}. Press to change it; empty takes it away.`,
+  );
   const done = (): void => {
     setText(null);
     setWrong(false);
@@ -146,11 +151,7 @@ function BudgetLine({ store, metric, now }: BudgetLineProps): VNode {
       <button
         type="button"
         class={look}
-        title={
-          most === undefined
-            ? "The most that the plan should take: 4 MB, 5 ms, 2 mJ or 3.6 bits"
-            : "Change the budget; empty takes it away"
-        }
+        title={title}
         onClick={() => setText(most === undefined ? "" : budgetText(metric, most))}
       >
         {use}
