@@ -1,6 +1,6 @@
 import { useComputed } from "@preact/signals";
 import type { VNode } from "preact";
-import { useMemo } from "preact/hooks";
+import { useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import { isFiltered } from "../filters";
 import * as format from "../format";
 import { repeatsOf } from "../repeats";
@@ -44,8 +44,20 @@ export function Sliders({ store }: { store: Store }): VNode {
     family,
     choose,
   };
+  const bar = useRef<HTMLDivElement>(null);
+  // A key on a slider of some ops would set all weights once nothing is selected any more.
+  useLayoutEffect(() => {
+    const { activeElement } = bar.current!.getRootNode() as Document | ShadowRoot;
+    if (selected === 0 && bar.current!.contains(activeElement)) bar.current!.focus({ preventScroll: true });
+  }, [selected]);
   return (
-    <div class={`tlr-sliders${selected > 0 ? " is-selection" : ""}`} role="group" aria-label="Edit weights">
+    <div
+      ref={bar}
+      tabIndex={-1}
+      class={`tlr-sliders${selected > 0 ? " is-selection" : ""}`}
+      role="group"
+      aria-label="Edit weights"
+    >
       <div class="tlr-sliders-bar">
         <span class="tlr-sliders-what" title={places.value}>
           <strong>{selected === 0 ? "All weights" : format.plural(selected, "op")}</strong>

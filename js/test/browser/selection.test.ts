@@ -2,7 +2,7 @@
 
 import { afterEach, expect, test } from "vitest";
 import { synthetic } from "../synthetic";
-import { button, cell, closeAll, get, mount, type Page, row, rows, settled } from "./page";
+import { button, cell, click, closeAll, get, mount, type Page, press, row, rows, settled } from "./page";
 
 afterEach(closeAll);
 
@@ -104,12 +104,29 @@ test("a control for all weights says that it is not only for the ops that a filt
   await settled();
   const note = (): string => get(bar(el), ".tlr-note").textContent ?? "";
   expect(note()).toBe("");
-  const search = get<HTMLInputElement>(el, ".tlr-search");
-  search.value = "query";
-  search.dispatchEvent(new Event("input", { bubbles: true }));
-  await settled();
+  await search(el, "query");
   expect(note()).toBe("sets those that are not shown, too");
   button(el, "Select 6 shown").click();
   await settled();
   expect(note()).toBe("");
+});
+
+test("Escape leaves no slider in focus that would now set all weights", async () => {
+  const { el, model } = mount();
+  await settled();
+  click(rows(el)[0]!);
+  await settled();
+  const slider = get(bar(el), "[role=slider]");
+  slider.focus();
+  press(slider, "ArrowRight");
+  await settled();
+  const sizes = (): string[] => rows(el).map((each) => cell(each, "size"));
+  const before = sizes();
+  press(slider, "Escape");
+  await settled();
+  expect(model.get("selected_ops")).toEqual([]);
+  expect(document.activeElement).toBe(bar(el));
+  press(document.activeElement!, "ArrowRight");
+  await settled();
+  expect(sizes()).toEqual(before);
 });
