@@ -308,6 +308,18 @@ describe("what was asked for is in view", () => {
     expect(inner.right).toBeLessThanOrEqual(outer.right - 7);
   });
 
+  test.each([900, 910, 960])(
+    "in an Explorer of %i px the numbers are seen for which there is room",
+    async (width) => {
+      const { el } = mount({}, "explorer", width);
+      await settled();
+      const numbers = get(el, ".tlr-counts > span");
+      const [seen, line] = [get(numbers, "span").getBoundingClientRect(), numbers.getBoundingClientRect()];
+      expect(seen.width).toBeLessThanOrEqual(line.width);
+      expect([seen.top >= line.top, seen.bottom <= line.bottom]).toEqual([true, true]);
+    },
+  );
+
   test("in a narrow table the counts are whole, and say how many a selection would take", async () => {
     const el = await open({}, 668);
     check(await menu(el, "Filter by type"), "softmax").click();
