@@ -74,6 +74,8 @@ export function Popover({ text, label, title, on, align = "left", children }: Po
           class={`tlr-menu tlr-popover is-${align}`}
           role="dialog"
           aria-label={label}
+          // A press on the words beside a box takes the focus here, and not out of the panel, which would close it.
+          tabIndex={-1}
           onKeyDown={key}
         >
           {children(close)}

@@ -1,6 +1,7 @@
 /** What the table lets a person ask for: ranges, types, modules and bounds to filter by, and columns to show. */
 
 import { afterEach, describe, expect, test } from "vitest";
+import { userEvent } from "vitest/browser";
 import { f64 } from "../../src/protocol";
 import type { SyntheticOptions } from "../synthetic";
 import { synthetic, view } from "../synthetic";
@@ -239,6 +240,17 @@ describe("what was asked for is in view", () => {
     const empty = get(el, ".tlr-empty").getBoundingClientRect();
     const at = document.elementFromPoint(empty.left + 20, (empty.top + empty.bottom) / 2);
     expect(at?.textContent).toContain("No op matches");
+  });
+
+  test("a press on the words beside a box of a menu is one on the box", async () => {
+    const el = await open({}, 1000);
+    button(el, "Columns").click();
+    await settled();
+    const words = all(el, ".tlr-check bdi").find((each) => each.textContent === "class")!;
+    await userEvent.click(words);
+    await settled();
+    expect(get(el, ".tlr-popover").isConnected).toBe(true);
+    expect(all(el, "[role=columnheader].tlr-cell-module_class").length).toBe(1);
   });
 
   test("bars are drawn against the longest of the device that is priced", async () => {
