@@ -20,8 +20,14 @@ function idle(ms: number, times = 10): number {
   return steps;
 }
 
-/** Histograms and spoken figures, which wait for the end of a drag, have come. */
-const rest = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 500));
+/** Histograms and spoken figures, which wait for the end of a drag, have come: nothing has changed for a while. */
+async function rest(): Promise<void> {
+  let before = "";
+  for (let now = document.body.innerHTML; now !== before; now = document.body.innerHTML) {
+    before = now;
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  }
+}
 
 beforeEach(() => {
   waiting = new Map();

@@ -248,6 +248,8 @@ describe("what was asked for is in view", () => {
     await settled();
     const words = all(el, ".tlr-check bdi").find((each) => each.textContent === "class")!;
     await userEvent.click(words);
+    // The pointer of a real browser stays where it is: not over the rows of other tests.
+    await userEvent.hover(document.documentElement, { position: { x: 1, y: 1 } });
     await settled();
     expect(get(el, ".tlr-popover").isConnected).toBe(true);
     expect(all(el, "[role=columnheader].tlr-cell-module_class").length).toBe(1);
