@@ -37,6 +37,8 @@ def main(folder: Path) -> None:
         explorer = Explorer(notebook.page, notebook.cell(ids.index("explore")), ops=[])
         explorer.root.locator("[data-testid=op-row]").nth(SHOWN_ROW).locator(".tlr-cell-name").click()
         expect(explorer.root.locator(".tlr-values svg")).to_be_visible(timeout=60_000)
+        # The errors of all weights are found in the background.
+        expect(explorer.root).not_to_contain_text("being found", timeout=300_000)
         notebook.page.mouse.move(0, 0)
         folder.mkdir(parents=True, exist_ok=True)
         for theme, name in ((LIGHT, "light"), (DARK, "dark")):
