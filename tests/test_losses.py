@@ -17,7 +17,9 @@ from talaria_nb.graded import GradedError
 from talaria_nb.pareto import BEST, CURRENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.usefixtures("no_loop")
 
 DEVICE = "iPhone 15 Pro"
 SCHEMES = (tnb.Float16(), tnb.Palettize(4), tnb.Palettize(3), tnb.Palettize(2), tnb.Palettize(1))
@@ -33,15 +35,6 @@ def model() -> tnb.Model:
 def sens(model: tnb.Model, tmp_path_factory: pytest.TempPathFactory) -> tnb.Sensitivity:
     cache = tmp_path_factory.mktemp("trials")
     return tnb.sensitivity(model, IMAGES, metric="kl", schemes=SCHEMES[1:], cache=cache, progress=False)
-
-
-@pytest.fixture(autouse=True)
-def no_loop() -> Iterator[None]:
-    """Hide the loop that a browser of another file's tests keeps running in this thread; a script has none."""
-    running = asyncio._get_running_loop()
-    asyncio._set_running_loop(None)
-    yield
-    asyncio._set_running_loop(running)
 
 
 @pytest.fixture

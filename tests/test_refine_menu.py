@@ -18,10 +18,10 @@ from talaria_nb.errors import EvaluationError
 from talaria_nb.trials import Bench, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "no_loop")
 
 DEVICE = "iPhone 15 Pro"
 MENU = tnb.Menu(tuple(tnb.Palettize(nbits) for nbits in (8, 6, 4, 3, 2, 1)))
@@ -38,15 +38,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep what is measured in a folder of the test's own."""
     monkeypatch.setattr(platformdirs, "user_cache_dir", lambda *_arguments, **_options: str(tmp_path))
     return tmp_path
-
-
-@pytest.fixture(autouse=True)
-def no_loop() -> Iterator[None]:
-    """Hide the loop that a browser of another file's tests keeps running in this thread; a script has none."""
-    running = asyncio._get_running_loop()
-    asyncio._set_running_loop(None)
-    yield
-    asyncio._set_running_loop(running)
 
 
 @pytest.fixture

@@ -7,9 +7,6 @@ import { measuredOp, measuredUnit } from "../measured";
 import { type Noise, noiseCertainty, noiseText, opNoise, weightsNoise } from "../sqnr";
 import type { Store } from "../store";
 
-/** A launch that takes this many times the least of its unit has more in it than starting the op. */
-const HANDOVER = 1.5;
-
 interface FactProps {
   name: string;
   title?: string;
@@ -80,7 +77,6 @@ function Latency({ store, op }: { store: Store; op: number }): VNode {
   const [was, is] = [format.milliseconds(store.prices.base.opMs[op]!), format.milliseconds(now)];
   const measured = measuredOp(store, op);
   const estimate = `${format.ABOUT}${was === is ? "" : `${was} ${format.ARROW} `}${is}${format.THIN}ms`;
-  const bound = BOUNDS[store.prices.live.bound[op]!]!;
   const span = costs.interval.map((factor) => format.milliseconds(now * factor)).join(" – ");
   return (
     <>
@@ -91,20 +87,10 @@ function Latency({ store, op }: { store: Store; op: number }): VNode {
         {measured ? `${format.MEASURED}${format.milliseconds(measured.ms)}${format.THIN}ms` : estimate}
       </Fact>
       <Fact name="bound by" title="What the time is spent on, estimated.">
-        {bound}
-        {bound === "launch" && <span class="tlr-muted">{handover(store, op)}</span>}
+        {BOUNDS[store.prices.live.bound[op]!]}
       </Fact>
     </>
   );
-}
-
-/** Why a launch takes longer than others on its unit, where it does: work is handed over from another unit. */
-function handover(store: Store, op: number): string {
-  const { launchMs, unit } = store.costs.value;
-  let usual = launchMs[op]!;
-  for (let other = 0; other < unit.length; other++)
-    if (unit[other] === unit[op] && launchMs[other]! > 0) usual = Math.min(usual, launchMs[other]!);
-  return launchMs[op]! > HANDOVER * usual ? " · of work that another unit hands over" : "";
 }
 
 /** Every other number that is known of an op, each with how it is known. */

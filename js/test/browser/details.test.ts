@@ -285,22 +285,3 @@ test("as a view of its own it follows the selection", async () => {
   expect(get(el, "header strong").textContent).toBe("embeddings_word_embeddings");
   expect(el.querySelector("[aria-expanded]")).toBeNull();
 });
-
-test("a launch that takes longer for another unit's sake says so", async () => {
-  const page = mount();
-  await settled();
-  const costs = { ...(page.model.get("costs") as Wire) };
-  const launch = new Float64Array(1000).fill(0.001);
-  const slow = Number(row(page.el, LINEAR).dataset.op);
-  launch[slow] = 9;
-  page.model.push("costs", { ...costs, launch_ms: new DataView(launch.buffer, 0, 8 * 144) });
-  await settled();
-  row(page.el, LINEAR).click();
-  await settled();
-  const bound = (): string => get(panel(page.el), ".tlr-key-facts").textContent ?? "";
-  expect(bound()).toContain("launch · of work that another unit hands over");
-  launch[slow] = 0.001;
-  page.model.push("costs", { ...costs, launch_ms: new DataView(launch.buffer.slice(0), 0, 8 * 144) });
-  await settled();
-  expect(bound()).not.toContain("another unit");
-});
